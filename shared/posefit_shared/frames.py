@@ -85,8 +85,8 @@ class Camera:
         object.__setattr__(self, "image_size", (width, height))
         if self.intrinsics[0, 0] <= 0 or self.intrinsics[1, 1] <= 0:
             raise ValueError(
-                f"focal lengths are {self.intrinsics[0, 0]:g} and {self.intrinsics[1, 1]:g} pixels, "
-                "expected positive ones"
+                f"focal lengths are {self.intrinsics[0, 0]:g} and {self.intrinsics[1, 1]:g} "
+                "pixels, expected positive ones"
             )
 
     @property

@@ -135,10 +135,13 @@ def continuous_rotvecs(rotvecs: npt.ArrayLike) -> Array:
     result = _trailing(rotvecs, (3,), "rotvecs").copy()
     for t in range(1, len(result)):
         angle = np.linalg.norm(result[t], axis=-1, keepdims=True)
-        axis = result[t] / np.maximum(angle, 1e-12)
+        previous = np.linalg.norm(result[t - 1], axis=-1, keepdims=True)
+        # Where nothing is turned the axis is free: keep turning about the last one.
+        direction = np.where(angle > 1e-6, result[t], result[t - 1])
+        axis = direction / np.maximum(np.where(angle > 1e-6, angle, previous), 1e-12)
         along = (result[t - 1] * axis).sum(-1, keepdims=True)
         turns = np.round((along - angle) / (2 * np.pi))
-        result[t] += np.where(angle > 1e-6, turns * 2 * np.pi, 0.0) * axis
+        result[t] += turns * 2 * np.pi * axis
     return result
 
 

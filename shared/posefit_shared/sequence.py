@@ -96,7 +96,8 @@ class Sequence:
         self._set("model_type", self.model_type or _model_type(joints))
         if self.model_type not in MODEL_JOINT_COUNTS:
             raise SequenceError(
-                f"model_type is {self.model_type!r}, expected one of {', '.join(MODEL_JOINT_COUNTS)}"
+                f"model_type is {self.model_type!r}, expected one of "
+                f"{', '.join(MODEL_JOINT_COUNTS)}"
             )
         if MODEL_JOINT_COUNTS[self.model_type] != joints:
             raise SequenceError(
@@ -179,8 +180,8 @@ class Sequence:
         """
         if self.intrinsics is None or self.world_to_camera is None or self.image_size is None:
             raise SequenceError(
-                "the sequence has no camera (intrinsics, world_to_camera and image_size are needed): "
-                "import it with its camera, or give one"
+                "the sequence has no camera (intrinsics, world_to_camera and image_size are "
+                "needed): import it with its camera, or give one"
             )
         k = self.intrinsics if self.intrinsics.ndim == 2 else self.intrinsics[frame]
         w2c = (
@@ -352,7 +353,7 @@ def _as_rotvecs(values: np.ndarray, name: str) -> np.ndarray:
             raise SequenceError(f"{name} holds NaN or infinity, expected finite rotations")
         return rotations.matrix_to_rotvec(values)
     if values.ndim == 2 and values.shape[1] % 3 == 0 and values.shape[1] > 0:
-        return values.reshape(len(values), -1, 3)
+        return values.reshape(len(values), values.shape[1] // 3, 3)
     if values.ndim == 3 and values.shape[2] == 3:
         return values
     raise SequenceError(
@@ -376,8 +377,8 @@ def _array(value: Any, dtype: Any, name: str) -> np.ndarray:
     if not np.isfinite(array).all():
         bad = int(np.argwhere(~np.isfinite(array))[0][0]) if array.ndim else 0
         raise SequenceError(
-            f"{name} holds NaN or infinity (first at frame {bad}), expected finite numbers: mend or "
-            "cut those frames"
+            f"{name} holds NaN or infinity (first at frame {bad}), expected finite numbers: "
+            "mend or cut those frames"
         )
     return array
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user can ask of a refinement: the same record on the command line, the wire and in Blender."""
+"""What a user can ask of a refinement: one record for command line, wire and Blender."""
 
 from __future__ import annotations
 
