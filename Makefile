@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# Each target sets up what it needs: on a fresh machine `make demo` and `make test` are enough.
+
+PYTHON ?= $(or $(shell tools/find_python.sh 3.11),$(shell tools/find_python.sh 3.12),$(shell tools/find_python.sh 3.13),python3)
+PYTHON311 := $(shell tools/find_python.sh 3.11)
+PYTHON313 := $(shell tools/find_python.sh 3.13)
+BIN := .venv/bin
+PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+BLENDER_TESTS := -m pytest tests/blender_addon
+
+.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d lint bench extension clean
+
+# ------------------------------------------------------------------ what people run
+
+demo: .venv/.runtime $(if $(PYTHON311),.venv-bpy42/.installed)
+	$(BIN)/posefit demo --output demo
+
+test: lint-ruff test-main test-blender
+
+test-fast: .venv/.test
+	$(PYTEST) -m "not slow and not pytorch3d and not gpu"
+
+test-full: lint test-main test-blender-full test-pytorch3d
+
+bench: .venv/.test
+	$(BIN)/posefit bench
+
+extension: .venv-bpy42/.installed
+	.venv-bpy42/bin/python tools/blender/build_extension.py
+
+lint: lint-ruff
+	$(BIN)/pyright
+
+# ------------------------------------------------------------------ parts of them
+
+.PHONY: test-main lint-ruff
+
+test-main: .venv/.test
+	$(PYTEST) -m "not pytorch3d and not gpu"
+
+lint-ruff: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test-blender: .venv/.test $(if $(PYTHON311),.venv-bpy42/.installed) $(if $(PYTHON313),.venv-bpy52/.installed)
+	$(if $(PYTHON311),.venv-bpy42/bin/python $(BLENDER_TESTS),@echo "no Python 3.11 here: not tested on Blender 4.2")
+	$(if $(PYTHON313),.venv-bpy52/bin/python $(BLENDER_TESTS),@echo "no Python 3.13 here: not tested on Blender 5.2")
+
+test-blender-full: .venv/.test .venv-bpy42/.installed .venv-bpy45/.installed .venv-bpy50/.installed .venv-bpy52/.installed
+	for blender in 42 45 50 52; do .venv-bpy$$blender/bin/python $(BLENDER_TESTS) || exit 1; done
+
+test-pytorch3d: .venv-pytorch3d/.installed
+	.venv-pytorch3d/bin/python -m pytest -m pytorch3d tests/posefit
+
+# ------------------------------------------------------------------ environments
+
+.venv/.runtime: pyproject.toml shared/pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install $(PIP_FLAGS) -e ./shared -e .
+	touch $@
+
+.venv/.test: .venv/.runtime
+	$(BIN)/pip install $(PIP_FLAGS) -e ./shared -e '.[test,lint,smplx]'
+	touch $@
+
+# The module `bpy` exists for Python 3.11 (Blender 4.2 to 5.0) and 3.13 (Blender 5.1 and 5.2) only.
+.venv-bpy42/.installed: BPY = bpy==4.2.23
+.venv-bpy45/.installed: BPY = bpy==4.5.15
+.venv-bpy50/.installed: BPY = bpy==5.0.1
+.venv-bpy52/.installed: BPY = bpy==5.2.3
+.venv-bpy52/.installed: BPY_PYTHON = $(PYTHON313)
+.venv-bpy%/.installed: BPY_PYTHON = $(PYTHON311)
+.venv-bpy%/.installed: shared/pyproject.toml
+	$(BPY_PYTHON) -m venv .venv-bpy$*
+	.venv-bpy$*/bin/pip install --quiet --disable-pip-version-check $(BPY) build hatchling pytest pytest-timeout pyzmq -e ./shared
+	touch $@
+
+# PyTorch3D for Linux is built against CUDA 13: it needs a torch of its own.
+.venv-pytorch3d/.installed: pyproject.toml shared/pyproject.toml
+	$(PYTHON311) -m venv .venv-pytorch3d
+	.venv-pytorch3d/bin/pip install --quiet --disable-pip-version-check torch==2.11.0 easypytorch3d==0.7.9.post1 -e ./shared -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-* .cache dist build demo
