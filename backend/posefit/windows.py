@@ -87,7 +87,7 @@ def join_windows(
 def blend_poses(
     first: npt.ArrayLike, second: npt.ArrayLike, weight: npt.ArrayLike
 ) -> npt.NDArray[np.float32]:
-    """Rotation vectors (…, 3) on the shortest way from `first` (weight 0) to `second` (weight 1)."""
+    """Rotation vectors (…, 3) on the shortest way from `first` (0) to `second` (weight 1)."""
     start = rotations.rotvec_to_matrix(first)
     turn = rotations.matrix_to_rotvec(
         np.swapaxes(start, -1, -2) @ rotations.rotvec_to_matrix(second)
