@@ -6,7 +6,7 @@ PYTHON311 := $(shell tools/find_python.sh 3.11)
 PYTHON313 := $(shell tools/find_python.sh 3.13)
 BIN := .venv/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest --jaxtyping-packages=posefit,beartype.beartype
 BLENDER_TESTS := -m pytest tests/blender_addon
 
 .PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d lint bench extension clean
