@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which bones are SMPL's, in which rest frame, and what their rotations mean (numpy only).
+
+Frames: *armature* is the armature object's own space, *world* is Blender's, *SMPL* is the body's
+rest space (y up, looks along +z). A bone's rest matrix R (`bone.matrix_local`) and posed matrix P
+(`pose_bone.matrix`) are 4x4 in armature space. With O the armature's matrix in the world and S the
+rotation of SMPL's rest space into armature space, joint j's global SMPL rotation is
+
+    G_j = O · P_j · R_j⁻¹ · S          (rotation parts)
+
+so neither the bones' rolls nor the object's transform matter. Every array has frames first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from posefit_shared import rotations, skeleton
+
+from . import bone_rotations
+
+Array = npt.NDArray[np.float64]
+
+SNAP_DEGREES = 25.0
+"""Rest frames nearer than this to whole quarter turns are taken to be exactly those."""
+
+
+class SceneError(ValueError):
+    """Something in the scene that stops the work, in words that the animator can act on."""
+
+
+@dataclass(frozen=True)
+class RigMatch:
+    """The bones of an armature that are the joints of an SMPL model."""
+
+    model_type: str
+    """`smpl`, `smplh` or `smplx`."""
+    bones: tuple[str, ...]
+    """(J,) bone names in the model's joint order."""
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """(J,) parent joint of each joint, −1 for the root."""
+        return skeleton.PARENTS[self.model_type]
+
+
+def canonical_joint(bone_name: str) -> str:
+    """A bone's joint under one spelling: side first, no prefixes, lower case.
+
+    Knows the names of SMPL's Maya and Blender rigs (`m_avg_L_Hip`, `L_Hip`), of the SMPL-X add-on
+    (`left_hip`, `left_eye_smplhf`), and namespaces (`rig:Pelvis`).
+    """
+    name = bone_name.rsplit(":", 1)[-1]
+    name = re.sub(r"^[mfn]_avg_", "", name).lower()
+    name = name.removesuffix("_smplhf")
+    name = re.sub(r"^(l|left)_", "left_", name)
+    name = re.sub(r"^(r|right)_", "right_", name)
+    return name.replace(" ", "_")
+
+
+def match_bones(bone_names: Iterable[str]) -> RigMatch:
+    """The SMPL model that an armature poses, and its bones in joint order.
+
+    Raises:
+        SceneError: some joints have no bone; the message names them.
+    """
+    found: dict[str, str] = {}
+    for name in bone_names:
+        found.setdefault(canonical_joint(name), name)
+    missing: dict[str, list[str]] = {}
+    for model_type in ("smplx", "smplh", "smpl"):
+        joints = [canonical_joint(name) for name in skeleton.JOINT_NAMES[model_type]]
+        missing[model_type] = [joint for joint in joints if joint not in found]
+        if not missing[model_type]:
+            return RigMatch(model_type, tuple(found[joint] for joint in joints))
+    nearest = min(missing, key=lambda model: (len(missing[model]), model))
+    lacking = missing[nearest]
+    shown = ", ".join(lacking[:6]) + (f" and {len(lacking) - 6} more" if len(lacking) > 6 else "")
+    raise SceneError(
+        f"the armature is no SMPL rig: no bones found for {shown}; expected bones named like "
+        "Pelvis, L_Hip, … or pelvis, left_hip, …"
+    )
+
+
+def find_rest_rotation(heads: npt.ArrayLike) -> Array:
+    """S (3, 3): SMPL's rest axes in armature space, from where the rest joints lie.
+
+    Args:
+        heads: (J, 3) rest heads of the joints' bones, armature space.
+
+    Returns:
+        A rotation; exact quarter turns where the rig is within `SNAP_DEGREES` of one.
+
+    Raises:
+        SceneError: the joints lie in one point or on one line.
+    """
+    heads = np.asarray(heads, dtype=np.float64)
+    left = heads[1] - heads[2] + heads[16] - heads[17]  # hips and shoulders
+    up = heads[12] - heads[0]  # pelvis to neck
+    up = up - left * (up @ left) / max(left @ left, 1e-30)
+    lengths = np.linalg.norm(left), np.linalg.norm(up)
+    if min(lengths) < 1e-9 * max(1.0, np.abs(heads).max()):
+        raise SceneError(
+            "the armature's rest pose is flat (hips, shoulders and neck lie on one line): "
+            "expected a body with its arms to the sides"
+        )
+    x, y = left / lengths[0], up / lengths[1]
+    rotation = np.stack([x, y, np.cross(x, y)], axis=-1)
+    snapped = _nearest_quarter_turn(rotation)
+    cosine = (np.trace(snapped.T @ rotation) - 1) / 2
+    return snapped if cosine >= np.cos(np.radians(SNAP_DEGREES)) else rotation
+
+
+def find_rest_scale(heads: npt.ArrayLike, expected_pelvis_to_neck: float = 0.5) -> float:
+    """How many armature units one metre of the body is: a power of ten (1, 100, 0.01).
+
+    Args:
+        heads: (J, 3) rest heads of the joints' bones, armature space.
+        expected_pelvis_to_neck: metres; an adult's, its spread is far below a factor of three.
+    """
+    heads = np.asarray(heads, dtype=np.float64)
+    length = float(np.linalg.norm(heads[12] - heads[0]))
+    if length <= 0:
+        raise SceneError("the pelvis and neck bones start at one point: expected a rest pose")
+    return float(10.0 ** np.round(np.log10(length / expected_pelvis_to_neck)))
+
+
+def object_scale(object_matrix: npt.ArrayLike) -> float:
+    """The one scale factor of an object's matrix (4, 4).
+
+    Raises:
+        SceneError: the scale is zero, mirrored, or differs between the axes.
+    """
+    linear = np.asarray(object_matrix, dtype=np.float64)[:3, :3]
+    lengths = np.linalg.norm(linear, axis=0)
+    if lengths.min() < 1e-8:
+        raise SceneError("the armature's scale is zero: set it to 1 (Object > Clear > Scale)")
+    if np.linalg.det(linear) < 0:
+        raise SceneError("the armature is mirrored (negative scale): apply its scale first")
+    skewed = np.abs((linear / lengths).T @ (linear / lengths) - np.eye(3)).max()
+    if lengths.max() / lengths.min() > 1.001 or skewed > 1e-3:
+        raise SceneError(
+            f"the armature's scale differs by axis ({lengths[0]:.3g}, {lengths[1]:.3g}, "
+            f"{lengths[2]:.3g}): apply its scale first (Object > Apply > Scale)"
+        )
+    return float(np.cbrt(np.linalg.det(linear)))
+
+
+@dataclass(frozen=True)
+class RigFrames:
+    """An armature as numbers: its rest pose, and where it stands on the frames of a job.
+
+    Holds nothing of Blender's, so that it may outlive the scene that it was read from.
+    """
+
+    match: RigMatch
+    """Which bones are which joints."""
+    rest: Array
+    """(J, 4, 4) rest matrices R, armature space."""
+    rest_axes: Array
+    """(3, 3) S, SMPL's rest axes in armature space."""
+    units_per_metre: float
+    """Blender units in one metre of the body, object scale included."""
+    rest_pelvis: Array
+    """(3,) rest pelvis in SMPL's rest space, metres, for the body's shape."""
+    scene_frames: tuple[int, ...]
+    """(T,) Blender's frames."""
+    object_matrices: Array
+    """(T, 4, 4) O, the armature in the world."""
+    above_root: Array
+    """(T, 4, 4) P · R⁻¹ of the bone above the root; the identity without one."""
+
+
+def read_pose(frames: RigFrames, posed: npt.ArrayLike) -> tuple[Array, Array]:
+    """SMPL's `poses` (T, J, 3) and `trans` (T, 3) of posed bones.
+
+    Args:
+        frames: the rig.
+        posed: (T, J, 4, 4) P, armature space.
+    """
+    posed = np.asarray(posed, np.float64)
+    turned = bone_rotations.global_rotations(
+        posed, frames.rest, frames.object_matrices, frames.rest_axes
+    )
+    local = bone_rotations.local_rotations(turned, frames.match.parents)
+    pelvis = (frames.object_matrices @ posed[:, 0])[:, :3, 3]
+    trans = pelvis / frames.units_per_metre - frames.rest_pelvis
+    return rotations.matrix_to_rotvec(local), trans
+
+
+def pose_to_motion(
+    poses: npt.ArrayLike, trans: npt.ArrayLike, frames: RigFrames
+) -> bone_rotations.BoneMotion:
+    """Bone transforms for SMPL poses; undoes `read_pose`.
+
+    Args:
+        poses: (T, J, 3) rotation vectors.
+        trans: (T, 3) metres.
+        frames: the rig, at the same T frames.
+    """
+    world = (np.asarray(trans, np.float64) + frames.rest_pelvis) * frames.units_per_metre
+    homogeneous = np.concatenate([world, np.ones((len(world), 1))], -1)[..., None]
+    return bone_rotations.bone_motion(
+        rotations.rotvec_to_matrix(poses),
+        np.linalg.solve(frames.object_matrices, homogeneous)[:, :3, 0],
+        frames.rest,
+        frames.object_matrices,
+        frames.rest_axes,
+        frames.match.parents,
+        frames.above_root,
+    )
+
+
+def _nearest_quarter_turn(rotation: Array) -> Array:
+    """The signed permutation nearest to a rotation, itself a rotation where it is near one."""
+    result = np.zeros((3, 3))
+    left = np.abs(rotation)
+    for _ in range(3):
+        row, column = np.unravel_index(int(np.argmax(left)), (3, 3))
+        result[row, column] = np.sign(rotation[row, column])
+        left = left.copy()
+        left[row, :] = -1.0
+        left[:, column] = -1.0
+    return result

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The scene → what a refinement needs: a sequence with its camera, the footage, the rig as numbers.
+
+First step of the path. `read_range` is a generator: it yields how far it is, so that a long range
+is read in slices and Blender stays usable; `read_now` runs it to its end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from posefit_shared import body_files, sequence
+
+from . import body_builder, rig, scene_camera, scene_footage, transform_sampling
+from .bone_rotations import chain_posed_matrices
+from .fcurves import curves_of
+from .rig import SceneError
+
+Array = npt.NDArray[np.float64]
+
+SLICE_SECONDS = 0.03
+"""How long frame-by-frame reading may hold Blender before it gives it back."""
+
+
+@dataclass(frozen=True)
+class SceneRequest:
+    """What was read; nothing in it is Blender's."""
+
+    armature: str
+    """Name of the armature object."""
+    sequence: sequence.Sequence
+    """The pose as it is, in metres, with camera and decoded frame indices."""
+    footage: Path
+    """A video file, a folder of images, or one image."""
+    frames: rig.RigFrames
+    """The rig at these frames."""
+    body: str
+    """`free`, or the path of the body file."""
+
+
+@contextmanager
+def at_frame(scene: bpy.types.Scene, frame: int) -> Iterator[None]:
+    """The scene at another frame for the length of a block; restored also after an error."""
+    before, subframe = scene.frame_current, scene.frame_subframe
+    try:
+        if (frame, 0.0) != (before, subframe):
+            scene.frame_set(frame)
+        yield
+    finally:
+        if (scene.frame_current, scene.frame_subframe) != (before, subframe):
+            scene.frame_set(before, subframe=subframe)
+
+
+def read_now(
+    context: bpy.types.Context, armature: bpy.types.Object, scene_frames: Sequence[int]
+) -> SceneRequest:
+    """`read_range` to its end at once."""
+    reading = read_range(context, armature, scene_frames)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            return done.value
+
+
+def read_range(
+    context: bpy.types.Context, armature: bpy.types.Object, scene_frames: Sequence[int]
+) -> Generator[float, None, SceneRequest]:
+    """Read an armature, the scene's camera and its footage over frames.
+
+    Args:
+        context: whose scene is read.
+        armature: an SMPL armature.
+        scene_frames: Blender's frames, in order of time.
+
+    Yields:
+        The share that is done, 0 to 1.
+
+    Raises:
+        SceneError: something is missing or cannot be used; the message says what to do.
+    """
+    scene = context.scene
+    camera = scene_camera.scene_camera(scene)
+    footage = scene_footage.read_footage(scene, camera)
+    decoded = [footage.decoded_frame(frame) for frame in scene_frames]
+    still = _read_still(armature)
+    matrices = yield from _read_matrices(context, armature, camera, still.match, scene_frames)
+    frames = replace(
+        still,
+        scene_frames=tuple(scene_frames),
+        object_matrices=matrices.armature,
+        above_root=matrices.above_root,
+        units_per_metre=still.units_per_metre * rig.object_scale(matrices.armature[0]),
+    )
+    poses, trans = rig.read_pose(frames, matrices.posed)
+    motion = sequence.Sequence(
+        poses=poses.astype(np.float32),
+        trans=trans.astype(np.float32),
+        betas=body_builder.read_betas(armature),
+        model_type=still.match.model_type,
+        body=str(armature.get(body_builder.HASH_KEY, "")),
+        gender=str(armature.get(body_builder.GENDER_KEY, "neutral")),
+        mocap_framerate=scene.render.fps / scene.render.fps_base,
+        frame_indices=np.array(decoded, np.int64),
+        intrinsics=scene_camera.read_intrinsics(scene, camera, footage, scene_frames),
+        world_to_camera=scene_camera.world_to_cameras(matrices.camera, frames.units_per_metre),
+        distortion=scene_camera.read_distortion(camera),
+        image_size=footage.image_size,
+    )
+    body = str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
+    return SceneRequest(armature.name, motion, footage.path, frames, body)
+
+
+def read_rig(armature: bpy.types.Object) -> rig.RigFrames:
+    """An armature's rest pose and place at the current frame.
+
+    Raises:
+        SceneError: it is no SMPL armature.
+    """
+    still = _read_still(armature)
+    matrix = np.array(armature.matrix_world, np.float64)[None]
+    scale = rig.object_scale(matrix[0])
+    return replace(still, object_matrices=matrix, units_per_metre=still.units_per_metre * scale)
+
+
+def _read_still(armature: bpy.types.Object) -> rig.RigFrames:
+    """What does not change with the frame; scale and place of the object are filled in later."""
+    if armature is None or armature.type != "ARMATURE":
+        raise SceneError("select the armature of the body first")
+    match = rig.match_bones(bone.name for bone in armature.data.bones)
+    _check_hierarchy(armature, match)
+    rest = np.stack([np.array(armature.data.bones[b].matrix_local, float) for b in match.bones])
+    rest_axes = rig.find_rest_rotation(rest[:, :3, 3])
+    scale = rig.find_rest_scale(rest[:, :3, 3])
+    return rig.RigFrames(
+        match=match,
+        rest=rest,
+        rest_axes=rest_axes,
+        units_per_metre=scale,
+        rest_pelvis=_rest_pelvis(armature, rest_axes.T @ rest[0, :3, 3] / scale),
+        scene_frames=(),
+        object_matrices=np.eye(4)[None],
+        above_root=np.eye(4)[None],
+    )
+
+
+def _rest_pelvis(armature: bpy.types.Object, from_bones: Array) -> Array:
+    """(3,) the model's rest pelvis: from its body file where that is known, else from the bones."""
+    source, content_hash = armature.get(body_builder.BODY_KEY), armature.get(body_builder.HASH_KEY)
+    if source is None:
+        return from_bones
+    body = body_builder.load_body(str(source))
+    if body.content_hash != content_hash:
+        return from_bones
+    return body_builder.rest_joints(body, body_builder.read_betas(armature))[0]
+
+
+def _check_hierarchy(armature: bpy.types.Object, match: rig.RigMatch) -> None:
+    for joint, parent in enumerate(match.parents):
+        above = armature.data.bones[match.bones[joint]].parent
+        if parent >= 0 and (above is None or above.name != match.bones[parent]):
+            found = "nothing" if above is None else above.name
+            raise SceneError(
+                f"bone {match.bones[joint]} hangs on {found}, expected {match.bones[parent]}: the "
+                "armature's hierarchy is not SMPL's"
+            )
+
+
+@dataclass(frozen=True)
+class _Matrices:
+    """Transforms over frames: armature and camera in the world, bones in armature space."""
+
+    armature: Array
+    camera: Array
+    posed: Array
+    above_root: Array
+
+
+def _read_matrices(
+    context: bpy.types.Context,
+    armature: bpy.types.Object,
+    camera: bpy.types.Object,
+    match: rig.RigMatch,
+    scene_frames: Sequence[int],
+) -> Generator[float, None, _Matrices]:
+    chain = _chain(armature, match)
+    if list(scene_frames) != [context.scene.frame_current] and (
+        transform_sampling.is_object_sampled(armature)
+        and transform_sampling.is_object_sampled(camera)
+        and transform_sampling.are_bones_sampled(armature, chain)
+    ):
+        posed = yield from _sample_bones(armature, chain, scene_frames)
+        return _assemble(
+            armature,
+            match,
+            chain,
+            transform_sampling.object_matrices(armature, scene_frames),
+            transform_sampling.object_matrices(camera, scene_frames),
+            posed,
+        )
+    names = armature.name, camera.name
+    evaluated = yield from _evaluate_frames(context, *names, chain, scene_frames)
+    # Reading frame by frame may have outlived an undo: look the armature up again.
+    return _assemble(bpy.data.objects[names[0]], match, chain, *evaluated)
+
+
+def _chain(armature: bpy.types.Object, match: rig.RigMatch) -> list[str]:
+    """The joints' bones and all above the root, parents first."""
+    root = armature.data.bones[match.bones[0]]
+    above = [bone.name for bone in reversed(root.parent_recursive)]
+    return [*above, *match.bones]
+
+
+def _assemble(
+    armature: bpy.types.Object,
+    match: rig.RigMatch,
+    chain: list[str],
+    armature_matrices: Array,
+    camera_matrices: Array,
+    posed: Array,
+) -> _Matrices:
+    count = len(chain) - len(match.bones)
+    above_root = np.broadcast_to(np.eye(4), (len(posed), 4, 4))
+    if count:
+        rest = np.array(armature.data.bones[chain[count - 1]].matrix_local, np.float64)
+        above_root = posed[:, count - 1] @ np.linalg.inv(rest)
+    return _Matrices(armature_matrices, camera_matrices, posed[:, count:], above_root)
+
+
+def _sample_bones(
+    armature: bpy.types.Object, chain: list[str], scene_frames: Sequence[int]
+) -> Generator[float, None, Array]:
+    """Posed matrices (T, N, 4, 4) of bones from their curves."""
+    curves = curves_of(armature)
+    basis = []
+    for done, name in enumerate(chain):
+        bone = armature.pose.bones[name]
+        prefix = transform_sampling.bone_prefix(name)
+        basis.append(transform_sampling.basis_matrices(bone, prefix, curves, scene_frames))
+        yield (done + 1) / len(chain)
+    bones = [armature.data.bones[name] for name in chain]
+    rest = np.stack([np.array(bone.matrix_local, np.float64) for bone in bones])
+    parents = [-1 if bone.parent is None else chain.index(bone.parent.name) for bone in bones]
+    return chain_posed_matrices(np.stack(basis, axis=1), rest, parents)
+
+
+def _evaluate_frames(
+    context: bpy.types.Context,
+    armature_name: str,
+    camera_name: str,
+    chain: list[str],
+    scene_frames: Sequence[int],
+) -> Generator[float, None, tuple[Array, Array, Array]]:
+    """Armature, camera and bones as Blender evaluates them frame by frame, in slices of time."""
+    rows: list[tuple[Array, Array, Array]] = []
+    while len(rows) < len(scene_frames):
+        deadline = time.monotonic() + SLICE_SECONDS
+        scene = context.scene
+        with at_frame(scene, scene_frames[len(rows)]):
+            while len(rows) < len(scene_frames):
+                if scene.frame_current != scene_frames[len(rows)]:
+                    scene.frame_set(scene_frames[len(rows)])
+                rows.append(_evaluated(context, armature_name, camera_name, chain))
+                if time.monotonic() > deadline:
+                    break
+        yield len(rows) / len(scene_frames)
+    armature, camera, posed = (np.stack(column) for column in zip(*rows, strict=True))
+    return armature, camera, posed
+
+
+def _evaluated(
+    context: bpy.types.Context, armature_name: str, camera_name: str, chain: list[str]
+) -> tuple[Array, Array, Array]:
+    graph = context.evaluated_depsgraph_get()
+    objects = bpy.data.objects
+    armature, camera = objects.get(armature_name), objects.get(camera_name)
+    if armature is None or camera is None:
+        raise SceneError("the armature or camera was removed while it was read: start again")
+    armature, camera = armature.evaluated_get(graph), camera.evaluated_get(graph)
+    bones = armature.pose.bones
+    return (
+        np.array(armature.matrix_world, np.float64),
+        np.array(camera.matrix_world, np.float64),
+        np.stack([np.array(bones[name].matrix, np.float64) for name in chain]),
+    )

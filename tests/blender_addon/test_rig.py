@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bones of any roll, scale and parent mean the same SMPL pose; runs without Blender."""
+
+import numpy as np
+import pytest
+from blender_addon import bone_rotations, rig
+from posefit_shared import frames, rotations, skeleton
+
+PARENTS = skeleton.SMPL_PARENTS
+
+
+def random_rotations(rng, *shape):
+    return rotations.rotvec_to_matrix(rng.normal(size=(*shape, 3)))
+
+
+def random_rig(rng, count, axes=None, scale=1.0):
+    """A rig whose bones have rolls of their own, on an object that is turned and scaled."""
+    axes = np.eye(3) if axes is None else axes
+    rest = np.tile(np.eye(4), (24, 1, 1))
+    rest[:, :3, :3] = random_rotations(rng, 24)
+    rest[:, :3, 3] = rng.normal(size=(24, 3))
+    matrices = np.tile(np.eye(4), (count, 1, 1))
+    matrices[:, :3, :3] = random_rotations(rng, count) * scale
+    matrices[:, :3, 3] = rng.normal(size=(count, 3))
+    above = np.tile(np.eye(4), (count, 1, 1))
+    above[:, :3, :3] = random_rotations(rng, count)
+    above[:, :3, 3] = rng.normal(size=(count, 3))
+    return rig.RigFrames(
+        match=rig.match_bones(skeleton.SMPL_JOINT_NAMES),
+        rest=rest,
+        rest_axes=axes,
+        units_per_metre=scale,
+        rest_pelvis=rng.normal(size=3),
+        scene_frames=tuple(range(count)),
+        object_matrices=matrices,
+        above_root=above,
+    )
+
+
+def blender_posed(rig_frames, motion):
+    """Posed matrices as Blender chains them from what is keyed."""
+    basis = np.tile(np.eye(4), (len(motion.rotations), 24, 1, 1))
+    basis[:, :, :3, :3] = motion.rotations
+    basis[:, 0, :3, 3] = motion.root_locations
+    posed = bone_rotations.chain_posed_matrices(basis, rig_frames.rest, PARENTS)
+    return rig_frames.above_root[:, None] @ posed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reading_undoes_writing_for_any_roll_scale_and_parent(seed):
+    rng = np.random.default_rng(seed)
+    axes = frames.YUP_TO_ZUP[:3, :3] if seed % 2 else random_rotations(rng)
+    rig_frames = random_rig(rng, 4, axes, scale=(1.0, 0.01, 3.0)[seed % 3])
+    poses, trans = rng.normal(size=(4, 24, 3)) * 0.7, rng.normal(size=(4, 3))
+    motion = rig.pose_to_motion(poses, trans, rig_frames)
+    found, found_trans = rig.read_pose(rig_frames, blender_posed(rig_frames, motion))
+    assert np.abs(
+        rotations.rotvec_to_matrix(found) - rotations.rotvec_to_matrix(poses)
+    ).max() == pytest.approx(0, abs=1e-9)
+    assert found_trans == pytest.approx(trans, abs=1e-9)
+
+
+def test_the_pelvis_lands_where_smpl_puts_it(rng):
+    rig_frames = random_rig(rng, 2, scale=2.0)
+    trans = rng.normal(size=(2, 3))
+    motion = rig.pose_to_motion(rng.normal(size=(2, 24, 3)), trans, rig_frames)
+    posed = blender_posed(rig_frames, motion)[:, 0]
+    world = (rig_frames.object_matrices @ posed)[:, :3, 3]
+    assert world == pytest.approx(2.0 * (trans + rig_frames.rest_pelvis), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "joint"),
+    [
+        ("L_Hip", "left_hip"),
+        ("m_avg_L_Hip", "left_hip"),
+        ("f_avg_Pelvis", "pelvis"),
+        ("left_hip", "left_hip"),
+        ("Armature:R_Wrist", "right_wrist"),
+        ("left_eye_smplhf", "left_eye"),
+        ("Spine1", "spine1"),
+    ],
+)
+def test_bone_names_of_public_rigs_are_known(name, joint):
+    assert rig.canonical_joint(name) == joint
+
+
+@pytest.mark.parametrize("model_type", ["smpl", "smplh", "smplx"])
+def test_each_model_is_told_apart_by_its_bones(model_type):
+    names = ["root", *reversed(skeleton.JOINT_NAMES[model_type]), "Camera_target"]
+    match = rig.match_bones(names)
+    assert match.model_type == model_type
+    assert match.bones == skeleton.JOINT_NAMES[model_type]
+
+
+def test_a_rig_that_is_not_smpl_is_refused_by_naming_what_is_missing():
+    names = [n for n in skeleton.SMPL_JOINT_NAMES if n not in ("L_Knee", "Neck")]
+    with pytest.raises(rig.SceneError, match="no bones found for left_knee, neck"):
+        rig.match_bones(names)
+    with pytest.raises(rig.SceneError, match="no SMPL rig"):
+        rig.match_bones(["mixamorig:Hips", "mixamorig:Spine"])
+
+
+def test_rest_axes_are_exact_quarter_turns_for_upright_rigs(rng):
+    heads = _rest_heads()
+    for axes in (np.eye(3), frames.YUP_TO_ZUP[:3, :3], np.diag([-1.0, 1.0, -1.0])):
+        tilted = heads @ rotations.rotvec_to_matrix([0.1, 0.02, -0.03]).T
+        assert np.array_equal(rig.find_rest_rotation(tilted @ axes.T), axes)
+
+
+def test_a_rig_at_rest_at_an_angle_keeps_that_angle():
+    axes = rotations.rotvec_to_matrix([0.3, 0.5, 0.4])
+    assert rig.find_rest_rotation(_rest_heads() @ axes.T) == pytest.approx(axes, abs=0.03)
+
+
+def _rest_heads():
+    heads = np.zeros((24, 3))
+    heads[[1, 2]] = [[0.1, 0, 0], [-0.1, 0, 0]]
+    heads[[16, 17]] = [[0.2, 0.4, 0], [-0.2, 0.4, 0]]
+    heads[12] = (0, 0.5, 0)
+    return heads
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 0.01])
+def test_units_of_a_rig_are_found_whatever_the_stature(scale):
+    assert rig.find_rest_scale(_rest_heads() * scale * 1.25) == pytest.approx(scale)
+    assert rig.find_rest_scale(_rest_heads() * scale * 0.8) == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        (np.diag([0.0, 0.0, 0.0, 1.0]), "scale is zero"),
+        (np.diag([1.0, 2.0, 1.0, 1.0]), "differs by axis"),
+        (np.diag([-1.0, 1.0, 1.0, 1.0]), "mirrored"),
+    ],
+)
+def test_scales_that_smpl_cannot_have_are_refused(matrix, words):
+    with pytest.raises(rig.SceneError, match=words):
+        rig.object_scale(matrix)
+
+
+def test_quaternions_over_time_never_flip_their_sign(rng):
+    steps = np.cumsum(np.full((200, 3), 0.1), axis=0)  # several whole turns
+    wxyz = bone_rotations.continuous_wxyz(rotations.rotvec_to_matrix(steps))
+    assert ((wxyz[1:] * wxyz[:-1]).sum(-1) > 0.9).all()
+    again = bone_rotations.continuous_wxyz(rotations.rotvec_to_matrix(steps), before=-wxyz[0])
+    assert again == pytest.approx(-wxyz)
+
+
+def test_a_driver_computes_smpls_pose_feature(rng):
+    conversion = random_rotations(rng)
+    wxyz = rng.normal(size=4)
+    rotation = conversion @ rotations.wxyz_to_matrix(wxyz) @ conversion.T
+    names = dict(zip("wxyz", wxyz, strict=True))
+    for row in range(3):
+        for column in range(3):
+            text = bone_rotations.pose_corrective_expression(conversion, row, column)
+            assert len(text) < 256
+            value = eval(text, {}, names)
+            assert value == pytest.approx(rotation[row, column] - (row == column), abs=1e-4)
