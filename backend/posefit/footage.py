@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Footage: a video file, a folder of images or one image, as numbered RGB frames.
+
+The first step of the path: everything that looks at pictures asks for decoded frame `i` here,
+and frame `i` is the same picture whether it is read in order, at random or twice. Numbering starts
+at 0 with the first frame that a player shows. Which camera or person they belong to is others' work.
+
+A footage object keeps a decoder open and belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import PosefitError
+
+__all__ = ["Footage", "FootageError", "check_size", "open_footage"]
+
+logger = logging.getLogger(__name__)
+
+RgbImage = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+"""Files in a folder that count as frames."""
+MAX_PIXELS = 16384 * 8192
+"""Largest frame that is decoded: 16K by 8K."""
+MAX_FRAMES = 1_000_000
+"""Longest footage: nine hours at 30 frames a second."""
+DEFAULT_FPS = 30.0
+"""Rate of images, and of videos that state none."""
+SEQUENTIAL_REACH = 12
+"""Frames that are decoded and dropped on the way ahead before a seek is tried."""
+_CONTAINERS = (
+    "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,asf,mxf,h264,hevc,ivf,obu,gif"
+)
+"""What may be opened: no playlists, which could name other files or addresses."""
+
+
+class FootageError(PosefitError, ValueError):
+    """Footage that is missing, not footage, broken off or of another size; says what to do."""
+
+
+class Footage(ABC):
+    """Numbered RGB frames of one size."""
+
+    path: Path
+    """Where the footage lies."""
+    size: tuple[int, int]
+    """Width and height as shown (rotation applied), pixels."""
+    fps: float
+    """Frames per second."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many frames there are."""
+
+    @abstractmethod
+    def read(self, index: int) -> RgbImage:
+        """Frame `index` as (height, width, 3) RGB.
+
+        Raises:
+            FootageError: there is no such frame, or it cannot be decoded.
+        """
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """(T,) seconds of each frame from the first one."""
+        return np.arange(len(self)) / self.fps
+
+    def close(self) -> None:  # noqa: B027 - images hold nothing open
+        """Let the file go; reading afterwards opens it again."""
+
+    def __iter__(self) -> Iterator[RgbImage]:
+        for index in range(len(self)):
+            yield self.read(index)
+
+    def __enter__(self) -> Footage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < len(self):
+            raise FootageError(
+                f"{self.path.name} has frames 0 to {len(self) - 1}, frame {index} was asked for: "
+                "check the frame range and offset"
+            )
+
+
+def open_footage(path: str | os.PathLike[str], *, fps: float | None = None) -> Footage:
+    """The footage at a path.
+
+    Args:
+        path: a video file, a folder of images (in natural name order) or one image.
+        fps: frames per second, instead of what the file states (images state none: 30).
+
+    Raises:
+        FootageError: nothing there, nothing that can be decoded, or too large.
+    """
+    path = Path(path)
+    if fps is not None and not (np.isfinite(fps) and fps > 0):
+        raise FootageError(f"the frame rate given is {fps}, expected more than 0")
+    if path.is_dir():
+        return ImageFootage(path, _images_in(path), fps)
+    if not path.is_file():
+        raise FootageError(f"no footage at {path}: check the path")
+    if path.stat().st_size == 0:
+        raise FootageError(f"{path.name} is empty (0 bytes): copy or export it again")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageFootage(path, [path], fps)
+    return VideoFootage(path, fps)
+
+
+def check_size(footage: Footage, image_size: tuple[int, int]) -> None:
+    """Make sure that a camera and its footage speak of the same pixels.
+
+    Raises:
+        FootageError: the footage's frames are not `image_size` (width, height).
+    """
+    if tuple(footage.size) != tuple(image_size):
+        raise FootageError(
+            f"{footage.path.name} is {footage.size[0]}×{footage.size[1]} pixels, but the camera "
+            f"is for {image_size[0]}×{image_size[1]}: use the footage that the camera was "
+            "calibrated for, or scale the intrinsics"
+        )
+
+
+def _images_in(folder: Path) -> list[Path]:
+    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    images = [p for p in images if not p.name.startswith(".")]
+    if not images:
+        raise FootageError(
+            f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): give a video file or a "
+            "folder of images"
+        )
+    if len(images) > MAX_FRAMES:
+        raise FootageError(f"{folder} holds {len(images)} images, at most {MAX_FRAMES} are read")
+    return sorted(images, key=natural_key)
+
+
+def natural_key(path: Path) -> list[Any]:
+    """A sort key by which `frame2` comes before `frame10`."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in parts]
+
+
+def _check_pixels(name: str, width: int, height: int) -> None:
+    if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
+        raise FootageError(
+            f"{name} is {width}×{height} pixels, expected 1 to {MAX_PIXELS // 10**6} megapixels"
+        )
+
+
+class ImageFootage(Footage):
+    """Images as frames; each is read from its file when asked for."""
+
+    def __init__(self, path: Path, images: list[Path], fps: float | None) -> None:
+        self.path = path
+        self.fps = fps or DEFAULT_FPS
+        self._images = images
+        height, width = self._decode(images[0]).shape[:2]
+        self.size = (width, height)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def name(self, index: int) -> str:
+        """The file name of a frame."""
+        return self._images[index].name
+
+    def read(self, index: int) -> RgbImage:
+        self._check_index(index)
+        image = self._decode(self._images[index])
+        if image.shape[1::-1] != self.size:
+            raise FootageError(
+                f"{self._images[index].name} is {image.shape[1]}×{image.shape[0]} pixels, the "
+                f"first image is {self.size[0]}×{self.size[1]}: all frames need one size"
+            )
+        return image
+
+    def _decode(self, path: Path) -> RgbImage:
+        try:
+            with Image.open(path) as image:
+                _check_pixels(path.name, *image.size)
+                return _to_rgb(ImageOps.exif_transpose(image))
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise FootageError(
+                f"{path.name} cannot be read as an image ({error}): export it again"
+            ) from error
+
+
+def _to_rgb(image: Image.Image) -> RgbImage:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = (np.asarray(image, np.float64) / 257.0).round().clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    return np.array(image.convert("RGB"))
+
+
+class VideoFootage(Footage):
+    """A video file, decoded frame by frame.
+
+    The packets are listed once without decoding; their presentation times, in order, number the
+    frames, so a seek can be checked against the time of the frame that comes out.
+    """
+
+    def __init__(self, path: Path, fps: float | None) -> None:
+        self.path = path
+        self._container: Any = None
+        self._frames: Iterator[Any] | None = None
+        self._next = 0
+        self._stamps: list[int] = []
+        self._keys: list[int] = []
+        self._expected = 0
+        self._is_timed = True
+        self._open()
+        stream = self._container.streams.video[0]
+        rate = fps or stream.average_rate or stream.guessed_rate or DEFAULT_FPS
+        self.fps = float(rate)
+        self._time_base = float(stream.time_base or 0)
+        self._list_packets(stream)
+        self.size = self._first_size()
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        stamps = np.asarray(self._stamps, np.float64)
+        return (stamps - stamps[0]) * self._time_base if self._time_base else super().times
+
+    def read(self, index: int) -> RgbImage:
+        if len(self) <= index < self._expected:
+            raise self._broken_off(index)
+        self._check_index(index)
+        frame = self._ahead(index) if self._within_reach(index) else None
+        if frame is None:
+            frame = self._from_key(index)
+        if frame is None:
+            raise self._broken_off(index)
+        return _upright(frame)
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        self._container, self._frames = None, None
+
+    def _broken_off(self, index: int) -> FootageError:
+        total = max(self._expected, len(self))
+        return FootageError(
+            f"{self.path.name} breaks off: frame {index} of {total} cannot be decoded; copy or "
+            "export the file again, or use the frames before it"
+        )
+
+    def _open(self) -> None:
+        self.close()
+        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+        try:
+            # The prefix keeps names with colons from being taken for addresses.
+            self._container = av.open(f"file:{self.path}", options=options)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise FootageError(
+                f"{self.path.name} cannot be opened as a video ({_reason(error)}): it is no video "
+                "file, or it was cut short while being written"
+            ) from error
+        streams = self._container.streams.video
+        if not streams:
+            self.close()
+            raise FootageError(f"{self.path.name} holds no pictures (no video stream)")
+        streams[0].thread_type = "AUTO"
+        _check_pixels(self.path.name, streams[0].width or 1, streams[0].height or 1)
+        self._frames, self._next = None, 0
+
+    def _list_packets(self, stream: Any) -> None:
+        stamps: list[int | None] = []
+        keys: list[int] = []
+        try:
+            for packet in self._container.demux(stream):
+                if packet.size == 0 or packet.is_discard:
+                    continue
+                stamps.append(packet.pts)
+                if packet.is_keyframe and packet.pts is not None:
+                    keys.append(packet.pts)
+                if len(stamps) > MAX_FRAMES:
+                    raise FootageError(
+                        f"{self.path.name} is longer than {MAX_FRAMES} frames: cut it into parts"
+                    )
+        except av.error.FFmpegError as error:
+            logger.warning("%s breaks off: %s", self.path.name, _reason(error))
+        self._is_timed = None not in stamps
+        if self._is_timed:
+            self._stamps, self._keys = sorted({s for s in stamps if s is not None}), sorted(keys)
+        else:  # no presentation times: frames are counted as they come, and there is no seeking
+            self._stamps, self._keys, self._time_base = list(range(len(stamps))), [], 0.0
+        self._expected = min(max(int(stream.frames or 0), len(self._stamps)), MAX_FRAMES)
+        if stream.frames and len(self._stamps) < stream.frames - 1:
+            logger.warning(
+                "%s breaks off: %d of %d frames are there",
+                self.path.name, len(self._stamps), stream.frames,
+            )  # fmt: skip
+
+    def _first_size(self) -> tuple[int, int]:
+        self._open()
+        for frame in self._decoded():
+            if self._is_timed and frame.pts is not None and self._stamps:
+                # Edit lists and leading pictures: packets before the first frame that is shown.
+                self._stamps = [stamp for stamp in self._stamps if stamp >= frame.pts]
+            height, width = _upright(frame).shape[:2]
+            self._open()
+            return width, height
+        raise FootageError(
+            f"not one frame of {self.path.name} can be decoded: copy or export the file again"
+        )
+
+    def _decoded(self) -> Iterator[Any]:
+        """Decoded frames from here on; ends where nothing more can be decoded."""
+        stream = self._container.streams.video[0]
+        try:
+            for packet in self._container.demux(stream):
+                try:
+                    yield from packet.decode()
+                except av.error.InvalidDataError as error:
+                    logger.debug("%s: a packet is broken: %s", self.path.name, _reason(error))
+        except (av.error.FFmpegError, OSError) as error:
+            logger.debug("%s: reading ended: %s", self.path.name, _reason(error))
+
+    def _within_reach(self, index: int) -> bool:
+        if self._frames is None or index < self._next:
+            return index < SEQUENTIAL_REACH and self._frames is None
+        return index - self._next <= SEQUENTIAL_REACH
+
+    def _ahead(self, index: int) -> Any | None:
+        """Frame `index` by decoding on from where the decoder stands; None if it is not met."""
+        if self._container is None:
+            self._open()
+        if self._frames is None:
+            self._frames = self._decoded()
+        target = self._stamps[index]
+        for frame in self._frames:
+            stamp = frame.pts if self._is_timed else self._next
+            if stamp is None:
+                continue
+            self._next = bisect.bisect_right(self._stamps, stamp)
+            if stamp == target:
+                return frame
+            if stamp > target:
+                return None
+        self._frames, self._next = None, 0
+        self.close()
+        return None
+
+    def _from_key(self, index: int) -> Any | None:
+        """Frame `index` by seeking to a key frame before it; earlier ones if that lands late."""
+        place = bisect.bisect_right(self._keys, self._stamps[index])
+        for key in reversed(self._keys[:place][-3:]):
+            self._open()
+            try:
+                self._container.seek(key, stream=self._container.streams.video[0])
+            except av.error.FFmpegError as error:
+                logger.debug("%s: seek failed: %s", self.path.name, _reason(error))
+                continue
+            frame = self._ahead(index)
+            if frame is not None:
+                return frame
+        self._open()
+        return self._ahead(index)
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _upright(frame: Any) -> RgbImage:
+    """The frame's pixels as a player shows them."""
+    image = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
