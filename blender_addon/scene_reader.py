@@ -20,7 +20,7 @@ import numpy.typing as npt
 from posefit_shared import body_files, sequence
 
 from . import body_builder, rig, scene_camera, scene_footage, transform_sampling
-from .bone_rotations import chain_posed_matrices
+from .bone_rotations import chain_posed_matrices, orthonormal
 from .fcurves import curves_of
 from .rig import SceneError
 
@@ -138,6 +138,7 @@ def _read_still(armature: bpy.types.Object) -> rig.RigFrames:
     match = rig.match_bones(bone.name for bone in armature.data.bones)
     _check_hierarchy(armature, match)
     rest = np.stack([np.array(armature.data.bones[b].matrix_local, float) for b in match.bones])
+    rest[:, :3, :3] = orthonormal(rest[:, :3, :3])  # Blender's are off by up to 5e-5
     rest_axes = rig.find_rest_rotation(rest[:, :3, 3])
     scale = rig.find_rest_scale(rest[:, :3, 3])
     return rig.RigFrames(
