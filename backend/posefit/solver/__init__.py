@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pose, translation and shape that explain the evidence: last step of the path (docs/solver.md).
+
+solution = solve(body, start, [SurfacePoints(…), LandmarkPixels(…)], config, reference=start)
+"""
+
+from .config import ShapeMode, SolverConfig
+from .evidence import BoneDirections, Evidence, LandmarkPixels, LandmarkPositions, SurfacePoints
+from .initialisation import initial_root
+from .landmarks import BLAZEPOSE, BLAZEPOSE_BONES, BODY_25, COCO_17, LandmarkTable, joint_table
+from .levenberg_marquardt import Solution, solve
+
+__all__ = [
+    "BLAZEPOSE",
+    "BLAZEPOSE_BONES",
+    "BODY_25",
+    "COCO_17",
+    "BoneDirections",
+    "Evidence",
+    "LandmarkPixels",
+    "LandmarkPositions",
+    "LandmarkTable",
+    "ShapeMode",
+    "Solution",
+    "SolverConfig",
+    "SurfacePoints",
+    "initial_root",
+    "joint_table",
+    "solve",
+]

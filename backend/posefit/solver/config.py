@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the solver: every field with its unit and why it has the value it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["ShapeMode", "SolverConfig"]
+
+ShapeMode = Literal["sequence", "frame", "fixed"]
+
+
+@dataclass(frozen=True)
+class SolverConfig:
+    """How strongly each source of knowledge counts, and when to stop.
+
+    All weights multiply squared, unit-free residuals (residual / its σ), so 1.0 always means
+    "one independent observation of that σ".
+    """
+
+    # How far to go -----------------------------------------------------------------------------
+    max_iterations: int = 8
+    """Linearisations after the first. A refinement from a near pose needs 3 to 5."""
+    tolerance: float = 1e-3
+    """Relative fall of the cost below which a frame counts as converged; pose changes by then are
+    well under a millimetre."""
+    initial_damping: float = 1e-3
+    """Marquardt factor on the Hessian's diagonal; small, as the start is near."""
+    max_rotation_step: float = 0.5
+    """Radians a joint may turn in one step. Beyond it the linearised rotation is meaningless."""
+    max_translation_step_m: float = 0.5
+    """Metres the root may move in one step."""
+    max_shape_step: float = 1.0
+    """Standard deviations a shape coefficient may move in one step."""
+    chunk_frames: int = 64
+    """Frames linearised at once; bounds memory (about 2.5 MB a frame at 1500 points)."""
+
+    # Data ------------------------------------------------------------------------------------
+    effective_points: float = 30.0
+    """Total weight of one view's surface points, in independent points. Errors of neighbouring
+    pixels are correlated: 15 to 50 was best in 3D, 150 worse than that."""
+    scale_floor_px: float = 0.7
+    """Added in quadrature to each predicted scale: no displacement is better than this."""
+    robust_scale_factor: float = 2.5
+    """A point's Geman–McClure scale: this times its own scale, plus `robust_scale_offset_px`."""
+    robust_scale_offset_px: float = 2.0
+    """Keeps the kernel wide for points that claim to be certain."""
+    robust_widening: float = 1.0
+    """Multiplies every robust scale. 1 near the answer; 10 or more to start from far away."""
+    min_depth_m: float = 0.05
+    """Points nearer to the camera's plane than this pull nothing."""
+
+    # Shape -----------------------------------------------------------------------------------
+    shape: ShapeMode = "sequence"
+    """`sequence`: one betas for all frames; `frame`: each its own; `fixed`: betas stay."""
+    shape_sigma: float = 1.0
+    """σ of betas about 0, the body model's own distribution."""
+    shape_reference_sigma: float = 0.5
+    """σ of betas about the reference's betas."""
+
+    # Pose ------------------------------------------------------------------------------------
+    reference_weight: float = 1.0
+    """Nearness to the reference (the original input). 0 switches it off."""
+    reference_sigma_scale: float = 1.0
+    """Multiplies the per-joint σ of `priors.REFERENCE_SIGMA_RAD`."""
+    pose_prior_weight: float = 0.0
+    """The learned pose mixture. Off for refinements (the reference knows more); 0.3 to 1 when
+    estimating from scratch."""
+    limit_weight: float = 1.0
+    """Learned joint limits, one-sided. 0 switches them off."""
+    limit_sigma: float = 0.1
+    """Radians beyond a limit that cost 1."""
+
+    # Translation -------------------------------------------------------------------------------
+    solve_translation: bool = True
+    """False keeps `transl` as it came."""
+    lateral_sigma_fraction: float = 0.03
+    """σ of the pelvis across the view, as a fraction of its depth, about the reference."""
+    depth_sigma_fraction: float = 0.06
+    """σ of the pelvis along the view, as a fraction of its depth, about the reference."""
+    translation_sigma_m: float = 0.1
+    """σ of the pelvis about the reference where no camera says what depth is."""
+
+    # Time ------------------------------------------------------------------------------------
+    smoothness: float = 0.0
+    """Weight of the acceleration penalty on joints and bone directions in the world. Above 0 all
+    frames are solved as one window."""
+    acceleration_sigma: float = 15.0
+    """m/s². People rarely exceed it outside impacts; 20 mm of jitter at 30 Hz is 44 m/s²."""
+    acceleration_robust_factor: float = 4.0
+    """Geman–McClure scale of an acceleration in σ: impacts and kicks survive."""
+    bone_axis_length_m: float = 0.1
+    """Lever that turns a joint's angular acceleration into metres."""
+
+    # Report ------------------------------------------------------------------------------------
+    posterior: bool = False
+    """Also return each joint's posterior standard deviation."""

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Levenberg–Marquardt over all frames at once: damped steps, kept only where the cost falls.
+
+Independent frames have their own damping and their own verdict on each step; frames coupled by a
+shared shape or by smoothness share both. A singular or non-finite system is damped until it is
+neither, or the frame keeps its state: nothing here raises for what the data did.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from ..body import BodyModel, PoseParameters
+from .banded import BandedMatrix, factorise, multiply, substitute
+from .config import SolverConfig
+from .evidence import Evidence
+from .kinematics import State, parameters_from_state, retract, state_from_parameters
+from .problem import Freedom, Linearisation, Problem, build_problem, linearise
+
+__all__ = ["Solution", "solve"]
+
+logger = logging.getLogger(__name__)
+
+_SMALLEST_DAMPING = 1e-7
+_LARGEST_DAMPING = 1e7
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where the solver ended, and how far to trust it."""
+
+    parameters: PoseParameters
+    """Refined parameters; exactly the start's wherever nothing moved."""
+    converged: Bool[Tensor, " batch"]
+    """The frame was observed, and its cost stopped falling before the iterations ran out."""
+    cost_before: Float[Tensor, " batch"]
+    """Robust cost of the start."""
+    cost_after: Float[Tensor, " batch"]
+    """Robust cost of the result; its sum never exceeds that of `cost_before`, and frame by frame
+    not either unless frames are coupled."""
+    iterations: int
+    """Steps tried."""
+    dropped_targets: int
+    """Targets that were not finite and pulled nothing."""
+    joint_sigma: Float[Tensor, "batch joint"] | None = None
+    """Posterior standard deviation of each joint's rotation, radians per axis, given its
+    neighbours in time and the shape; infinite for joints that were not solved for."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    frames: Float[Tensor, "batch parameter"]
+    shared: Float[Tensor, " shared"]
+    is_valid: Bool[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class _Damping:
+    """Marquardt factor of each frame and how fast it grows at the next failure."""
+
+    factor: Float[Tensor, " batch"]
+    growth: Float[Tensor, " batch"]
+
+    def after(self, accepted: Bool[Tensor, " batch"], gain: Tensor) -> _Damping:
+        """Nielsen's rule: smoothly smaller after good steps, ever larger after bad ones.
+
+        Source: Madsen, Nielsen and Tingleff, Methods for non-linear least squares problems, 2004,
+        equation 2.21.
+        """
+        shrink = (1.0 - (2.0 * gain.clamp(0.0, 1.0) - 1.0) ** 3).clamp_min(0.1)
+        factor = self.factor * torch.where(accepted, shrink, self.growth)
+        return _Damping(
+            factor.clamp(_SMALLEST_DAMPING, _LARGEST_DAMPING),
+            torch.where(accepted, torch.full_like(self.growth, 4.0), self.growth * 2.0),
+        )
+
+
+@torch.no_grad()
+def solve(
+    body: BodyModel,
+    start: PoseParameters,
+    evidence: Sequence[Evidence],
+    config: SolverConfig | None = None,
+    *,
+    reference: PoseParameters | None = None,
+    locked: Bool[Tensor, "*frames joint"] | None = None,
+    stiffness: Float[Tensor, "*frames joint"] | None = None,
+    pinned: Bool[Tensor, " batch"] | None = None,
+    times: Float[Tensor, " batch"] | None = None,
+) -> Solution:
+    """Pose parameters that explain the evidence, starting from `start`.
+
+    Estimating from scratch takes stages, each starting where the last one ended:
+
+        start = initial_root(body, BLAZEPOSE, pixels, world, weights, intrinsics, world_to_camera)
+        keypoints = [LandmarkPixels(BLAZEPOSE, …), BoneDirections(BLAZEPOSE, BLAZEPOSE_BONES, …)]
+        far = SolverConfig(robust_widening=10.0, pose_prior_weight=0.3, shape="fixed")
+        root_only = ~torch.eye(24, dtype=torch.bool)[0]
+        placed = solve(body, start, keypoints, far, locked=root_only)
+        posed = solve(body, placed.parameters, keypoints, far)
+        near = SolverConfig(pose_prior_weight=0.3, smoothness=1.0)
+        final = solve(body, posed.parameters, keypoints, near, times=times)
+
+    A refinement passes the original input as `reference`, in every round.
+
+    Args:
+        body: the body model, on the device of everything else.
+        start: first guess, one row a frame; its dtype (float32 or float64) is the solver's.
+            Where the shape is per sequence, the mean of its betas is where the shape starts.
+        evidence: what was observed; several views are several entries.
+        config: settings; the defaults refine a near pose.
+        reference: the original input that results stay near; None switches that prior off.
+        locked: joints that keep their rotation, (joint,) or (batch, joint).
+        stiffness: multiplies how hard each joint holds to the reference, same shapes.
+        pinned: frames that never change and hold their neighbours through smoothness. They
+            also hold a shape that is shared by the sequence.
+        times: seconds of each frame, increasing; 1/30 apart by default.
+
+    Returns:
+        The solution. Frames without usable evidence come back as they were, unless smoothness
+        carries them; a diverging or singular frame comes back as it was with `converged` false.
+
+    Raises:
+        ValueError: shapes or times that do not fit together.
+    """
+    config = config or SolverConfig()
+    first = state_from_parameters(start)
+    freedom = _freedom(first, locked, stiffness, pinned, times)
+    anchor = None if reference is None else state_from_parameters(reference)
+    if anchor is not None and anchor.rotations.shape != first.rotations.shape:
+        raise ValueError(
+            f"reference has {tuple(anchor.rotations.shape[:2])} frames and joints, "
+            f"start has {tuple(first.rotations.shape[:2])}; expected the same"
+        )
+    if config.shape == "sequence" and not freedom.pinned.any():
+        mean = first.betas.mean(0, keepdim=True).expand_as(first.betas)
+        first = replace(first, betas=mean)
+    problem = build_problem(body, first, evidence, config, reference=anchor, freedom=freedom)
+    if problem.dropped:
+        logger.warning("%d targets were not finite and are ignored", problem.dropped)
+    return _minimise(problem, first, start)
+
+
+def _freedom(state: State, locked, stiffness, pinned, times) -> Freedom:
+    batch, joints = state.rotations.shape[:2]
+    like = state.transl
+
+    def per_joint(values: Tensor | None, default: Tensor, name: str) -> Tensor:
+        values = default if values is None else values.to(like.device)
+        if values.shape not in {(joints,), (batch, joints)}:
+            raise ValueError(
+                f"{name} is {tuple(values.shape)}, expected ({joints},) or ({batch}, {joints})"
+            )
+        return values.expand(batch, joints)
+
+    none = torch.zeros(joints, dtype=torch.bool, device=like.device)
+    times = torch.arange(batch, dtype=torch.float64) / 30.0 if times is None else times.double()
+    if times.shape != (batch,) or not bool((times.diff() > 0).all()):
+        raise ValueError(f"times are {tuple(times.shape)}, expected {batch} increasing seconds")
+    return Freedom(
+        locked=per_joint(locked, none, "locked").bool(),
+        pinned=none.new_zeros(batch) if pinned is None else pinned.to(like.device).bool(),
+        stiffness=per_joint(stiffness, like.new_ones(joints), "stiffness").to(like.dtype),
+        times=times.to(like.device),
+    )
+
+
+def _minimise(problem: Problem, state: State, start: PoseParameters) -> Solution:
+    config = problem.config
+    current = linearise(problem, state)
+    cost_before = current.cost
+    batch = len(cost_before)
+    damping = _Damping(
+        torch.full_like(cost_before, config.initial_damping), torch.full_like(cost_before, 4.0)
+    )
+    moved = torch.zeros(batch, dtype=torch.bool, device=cost_before.device)
+    converged = torch.zeros_like(moved)
+    iterations = 0
+    while iterations < config.max_iterations and not bool(converged.all()):
+        iterations += 1
+        step = _limit(problem, _solve_step(current, damping.factor))
+        trial_state = _take(problem, state, current, step)
+        trial = linearise(problem, trial_state)
+        accepted, gain, change = _judge(problem, current, trial, step)
+        state = state.choose(trial_state, accepted)
+        current = current.choose(trial, accepted)
+        damping = damping.after(accepted, gain)
+        moved |= accepted
+        converged |= _has_settled(accepted, change, damping, config.tolerance)
+    logger.debug("%d frames, %d iterations, %d moved", batch, iterations, int(moved.sum()))
+    return Solution(
+        parameters=_result(problem, state, start, moved),
+        converged=converged & problem.has_evidence & current.cost.isfinite(),
+        cost_before=cost_before,
+        cost_after=current.cost,
+        iterations=iterations,
+        dropped_targets=problem.dropped,
+        joint_sigma=_joint_sigma(problem, current) if config.posterior else None,
+    )
+
+
+def _solve_step(current: Linearisation, factor: Float[Tensor, " batch"]) -> _Step:
+    """The damped Gauss–Newton step; shared betas through their Schur complement."""
+    matrix = current.matrix
+    diagonal = matrix.diagonal.diagonal(dim1=1, dim2=2)
+    floor = 1e-6 * diagonal.amax(1, keepdim=True) + 1e-9
+    damped = matrix.diagonal + torch.diag_embed(factor[:, None] * (diagonal + floor))
+    cholesky = factorise(BandedMatrix(damped, matrix.next_frame, matrix.second_frame))
+    right = torch.cat([-current.gradient[..., None], current.cross], -1)
+    solved = substitute(cholesky, right)
+    frames, response = solved[..., 0], solved[..., 1:]
+    is_valid = cholesky.is_definite & frames.isfinite().all(-1)
+    shared = current.shared_gradient
+    if len(shared):
+        own = current.shared + torch.diag_embed(factor.amax() * current.shared.diagonal())
+        complement = own - torch.einsum("bps,bpt->st", current.cross, response)
+        rest = -shared - torch.einsum("bps,bp->s", current.cross, frames)
+        schur, info = torch.linalg.cholesky_ex(complement)
+        shared = torch.cholesky_solve(rest[:, None], schur)[:, 0]
+        frames = frames - response @ shared
+        is_valid = is_valid & (info == 0) & shared.isfinite().all() & frames.isfinite().all(-1)
+    return _Step(frames, shared, is_valid)
+
+
+def _limit(problem: Problem, step: _Step) -> _Step:
+    """The step shortened to what the linearisation can answer for; zero where it is invalid."""
+    config = problem.config
+    joints = problem.model.joint_template.shape[0]
+    frames = torch.where(step.is_valid[:, None], step.frames, 0.0)
+    shared = torch.where(step.is_valid.all(), step.shared, 0.0)
+    turns, transl, betas = _unpack(frames, joints)
+    tiny = 1e-12
+    scale = torch.minimum(
+        config.max_rotation_step / turns.norm(dim=-1).amax(1).clamp_min(tiny),
+        config.max_translation_step_m / transl.norm(dim=-1).clamp_min(tiny),
+    ).clamp_max(1.0)
+    if betas.shape[1]:
+        largest = betas.abs().amax(1).clamp_min(tiny)
+        scale = torch.minimum(scale, config.max_shape_step / largest)
+    if len(shared):
+        # A shared step is balanced against all frames' steps: shorten them together.
+        largest = shared.abs().amax().clamp_min(tiny)
+        together = torch.minimum(scale.amin(), config.max_shape_step / largest)
+        return _Step(frames * together, shared * together, step.is_valid)
+    return _Step(frames * scale[:, None], shared, step.is_valid)
+
+
+def _unpack(
+    frames: Shaped[Tensor, "batch parameter"], joints: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    turns = frames[:, : 3 * joints].unflatten(1, (joints, 3))
+    return turns, frames[:, 3 * joints : 3 * joints + 3], frames[:, 3 * joints + 3 :]
+
+
+def _take(problem: Problem, state: State, current: Linearisation, step: _Step) -> State:
+    turns, transl, betas = _unpack(step.frames, state.rotations.shape[1])
+    if len(step.shared):
+        betas = step.shared.expand_as(state.betas)
+    elif not betas.shape[1]:
+        betas = torch.zeros_like(state.betas)
+    return retract(state, current.parent_rotations, turns, transl, betas)
+
+
+def _judge(
+    problem: Problem, current: Linearisation, trial: Linearisation, step: _Step
+) -> tuple[Bool[Tensor, " batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Which frames take the step, its gain ratio, and the relative change of cost."""
+    actual, cost = current.cost - trial.cost, current.cost
+    predicted = _predicted(current, step)
+    is_valid = step.is_valid
+    if problem.is_coupled:
+        actual, predicted, cost = (
+            value.sum().expand_as(value) for value in (actual, predicted, cost)
+        )
+        is_valid = is_valid.all().expand_as(is_valid)
+    accepted = is_valid & actual.isfinite() & (actual > 0)
+    gain = torch.where(accepted, actual / predicted.clamp_min(1e-30), 0.0)
+    return accepted, gain, actual.abs() / cost.clamp_min(1e-12)
+
+
+def _predicted(current: Linearisation, step: _Step) -> Float[Tensor, " batch"]:
+    """Fall of the cost by the quadratic model; a coupled problem needs its sum only."""
+    product = multiply(current.matrix, step.frames)
+    predicted = -(step.frames * (2.0 * current.gradient + product)).sum(-1)
+    if len(step.shared):
+        mixed = torch.einsum("bp,bps,s->", step.frames, current.cross, step.shared)
+        alone = step.shared @ (2.0 * current.shared_gradient + current.shared @ step.shared)
+        predicted = predicted - (2.0 * mixed + alone) / len(predicted)
+    return predicted
+
+
+def _has_settled(
+    accepted: Bool[Tensor, " batch"], change: Tensor, damping: _Damping, tolerance: float
+) -> Bool[Tensor, " batch"]:
+    """The last step hardly changed the cost, or damping left no step worth taking."""
+    return (change < tolerance) | (~accepted & (damping.factor > 1e3))
+
+
+def _result(
+    problem: Problem, state: State, start: PoseParameters, moved: Bool[Tensor, " batch"]
+) -> PoseParameters:
+    """The state as parameters, with the start's own numbers wherever nothing may have moved."""
+    found = parameters_from_state(state)
+    joints = state.rotations.shape[1]
+    free, transl_free, _ = _unpack(problem.free.bool() & moved[:, None], joints)
+    turned = free.any(-1, keepdim=True)
+    shape_moved = moved[:, None] & problem.shape_is_free
+    if problem.shape_is_shared and problem.shape_is_free:
+        shape_moved = torch.ones_like(shape_moved)
+    return PoseParameters(
+        betas=torch.where(shape_moved, found.betas, start.betas),
+        global_orient=torch.where(turned[:, 0], found.global_orient, start.global_orient),
+        body_pose=torch.where(turned[:, 1:], found.body_pose, start.body_pose),
+        transl=torch.where(transl_free, found.transl, start.transl),
+    )
+
+
+def _joint_sigma(problem: Problem, current: Linearisation) -> Float[Tensor, "batch joint"]:
+    joints = problem.model.joint_template.shape[0]
+    hessian = current.matrix.diagonal
+    jitter = 1e-6 * hessian.diagonal(dim1=1, dim2=2)
+    factor, info = torch.linalg.cholesky_ex(hessian + torch.diag_embed(jitter + 1e-9))
+    variance = torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2)
+    variance = variance[:, : 3 * joints].unflatten(1, (joints, 3)).mean(-1)
+    free = problem.free[:, : 3 * joints].unflatten(1, (joints, 3)).any(-1)
+    known = free & (info == 0)[:, None] & variance.isfinite()
+    return torch.where(known, variance.clamp_min(0).sqrt(), torch.inf)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Residuals and Jacobians of what was observed: pure functions, weights and robustness inside.
+
+Every term gives rows whose squared norm has the gradient and the Gauss–Newton curvature of its
+robust cost, and that cost itself, which is what the solver's acceptance test compares. Points and
+rows lie in the last dimension (see `kinematics`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .kinematics import PosedPoints, pull_back
+
+__all__ = [
+    "Term",
+    "direction_term",
+    "geman_mcclure",
+    "pixel_term",
+    "position_term",
+    "stack_terms",
+]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the energy, linearised; no reduction but the cost's."""
+
+    residual: Float[Tensor, "batch row"]
+    """Scaled residuals: `jacobian @ residual` is half the gradient of `cost`."""
+    jacobian: Float[Tensor, "batch parameter row"]
+    """Their derivative, parameters first."""
+    cost: Float[Tensor, " batch"]
+    """The term's robust cost of each frame."""
+
+
+def stack_terms(terms: list[Term]) -> Term:
+    """All rows of several terms, and the sum of their costs."""
+    return Term(
+        torch.cat([term.residual for term in terms], -1),
+        torch.cat([term.jacobian for term in terms], -1),
+        torch.stack([term.cost for term in terms]).sum(0),
+    )
+
+
+def geman_mcclure(
+    squared: Float[Tensor, "*shape"], scale: Float[Tensor, "*shape"]
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Geman–McClure cost s / (1 + s / c²) of a squared residual s, and its derivative by s.
+
+    Args:
+        squared: squared residual norms.
+        scale: c, in the residual's unit: at c the pull has fallen to a quarter; the cost never
+            exceeds c².
+
+    Returns:
+        Cost and weight (1 + s / c²)⁻², both of the input's shape.
+
+    Source:
+        Geman and McClure, Statistical methods for tomographic image reconstruction, 1987.
+    """
+    decay = 1.0 / (1.0 + squared / scale.square())
+    return squared * decay, decay.square()
+
+
+def project_points(
+    positions: Float[Tensor, "batch 3 point"],
+    projection: Float[Tensor, "batch 3 4"],
+    min_depth: float,
+) -> tuple[
+    Float[Tensor, "batch 2 point"],
+    Float[Tensor, "batch 2 3 point"],
+    Float[Tensor, "batch point"],
+]:
+    """Pixels of world points and their derivative.
+
+    With q = P (x, 1): u = q₀ / q₂ and du/dx = (P₀ − u P₂) / q₂, for any intrinsics.
+
+    Args:
+        positions: metres, world.
+        projection: intrinsics @ world_to_camera[:3].
+        min_depth: metres; nearer points are divided by this instead.
+
+    Returns:
+        Pixels, d pixel / d position, depth in metres.
+    """
+    matrix = projection[:, :, :3]
+    homogeneous = torch.baddbmm(projection[:, :, 3:], matrix, positions)
+    depth = homogeneous[:, 2]
+    inverse = 1.0 / depth.clamp_min(min_depth)
+    pixels = homogeneous[:, :2] * inverse[:, None]
+    jacobian = matrix[:, :2, :, None] - pixels[:, :, None] * matrix[:, 2:, :, None]
+    return pixels, jacobian * inverse[:, None, None], depth
+
+
+def pixel_term(
+    points: PosedPoints,
+    projection: Float[Tensor, "batch 3 4"],
+    targets: Float[Tensor, "batch 2 point"],
+    precision: Float[Tensor, "batch point"],
+    robust_scale: Float[Tensor, "batch point"],
+    min_depth: float,
+) -> Term:
+    """Robust pull of projected points towards pixels.
+
+    A point behind the camera pulls nothing and costs as much as the worst outlier, so that no
+    step gains by moving points out of sight.
+
+    Args:
+        points: posed points, world.
+        projection: intrinsics @ world_to_camera[:3] of each frame.
+        targets: where each point should be, pixels of that camera.
+        precision: weight / σ² of each target, 1 / px², ≥ 0.
+        robust_scale: residual in pixels at which the kernel lets go.
+        min_depth: metres in front of the camera from which points count.
+
+    Returns:
+        Two rows a point.
+    """
+    pixels, by_position, depth = project_points(points.positions, projection, min_depth)
+    residual = pixels - targets
+    in_front = (depth >= min_depth) & residual.isfinite().all(1)
+    residual = torch.where(in_front[:, None], residual, 0.0)
+    cost, weight = geman_mcclure(residual.square().sum(1), robust_scale)
+    cost = precision * torch.where(in_front, cost, robust_scale.square())
+    root = (precision * weight * in_front).sqrt()[:, None]
+    covectors = torch.where(in_front[:, None, None], by_position, 0.0) * root[:, None]
+    jacobian = pull_back(points, covectors)
+    return Term((residual * root).flatten(1), jacobian.flatten(2), cost.sum(-1))
+
+
+def position_term(
+    points: PosedPoints,
+    rotation: Float[Tensor, "batch 3 3"],
+    targets: Float[Tensor, "batch 3 point"],
+    precision: Float[Tensor, "batch point"],
+    robust_scale: Float[Tensor, "batch point"],
+) -> Term:
+    """Robust pull of points, or of differences of points, towards positions in metres.
+
+    Args:
+        points: posed points, world; already relative to another point where that is meant.
+        rotation: world to the frame of `targets`.
+        targets: where each point should be, metres, minus that frame's translation.
+        precision: weight / σ² of each target, 1 / m².
+        robust_scale: metres at which the kernel lets go.
+
+    Returns:
+        Three rows a point.
+    """
+    residual = rotation @ points.positions - targets
+    cost, weight = geman_mcclure(residual.square().sum(1), robust_scale)
+    root = (precision * weight).sqrt()[:, None]
+    covectors = rotation[..., None] * root[:, :, None]
+    jacobian = pull_back(points, covectors)
+    return Term((residual * root).flatten(1), jacobian.flatten(2), (precision * cost).sum(-1))
+
+
+def direction_term(
+    bones: PosedPoints,
+    rotation: Float[Tensor, "batch 3 3"],
+    targets: Float[Tensor, "batch 3 bone"],
+    precision: Float[Tensor, "batch bone"],
+    robust_scale: Float[Tensor, "batch bone"],
+) -> Term:
+    """Robust pull of the directions of bones towards unit vectors; lengths don't matter.
+
+    The derivative of v / |v| is (I − v̂ v̂ᵀ) / |v|.
+
+    Args:
+        bones: end minus start of each bone, world, metres.
+        rotation: world to the frame of `targets`.
+        targets: unit vectors.
+        precision: weight / σ², 1 / rad².
+        robust_scale: radians at which the kernel lets go.
+
+    Returns:
+        Three rows a bone.
+    """
+    vectors = rotation @ bones.positions
+    length = vectors.square().sum(1, keepdim=True).sqrt().clamp_min(1e-6)
+    unit = vectors / length
+    residual = unit - targets
+    cost, weight = geman_mcclure(residual.square().sum(1), robust_scale)
+    root = (precision * weight).sqrt()[:, None]
+    # Row r of (I − û ûᵀ) R / |v|, for every bone.
+    along = torch.einsum("bcn,bcd->bdn", unit, rotation)
+    covectors = rotation[..., None] - unit[:, :, None] * along[:, None]
+    jacobian = pull_back(bones, covectors * (root / length)[:, :, None])
+    return Term((residual * root).flatten(1), jacobian.flatten(2), (precision * cost).sum(-1))
