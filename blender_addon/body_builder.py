@@ -164,9 +164,7 @@ def fit_joints(context: bpy.types.Context, armature: bpy.types.Object, body: Bod
             bone.tail = bone.head + direction
 
 
-def stand_at(
-    armature: bpy.types.Object, body: BodyArrays, location: npt.ArrayLike
-) -> None:
+def stand_at(armature: bpy.types.Object, body: BodyArrays, location: npt.ArrayLike) -> None:
     """Put an unposed body's feet on a point of the world."""
     lowest = float(shaped_vertices(body, read_betas(armature))[:, 1].min())
     armature.location = np.asarray(location, np.float64) - (0.0, 0.0, lowest)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything the extension puts into Blender, in order; taken out in reverse, also after a failure."""
+"""What the extension puts into Blender, in order; taken out in reverse, also after a failure."""
 
 from __future__ import annotations
 

@@ -15,10 +15,8 @@ import bpy
 
 from .rig import SceneError
 
-IMAGE_SUFFIXES = (
-    ".bmp", ".exr", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
-)  # fmt: skip
-"""Files of a folder that count as its frames."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+"""Files of a folder that count as its frames, as the backend counts them."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,12 @@ def read_footage(scene: bpy.types.Scene, camera: bpy.types.Object) -> SceneFoota
             "(Camera properties > Background Images)"
         )
     return _from_clip(clip)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder in the order of their names, numbers counted (9 before 10)."""
+    images = [f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
+    return sorted((f for f in images if not f.name.startswith(".")), key=_natural_key)
 
 
 def frame_fit(camera: bpy.types.Object) -> str:
@@ -184,9 +188,18 @@ def _picture_size(image: bpy.types.Image, path: Path) -> tuple[int, int]:
     return size
 
 
+def _natural_key(path: Path) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in parts]
+
+
 def _image_numbers(path: Path) -> tuple[tuple[int, ...], int, Path]:
     """File numbers of an image sequence in order of the folder, that of `path`, and the folder."""
-    files = sorted(f for f in path.parent.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    files = images_in(path.parent)
+    if path not in files:
+        raise SceneError(
+            f"{path.name} is no image that the backend reads: convert the sequence to PNG or JPEG"
+        )
     numbers = [re.search(r"(\d+)\D*$", f.stem) for f in files]
     if not all(numbers):
         raise SceneError(

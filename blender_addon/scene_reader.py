@@ -92,6 +92,19 @@ def read_range(
     footage = scene_footage.read_footage(scene, camera)
     decoded = [footage.decoded_frame(frame) for frame in scene_frames]
     still = _read_still(armature)
+    fields = {
+        "betas": body_builder.read_betas(armature),
+        "model_type": still.match.model_type,
+        "body": str(armature.get(body_builder.HASH_KEY, "")),
+        "gender": str(armature.get(body_builder.GENDER_KEY, "neutral")),
+        "mocap_framerate": scene.render.fps / scene.render.fps_base,
+        "frame_indices": np.array(decoded, np.int64),
+        "intrinsics": scene_camera.read_intrinsics(scene, camera, footage, scene_frames),
+        "distortion": scene_camera.read_distortion(camera),
+        "image_size": footage.image_size,
+    }
+    name, body = armature.name, str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
+    # Between slices anything may be deleted: from here on, things are looked up by name.
     matrices = yield from _read_matrices(context, armature, camera, still.match, scene_frames)
     frames = replace(
         still,
@@ -104,19 +117,10 @@ def read_range(
     motion = sequence.Sequence(
         poses=poses.astype(np.float32),
         trans=trans.astype(np.float32),
-        betas=body_builder.read_betas(armature),
-        model_type=still.match.model_type,
-        body=str(armature.get(body_builder.HASH_KEY, "")),
-        gender=str(armature.get(body_builder.GENDER_KEY, "neutral")),
-        mocap_framerate=scene.render.fps / scene.render.fps_base,
-        frame_indices=np.array(decoded, np.int64),
-        intrinsics=scene_camera.read_intrinsics(scene, camera, footage, scene_frames),
         world_to_camera=scene_camera.world_to_cameras(matrices.camera, frames.units_per_metre),
-        distortion=scene_camera.read_distortion(camera),
-        image_size=footage.image_size,
+        **fields,
     )
-    body = str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
-    return SceneRequest(armature.name, motion, footage.path, frames, body)
+    return SceneRequest(name, motion, footage.path, frames, body)
 
 
 def read_rig(armature: bpy.types.Object) -> rig.RigFrames:
@@ -193,24 +197,28 @@ def _read_matrices(
     scene_frames: Sequence[int],
 ) -> Generator[float, None, _Matrices]:
     chain = _chain(armature, match)
+    bones = [armature.data.bones[name] for name in chain]
+    rest = np.stack([np.array(bone.matrix_local, np.float64) for bone in bones])
+    parents = [-1 if bone.parent is None else chain.index(bone.parent.name) for bone in bones]
     if list(scene_frames) != [context.scene.frame_current] and (
         transform_sampling.is_object_sampled(armature)
         and transform_sampling.is_object_sampled(camera)
         and transform_sampling.are_bones_sampled(armature, chain)
     ):
-        posed = yield from _sample_bones(armature, chain, scene_frames)
-        return _assemble(
-            armature,
-            match,
-            chain,
+        objects = (
             transform_sampling.object_matrices(armature, scene_frames),
             transform_sampling.object_matrices(camera, scene_frames),
-            posed,
         )
-    names = armature.name, camera.name
-    evaluated = yield from _evaluate_frames(context, *names, chain, scene_frames)
-    # Reading frame by frame may have outlived an undo: look the armature up again.
-    return _assemble(bpy.data.objects[names[0]], match, chain, *evaluated)
+        basis = yield from _sample_bones(armature.name, chain, scene_frames)
+        posed = chain_posed_matrices(basis, rest, parents)
+    else:
+        names = armature.name, camera.name
+        *objects, posed = yield from _evaluate_frames(context, *names, chain, scene_frames)
+    above = len(chain) - len(match.bones)
+    above_root = np.broadcast_to(np.eye(4), (len(posed), 4, 4))
+    if above:
+        above_root = posed[:, above - 1] @ np.linalg.inv(rest[above - 1])
+    return _Matrices(*objects, posed[:, above:], above_root)
 
 
 def _chain(armature: bpy.types.Object, match: rig.RigMatch) -> list[str]:
@@ -220,37 +228,21 @@ def _chain(armature: bpy.types.Object, match: rig.RigMatch) -> list[str]:
     return [*above, *match.bones]
 
 
-def _assemble(
-    armature: bpy.types.Object,
-    match: rig.RigMatch,
-    chain: list[str],
-    armature_matrices: Array,
-    camera_matrices: Array,
-    posed: Array,
-) -> _Matrices:
-    count = len(chain) - len(match.bones)
-    above_root = np.broadcast_to(np.eye(4), (len(posed), 4, 4))
-    if count:
-        rest = np.array(armature.data.bones[chain[count - 1]].matrix_local, np.float64)
-        above_root = posed[:, count - 1] @ np.linalg.inv(rest)
-    return _Matrices(armature_matrices, camera_matrices, posed[:, count:], above_root)
-
-
 def _sample_bones(
-    armature: bpy.types.Object, chain: list[str], scene_frames: Sequence[int]
+    armature_name: str, chain: list[str], scene_frames: Sequence[int]
 ) -> Generator[float, None, Array]:
-    """Posed matrices (T, N, 4, 4) of bones from their curves."""
-    curves = curves_of(armature)
+    """Bones' own transforms (T, N, 4, 4) from their curves."""
     basis = []
     for done, name in enumerate(chain):
-        bone = armature.pose.bones[name]
+        armature = _find(armature_name)
         prefix = transform_sampling.bone_prefix(name)
-        basis.append(transform_sampling.basis_matrices(bone, prefix, curves, scene_frames))
+        basis.append(
+            transform_sampling.basis_matrices(
+                armature.pose.bones[name], prefix, curves_of(armature), scene_frames
+            )
+        )
         yield (done + 1) / len(chain)
-    bones = [armature.data.bones[name] for name in chain]
-    rest = np.stack([np.array(bone.matrix_local, np.float64) for bone in bones])
-    parents = [-1 if bone.parent is None else chain.index(bone.parent.name) for bone in bones]
-    return chain_posed_matrices(np.stack(basis, axis=1), rest, parents)
+    return np.stack(basis, axis=1)
 
 
 def _evaluate_frames(
@@ -281,14 +273,18 @@ def _evaluated(
     context: bpy.types.Context, armature_name: str, camera_name: str, chain: list[str]
 ) -> tuple[Array, Array, Array]:
     graph = context.evaluated_depsgraph_get()
-    objects = bpy.data.objects
-    armature, camera = objects.get(armature_name), objects.get(camera_name)
-    if armature is None or camera is None:
-        raise SceneError("the armature or camera was removed while it was read: start again")
-    armature, camera = armature.evaluated_get(graph), camera.evaluated_get(graph)
+    armature = _find(armature_name).evaluated_get(graph)
+    camera = _find(camera_name).evaluated_get(graph)
     bones = armature.pose.bones
     return (
         np.array(armature.matrix_world, np.float64),
         np.array(camera.matrix_world, np.float64),
         np.stack([np.array(bones[name].matrix, np.float64) for name in chain]),
     )
+
+
+def _find(name: str) -> bpy.types.Object:
+    item = bpy.data.objects.get(name)
+    if item is None:
+        raise SceneError(f"{name} was removed or renamed while it was read: start again")
+    return item

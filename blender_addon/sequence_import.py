@@ -115,10 +115,10 @@ def load_clip(path: Path) -> bpy.types.MovieClip:
         SceneError: nothing there that Blender can read.
     """
     if path.is_dir():
-        images = [f for f in path.iterdir() if f.suffix.lower() in scene_footage.IMAGE_SUFFIXES]
+        images = scene_footage.images_in(path)
         if not images:
             raise SceneError(f"the folder {path} holds no images: choose the footage's folder")
-        path = min(images)
+        path = images[0]
     if not path.is_file():
         raise SceneError(f"the footage {path} is not there: choose it again")
     clip = bpy.data.movieclips.load(str(path), check_existing=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Blender for the extension's tests: the real module, a fresh scene each, unregistered at the end."""
+"""Blender for the extension's tests: the real module, a fresh scene each, taken out at the end."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from posefit_shared import frames, rotations, sequence
 from posefit_shared.body_files import BodyArrays
 

@@ -3,7 +3,6 @@
 
 import numpy as np
 import pytest
-
 from scene_makers import evaluated_vertices, random_sequence, skin
 
 pytestmark = pytest.mark.bpy
@@ -46,6 +45,7 @@ def test_pose_correctives_are_smpls(context, body):
 
 def test_an_unposed_body_stands_with_its_feet_on_the_cursor(context):
     import bpy
+
     from blender_addon import body_builder
 
     context.scene.cursor.location = (1.0, 2.0, 0.5)
@@ -57,6 +57,7 @@ def test_an_unposed_body_stands_with_its_feet_on_the_cursor(context):
 
 def test_joints_follow_the_shape_and_keyed_rotations_stay(context, body):
     import bpy
+
     from blender_addon import body_builder, sequence_import
 
     motion = random_sequence(np.random.default_rng(5), count=1)
@@ -74,6 +75,7 @@ def test_joints_follow_the_shape_and_keyed_rotations_stay(context, body):
 
 def test_a_mesh_has_uvs_weights_and_sliders_at_zero(context, body):
     import bpy
+
     from blender_addon import body_builder
 
     bpy.ops.posefit.add_body()

@@ -5,8 +5,9 @@ import time
 
 import numpy as np
 import pytest
-from posefit_shared import rotations, skeleton
 from scene_makers import random_sequence
+
+from posefit_shared import rotations, skeleton
 
 pytestmark = pytest.mark.bpy
 
@@ -156,7 +157,8 @@ def test_a_bones_rotation_mode_is_kept(context, mode):
     path = "rotation_axis_angle" if mode == "AXIS_ANGLE" else "rotation_euler"
     keys = all_keys(armature)
     values = np.stack(
-        [p[:, 1] for (data_path, _), p in sorted(keys.items()) if f'L_Hip"].{path}' in data_path], -1
+        [p[:, 1] for (data_path, _), p in sorted(keys.items()) if f'L_Hip"].{path}' in data_path],
+        -1,
     )
     assert np.abs(np.diff(values, axis=0)).max() < 1.0
     for frame in (1, 17, 40):

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from blender_addon import bone_rotations, rig
 from posefit_shared import frames, rotations, skeleton
 

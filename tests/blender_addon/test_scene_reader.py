@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from posefit_shared import frames, rotations
 from scene_makers import camera_fields, evaluated_vertices, random_sequence, skin, write_footage
+
+from posefit_shared import frames, rotations
 
 pytestmark = pytest.mark.bpy
 
@@ -134,6 +135,7 @@ def test_rotation_modes_mean_the_same(context, shot, mode):
 
 def test_a_scaled_turned_and_parented_armature_shows_the_same_person(context, shot):
     import bpy
+
     from blender_addon import scene_reader
 
     _, imported = shot
@@ -165,9 +167,10 @@ def test_a_scaled_turned_and_parented_armature_shows_the_same_person(context, sh
 
 
 def test_intrinsics_are_those_of_blenders_own_projection(context, shot):
-    from blender_addon import scene_reader
     from bpy_extras.object_utils import world_to_camera_view
     from mathutils import Vector
+
+    from blender_addon import scene_reader
 
     _, imported = shot
     context.scene.frame_set(8)
@@ -195,6 +198,7 @@ def test_a_render_size_unlike_the_footage_keeps_its_middle_in_the_middle(fit):
 
 def test_frames_of_an_image_sequence_follow_start_offset_and_file_numbers(context, tmp_path):
     import bpy
+
     from blender_addon import rig, scene_footage, sequence_import
 
     folder = write_footage(tmp_path / "numbered", count=8, first_number=37)
@@ -213,6 +217,7 @@ def test_frames_of_an_image_sequence_follow_start_offset_and_file_numbers(contex
 
 def test_a_background_image_sequence_is_read_by_its_file_numbers(context, tmp_path):
     import bpy
+
     from blender_addon import scene_footage
 
     folder = write_footage(tmp_path / "seq", count=5, first_number=11)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A local backend as a process of its own: started on a free port, stopped with Blender.
+
+No bpy here: who starts it, and with which Python, is the operators' business. The backend writes
+its address into a file once it listens; its output goes to a log file that the user can read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STOP_SECONDS = 5.0
+"""How long a backend may take to stop on request before it is killed."""
+
+
+class BackendStartError(RuntimeError):
+    """The local backend could not be started; the message says why."""
+
+
+@dataclass
+class BackendProcess:
+    """One running backend; made by `start`."""
+
+    process: subprocess.Popen[bytes]
+    """The backend."""
+    log_path: Path
+    """Where its output goes."""
+    ready_path: Path
+    """Where it writes its address."""
+    exit_words: str = field(default="", init=False)
+    """How it ended, once it has."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        if self.exit_words:
+            return False
+        code = self.process.poll()
+        if code is None:
+            return True
+        self.exit_words = f"the backend ended (status {code}): {last_line(self.log_path)}"
+        return False
+
+    def address(self) -> str | None:
+        """Where it listens; none while it starts."""
+        if not self.is_running or not self.ready_path.is_file():
+            return None
+        words = self.ready_path.read_text(encoding="utf-8").split()
+        return words[0] if words else None
+
+    def stop(self) -> None:
+        """End it and its workers, gently first; does nothing where it has ended already."""
+        atexit.unregister(self.stop)
+        if self.process.poll() is None:
+            _signal(self.process, gently=True)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                _signal(self.process, gently=False)
+                self.process.wait(STOP_SECONDS)
+        self.exit_words = self.exit_words or "the backend was stopped"
+        self.ready_path.unlink(missing_ok=True)
+
+
+def start(python: Path, media_roots: Sequence[Path], folder: Path) -> BackendProcess:
+    """Start a backend on a free port of this machine; returns at once.
+
+    Args:
+        python: a Python that has posefit installed.
+        media_roots: folders whose footage it may open by path.
+        folder: where its log and its address go.
+
+    Raises:
+        BackendStartError: there is no such Python, or the folder cannot be written.
+    """
+    if not python.is_file():
+        raise BackendStartError(
+            f"no Python at {python}: choose the one that posefit's backend was installed with"
+        )
+    log_path = folder / "backend.log"
+    ready_path = folder / f"backend-{os.getpid()}.address"
+    command = [str(python), "-m", "posefit", "serve", "--bind", "tcp://127.0.0.1:0"]
+    command += ["--ready-file", str(ready_path)]
+    if media_roots:
+        command += ["--media-root", *(str(root) for root in media_roots)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ready_path.unlink(missing_ok=True)
+        with log_path.open("wb") as log:
+            process = _spawn(command, log.fileno())
+    except OSError as error:
+        raise BackendStartError(f"the backend could not be started: {error}") from error
+    backend = BackendProcess(process, log_path, ready_path)
+    atexit.register(backend.stop)
+    return backend
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says anything."""
+    try:
+        text = path.read_bytes()[-4096:].decode("utf-8", "replace")
+    except OSError:
+        return "no log"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def _spawn(command: list[str], log: int) -> subprocess.Popen[bytes]:
+    # Blender's own Python must not leak into the other one.
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    if sys.platform == "win32":
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=kept,
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW,
+        )
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=kept,
+        start_new_session=True,  # its workers then end with it
+    )
+
+
+def _signal(process: subprocess.Popen[bytes], gently: bool) -> None:
+    if sys.platform == "win32":
+        process.terminate() if gently else process.kill()
+        return
+    try:
+        os.killpg(process.pid, signal.SIGTERM if gently else signal.SIGKILL)
+    except ProcessLookupError:
+        return

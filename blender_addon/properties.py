@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings: what is kept with the scene, and what with the user (addresses, the backend's Python)."""
+
+from __future__ import annotations
+
+import bpy
+
+from posefit_shared.settings import RefineSettings
+
+ROOT_PACKAGE = __package__
+"""Name under which Blender loaded the extension."""
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5557"
+_DEFAULTS = RefineSettings()
+
+
+class PosefitPreferences(bpy.types.AddonPreferences):
+    """What belongs to the user and the machine."""
+
+    bl_idname = ROOT_PACKAGE
+
+    address: bpy.props.StringProperty(
+        name="Backend Address",
+        description="Where a running backend listens, as tcp://HOST:PORT",
+        default=DEFAULT_ADDRESS,
+    )
+    backend_python: bpy.props.StringProperty(
+        name="Backend Python",
+        description="The Python that posefit's backend was installed with; Start uses it",
+        subtype="FILE_PATH",
+    )
+
+    def draw(self, context: bpy.types.Context) -> None:
+        self.layout.prop(self, "address")
+        self.layout.prop(self, "backend_python")
+
+
+class PosefitSceneSettings(bpy.types.PropertyGroup):
+    """How poses of this scene are refined."""
+
+    frame_start: bpy.props.IntProperty(
+        name="Start", description="First frame to refine", default=1, min=0
+    )
+    frame_end: bpy.props.IntProperty(
+        name="End", description="Last frame to refine", default=250, min=0
+    )
+    use_scene_range: bpy.props.BoolProperty(
+        name="Scene Range", description="Refine the scene's own frame range", default=True
+    )
+    displacement: bpy.props.EnumProperty(
+        name="Evidence",
+        description="What says where the body should be",
+        items=[
+            ("auto", "Automatic", "The learned estimator where it is installed, else optical flow"),
+            ("net", "Learned", "The learned displacement estimator"),
+            ("flow", "Optical Flow", "Optical flow between the rendered body and the footage"),
+            ("none", "Keypoints Only", "Only the keypoints that the detector finds"),
+        ],
+        default=_DEFAULTS.displacement,
+    )
+    use_keypoints: bpy.props.BoolProperty(
+        name="Keypoints",
+        description="Also use the keypoints that the detector finds in the footage",
+        default=_DEFAULTS.keypoints,
+    )
+    refine_shape: bpy.props.BoolProperty(
+        name="Shape",
+        description="Also change the body's shape sliders; its joints are fitted to the new shape",
+        default=False,
+    )
+    refine_translation: bpy.props.BoolProperty(
+        name="Root Location",
+        description="Let the root move, not only turn",
+        default=_DEFAULTS.refine_translation,
+    )
+    prior_weight: bpy.props.FloatProperty(
+        name="Stay Near",
+        description="How strongly the pose is held near to what it was; 0 trusts the picture alone",
+        default=_DEFAULTS.prior_weight,
+        min=0,
+        soft_max=10,
+        max=1000,
+    )
+    smoothness: bpy.props.FloatProperty(
+        name="Smoothness",
+        description="How strongly motion over several frames is held smooth",
+        default=_DEFAULTS.smoothness,
+        min=0,
+        soft_max=10,
+        max=1000,
+    )
+
+    def refine_settings(self) -> RefineSettings:
+        """These settings as the backend takes them."""
+        return RefineSettings(
+            displacement=self.displacement,
+            keypoints=self.use_keypoints,
+            refine_shape=self.refine_shape,
+            refine_translation=self.refine_translation,
+            prior_weight=self.prior_weight,
+            smoothness=self.smoothness,
+        )
+
+    def frames(self, scene: bpy.types.Scene) -> range:
+        """The frames of Refine Range."""
+        if self.use_scene_range:
+            return range(scene.frame_start, scene.frame_end + 1)
+        return range(self.frame_start, self.frame_end + 1)
+
+
+def preferences(context: bpy.types.Context) -> PosefitPreferences:
+    """The user's settings."""
+    return context.preferences.addons[ROOT_PACKAGE].preferences
+
+
+def attach() -> None:
+    """Give every scene its settings."""
+    bpy.types.Scene.posefit = bpy.props.PointerProperty(type=PosefitSceneSettings)
+
+
+def detach() -> None:
+    """Take the scenes' settings away again."""
+    del bpy.types.Scene.posefit
+
+
+CLASSES = (PosefitPreferences, PosefitSceneSettings)
