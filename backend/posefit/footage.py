@@ -3,7 +3,8 @@
 
 The first step of the path: everything that looks at pictures asks for decoded frame `i` here,
 and frame `i` is the same picture whether it is read in order, at random or twice. Numbering starts
-at 0 with the first frame that a player shows. Which camera or person they belong to is others' work.
+at 0 with the first frame that a player shows. Whose camera it was, or which person, is not known
+here.
 
 A footage object keeps a decoder open and belongs to one thread.
 """
