@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launches of the Warp kernels, on the current CUDA stream or over the CPU's threads.
+
+Torch's memory is used in place. Warp runs a CPU launch in one thread, so a batch is cut into runs
+of images, and a small one into runs of faces with a depth buffer each, one for every torch thread.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+import warp as wp
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .fragments import Fragments
+
+__all__ = ["interpolate_warp", "rasterize_warp"]
+
+# Warp greets on stdout and complains on stderr where there is no CUDA driver: neither is news.
+_log_level = wp.config.log_level
+wp.config.log_level = wp.LOG_ERROR
+wp.init()
+wp.config.log_level = max(_log_level, wp.LOG_WARNING)
+
+from . import kernels  # noqa: E402  (compiling them needs Warp initialised)
+
+_CUDA_THREADS = 1 << 18
+"""Threads that fill a large GPU: faces of a small batch get several threads each."""
+_MOST_LANES = 256
+"""Threads that share one face, at most."""
+_FACES_WORTH_A_THREAD = 2048
+"""A CPU thread takes longer to start than to draw this many faces."""
+
+Run = tuple[int, int]
+"""First item and number of items."""
+
+
+def rasterize_warp(
+    vertices_camera: Float[Tensor, "batch vertex 3"],
+    faces: Int[Tensor, "face 3"],
+    intrinsics: Float[Tensor, "batch 3 3"],
+    image_size: tuple[int, int],
+    face_mask: Bool[Tensor, "#batch face"] | None,
+    near: float,
+) -> Fragments:
+    """`rasterize` by a depth buffer of 64-bit atomics; see the package for the contract."""
+    device = vertices_camera.device
+    shape = (len(vertices_camera), *image_size)
+    fragments = Fragments(
+        torch.empty(shape, dtype=torch.int32, device=device),
+        torch.empty((*shape, 3), device=device),
+        torch.empty(shape, device=device),
+    )
+    if fragments.pix_to_face.numel() == 0:
+        return fragments
+    if len(faces) == 0 or vertices_camera.shape[1] == 0:
+        for field in (fragments.pix_to_face, fragments.bary_coords, fragments.zbuf):
+            field.fill_(-1)
+        return fragments
+    if face_mask is None:
+        face_mask = torch.empty((0, 0), dtype=torch.bool, device=device)
+    mesh = (
+        vertices_camera.detach().float().contiguous(),
+        faces.to(torch.int32).contiguous(),
+        intrinsics.detach().float().contiguous(),
+    )
+    draw = _draw_on_cuda if device.type == "cuda" else _draw_on_cpu
+    draw(mesh, face_mask.contiguous(), near, fragments)
+    return fragments
+
+
+def interpolate_warp(
+    fragments: Fragments,
+    faces: Int[Tensor, "face 3"],
+    attributes: Float[Tensor, "#batch vertex channel"],
+) -> Float[Tensor, "batch height width channel"]:
+    """`interpolate`; see the package for the contract."""
+    device = fragments.pix_to_face.device
+    batch, height, width = fragments.pix_to_face.shape
+    values = torch.empty((batch, height, width, attributes.shape[-1]), device=device)
+    if values.numel() == 0 or len(faces) == 0:
+        return values.zero_()
+    pix_to_face, bary_coords = (
+        fragments.pix_to_face.contiguous(),
+        fragments.bary_coords.contiguous(),
+    )
+    faces, attributes = faces.to(torch.int32).contiguous(), attributes.detach().float().contiguous()
+    inputs = (
+        _array(pix_to_face, wp.int32),
+        _array(bary_coords, wp.vec3),
+        _array(faces, wp.vec3i),
+        _array(attributes, wp.float32),
+    )
+    output = _array(values, wp.float32)
+
+    def blend(images: Run, lanes: int) -> None:
+        threads = (images[1], height, lanes)
+        _launch(kernels.interpolate_pixels, device, threads, *inputs, images[0], lanes, output)
+
+    if device.type == "cuda":
+        blend((0, batch), width)
+    else:
+        _over_threads(blend, [(images, 1) for images in _runs(batch, torch.get_num_threads())])
+    return values
+
+
+def _draw_on_cuda(
+    mesh: tuple[Tensor, Tensor, Tensor], face_mask: Tensor, near: float, fragments: Fragments
+) -> None:
+    """Three launches: fill the depth buffer, draw, resolve."""
+    device, shape = mesh[0].device, fragments.pix_to_face.shape
+    keys = torch.full(shape, kernels.EMPTY_KEY, dtype=torch.int64, device=device)
+    keys_array, mesh_arrays = _array(keys, wp.int64), _mesh_arrays(mesh)
+    num_faces = len(mesh[1])
+    lanes = _lanes(shape[0] * num_faces)
+    threads = (shape[0], num_faces, lanes[0] * lanes[1])
+    options = (_array(face_mask, wp.bool), near, 0, 0, 1, *lanes, 0, keys_array)
+    _launch(kernels.draw_faces, device, threads, *mesh_arrays, *options)
+    options = (keys_array, 1, 0, 0, shape[2], *_outputs(fragments))
+    _launch(kernels.resolve_pixels, device, tuple(shape), *mesh_arrays, *options)
+
+
+def _draw_on_cpu(
+    mesh: tuple[Tensor, Tensor, Tensor], face_mask: Tensor, near: float, fragments: Fragments
+) -> None:
+    """Runs of images, or of faces into one depth buffer each where images are few."""
+    device = mesh[0].device
+    batch, height, width = fragments.pix_to_face.shape
+    num_faces, threads = len(mesh[1]), torch.get_num_threads()
+    layers = min(threads, 1 + num_faces // _FACES_WORTH_A_THREAD) if batch < threads else 1
+    keys = torch.full((layers * batch, height, width), kernels.EMPTY_KEY, dtype=torch.int64)
+    keys_array, mesh_arrays, outputs = (
+        _array(keys, wp.int64),
+        _mesh_arrays(mesh),
+        _outputs(fragments),
+    )
+    mask_array = _array(face_mask, wp.bool)
+
+    def draw(images: Run, faces: Run, layer: int) -> None:
+        options = (mask_array, near, images[0], *faces, 1, 1, layer * batch + images[0], keys_array)
+        _launch(kernels.draw_faces, device, (images[1], 1, 1), *mesh_arrays, *options)
+
+    def resolve(images: Run, rows: Run) -> None:
+        options = (keys_array, layers, images[0], rows[0], 1, *outputs)
+        _launch(kernels.resolve_pixels, device, (images[1], rows[1], 1), *mesh_arrays, *options)
+
+    image_runs = _runs(batch, 1 if layers > 1 else threads)
+    face_runs = _runs(num_faces, layers)
+    _over_threads(
+        draw, [(images, run, i) for images in image_runs for i, run in enumerate(face_runs)]
+    )
+    _over_threads(
+        resolve, [(images, rows) for images in image_runs for rows in _runs(height, layers)]
+    )
+
+
+def _mesh_arrays(mesh: tuple[Tensor, Tensor, Tensor]) -> tuple[Any, Any, Any]:
+    points, faces, intrinsics = mesh
+    return _array(points, wp.vec3), _array(faces, wp.vec3i), _array(intrinsics, wp.mat33)
+
+
+def _outputs(fragments: Fragments) -> tuple[Any, Any, Any]:
+    return (
+        _array(fragments.pix_to_face, wp.int32),
+        _array(fragments.bary_coords, wp.vec3),
+        _array(fragments.zbuf, wp.float32),
+    )
+
+
+def _array(tensor: Tensor, dtype: Any) -> Any:
+    """A Warp view of a contiguous tensor's memory, which must outlive the launches that use it."""
+    return wp.from_torch(tensor, dtype=dtype, requires_grad=False, return_ctype=True)
+
+
+def _launch(kernel: Any, device: torch.device, threads: tuple[int, ...], *inputs: Any) -> None:
+    if device.type == "cuda":
+        stream = wp.stream_from_torch(torch.cuda.current_stream(device))
+        wp.launch(kernel, dim=threads, inputs=inputs, stream=stream)
+    else:
+        wp.launch(kernel, dim=threads, inputs=inputs, device="cpu")
+
+
+def _lanes(num_faces: int) -> Run:
+    """How many threads share a face's box, across and down: as many as a GPU has room for."""
+    lanes = 1
+    while lanes < _MOST_LANES and 2 * lanes * num_faces <= _CUDA_THREADS:
+        lanes *= 2
+    across = 1 << ((lanes.bit_length()) // 2)
+    return across, lanes // across
+
+
+def _runs(count: int, parts: int) -> list[Run]:
+    """Cut `count` items into at most `parts` runs of nearly equal length, none of them empty."""
+    bounds = [count * i // parts for i in range(parts + 1)]
+    return [(a, b - a) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=torch.get_num_threads(), thread_name_prefix="raster")
+
+
+def _over_threads(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
+    """Run the calls side by side, the first of them here; returns when all are done."""
+    wp.load_module(kernels, device="cpu")
+    others = [_threads().submit(work, *call) for call in calls[1:]]
+    if calls:
+        work(*calls[0])
+    for other in others:
+        other.result()
