@@ -90,3 +90,65 @@ def write_footage(folder: Path, count=12, size=(320, 240), first_number=1) -> Pa
         image.save()
         bpy.data.images.remove(image)
     return folder
+
+
+def write_movie(path: Path, count=8, size=(64, 48)) -> Path:
+    """A video whose frames differ in grey as those of `write_footage` do."""
+    import bpy
+
+    images = write_footage(path.parent / f"{path.stem}_frames", count, size)
+    scene = bpy.data.scenes.new("Movie")
+    editor = scene.sequence_editor_create()
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    files = sorted(images.iterdir())
+    strip = strips.new_image(name="F", filepath=str(files[0]), channel=1, frame_start=1)
+    for file in files[1:]:
+        strip.elements.append(file.name)
+    render = scene.render
+    render.resolution_x, render.resolution_y = size
+    scene.view_settings.view_transform = "Standard"
+    scene.frame_start, scene.frame_end = 1, count
+    if hasattr(render.image_settings, "media_type"):
+        render.image_settings.media_type = "VIDEO"
+    render.image_settings.file_format = "FFMPEG"
+    render.ffmpeg.format, render.ffmpeg.codec = "MPEG4", "H264"
+    render.ffmpeg.constant_rate_factor = "LOSSLESS"
+    render.filepath = str(path)
+    render.use_file_extension = False
+    bpy.ops.render.render(animation=True, scene=scene.name)
+    bpy.data.scenes.remove(scene)
+    return path
+
+
+def shown_grey(scene, folder: Path, node_type: str, fields: dict, scene_frame: int) -> float:
+    """What grey (0 to 1, as in the file) Blender's compositor shows of a clip or image."""
+    import bpy
+
+    scene.render.engine = "CYCLES"
+    scene.cycles.samples = 1
+    scene.render.resolution_x, scene.render.resolution_y = 64, 48
+    scene.view_settings.view_transform = "Standard"
+    if scene.camera is None:
+        scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+        scene.collection.objects.link(scene.camera)
+    if hasattr(scene, "compositing_node_group"):
+        tree = bpy.data.node_groups.new("Show", "CompositorNodeTree")
+        scene.compositing_node_group = tree
+        tree.interface.new_socket(name="Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        output = tree.nodes.new("NodeGroupOutput")
+    else:
+        scene.use_nodes = True
+        tree = scene.node_tree
+        tree.nodes.clear()
+        output = tree.nodes.new("CompositorNodeComposite")
+    node = tree.nodes.new(node_type)
+    for name, value in fields.items():
+        setattr(node, name, value)
+    tree.links.new(node.outputs[0], output.inputs[0])
+    scene.frame_set(scene_frame)
+    scene.render.filepath = str(folder / "shown.png")
+    bpy.ops.render.render(write_still=True)
+    image = bpy.data.images.load(scene.render.filepath, check_existing=False)
+    grey = image.pixels[4 * (24 * 64 + 32)]
+    bpy.data.images.remove(image)
+    return grey

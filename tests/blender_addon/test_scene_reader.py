@@ -308,3 +308,57 @@ def test_long_constrained_ranges_are_read_in_slices(context, shot):
         assert 0 < share <= 1
         assert context.scene.frame_current == 5  # given back between slices
     assert slices >= 1
+
+
+def frame_shown(grey, count=8):
+    return grey * (count + 1) - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["movie", "images"])
+def test_a_movie_clips_decoded_frame_is_the_one_that_blender_shows(context, tmp_path, kind):
+    import bpy
+    from blender_addon import scene_footage, sequence_import
+    from scene_makers import shown_grey, write_movie
+
+    if kind == "movie":
+        path = write_movie(tmp_path / "clip.mp4")
+    else:
+        path = write_footage(tmp_path / "images", 8, (64, 48), first_number=37)
+    clip = sequence_import.load_clip(path)
+    camera = bpy.data.objects.new("C", bpy.data.cameras.new("C"))
+    sequence_import.show_footage(context.scene, camera, clip, 100)
+    for offset, frame in ((0, 100), (0, 103), (2, 100), (2, 103)):
+        clip.frame_offset = offset
+        footage = scene_footage.read_footage(context.scene, camera)
+        node = {"clip": clip}
+        grey = shown_grey(context.scene, tmp_path, "CompositorNodeMovieClip", node, frame)
+        assert frame_shown(grey) == pytest.approx(footage.decoded_frame(frame), abs=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["movie", "images"])
+def test_a_background_images_decoded_frame_is_the_one_that_blender_shows(context, tmp_path, kind):
+    import bpy
+    from blender_addon import scene_footage
+    from scene_makers import shown_grey, write_movie
+
+    if kind == "movie":
+        image = bpy.data.images.load(str(write_movie(tmp_path / "clip.mp4")))
+        offsets = (0, 3)
+    else:
+        folder = write_footage(tmp_path / "images", 8, (64, 48), first_number=37)
+        image = bpy.data.images.load(str(folder / "frame_0037.png"))
+        image.source = "SEQUENCE"
+        offsets = (36, 39)
+    camera = bpy.data.objects.new("C", bpy.data.cameras.new("C"))
+    background = camera.data.background_images.new()
+    background.image = image
+    for offset, frame in ((offsets[0], 50), (offsets[0], 52), (offsets[1], 51)):
+        timing = {"frame_start": 50, "frame_offset": offset, "frame_duration": 8}
+        for name, value in timing.items():
+            setattr(background.image_user, name, value)
+        footage = scene_footage.read_footage(context.scene, camera)
+        node = {"image": image, **timing}
+        grey = shown_grey(context.scene, tmp_path, "CompositorNodeImage", node, frame)
+        assert frame_shown(grey) == pytest.approx(footage.decoded_frame(frame), abs=0.2)
