@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The correspondence network: frame crop and renderings → displacement, scale, visibility.
+
+A U-Net over everything together proposes a first flow at a quarter of the resolution; a recurrent
+unit then corrects it a few times with what two correlations say at the place the flow points to:
+one of all modalities against the frame, and one of the rendered texture against the frame, whose
+two encoders share their weights, so that equal patches match from the first step of training.
+
+Source: RAFT (Teed and Deng, ECCV 2020) for correlation, recurrence and convex upsampling; SEA-RAFT
+(Wang et al., ECCV 2024) for the regressed first flow and the Laplace likelihood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .correlation import (
+    CorrelationPyramid,
+    WindowFunctions,
+    body_cells,
+    gather_cells,
+    scatter_cells,
+    window_gradient,
+    window_lookup,
+)
+from .inputs import MODALITY_CHANNELS, RENDER_CHANNELS
+
+__all__ = ["SMALL_NETWORK", "CorrespondenceNetwork", "NetworkConfig", "convex_upsample"]
+
+STRIDE = 4
+"""Pixels per cell."""
+OUTPUTS = 4
+"""Channels of a prediction: displacement x and y (pixels), log scale, visibility logit."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the correspondence network."""
+
+    feature_channels: int = 96
+    """Channels of the features of all modalities that are matched with the frame."""
+    appearance_channels: int = 64
+    """Channels of the features of the rendered texture that are matched with the frame."""
+    encoder_channels: tuple[int, int, int] = (32, 64, 96)
+    """Channels of the feature encoders at 1/2, at 1/4, and before their last layer."""
+    context_channels: tuple[int, ...] = (32, 64, 128, 160, 192)
+    """Channels of the U-Net at 1/2, 1/4, 1/8, 1/16, 1/32."""
+    hidden_channels: int = 96
+    """Channels of the recurrent state and of the context it reads."""
+    feature_levels: int = 3
+    """Resolutions at which all modalities are matched (1/4, 1/8, …)."""
+    appearance_levels: int = 2
+    """Resolutions at which the texture is matched."""
+    radius: int = 3
+    """Radius of the correlation windows in cells."""
+    updates: int = 4
+    """Recurrent updates."""
+
+
+SMALL_NETWORK = NetworkConfig(
+    feature_channels=48,
+    appearance_channels=32,
+    encoder_channels=(16, 32, 48),
+    context_channels=(16, 32, 64, 96, 128),
+    hidden_channels=48,
+    feature_levels=2,
+    appearance_levels=2,
+    updates=2,
+)
+"""For machines without a GPU."""
+
+
+def conv_norm(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv_norm(inputs, outputs, 3, stride),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride != 1:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.shortcut(x) + self.body(x))
+
+
+def feature_trunk(inputs: int, channels: tuple[int, int, int]) -> nn.Sequential:
+    """Full resolution → features at 1/4."""
+    half, quarter, last = channels
+    return nn.Sequential(
+        conv_norm(inputs, half, 7, 2),
+        Residual(half, half),
+        Residual(half, quarter, 2),
+        Residual(quarter, quarter),
+        Residual(quarter, last),
+    )
+
+
+class ContextEncoder(nn.Module):
+    """U-Net from full resolution down to 1/32 and back up to 1/4."""
+
+    def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            conv_norm(inputs, channels[0], 7, 2), Residual(channels[0], channels[0])
+        )
+        steps = list(zip(channels[:-1], channels[1:], strict=True))
+        self.down = nn.ModuleList(
+            nn.Sequential(Residual(fine, coarse, 2), Residual(coarse, coarse))
+            for fine, coarse in steps
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(conv_norm(coarse + fine, fine), Residual(fine, fine))
+            for fine, coarse in reversed(steps[1:])
+        )
+        self.output = nn.Conv2d(channels[1], outputs, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        skips = []
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        for up, skip in zip(self.up, reversed(skips[:-1]), strict=True):
+            x = up(
+                torch.cat(
+                    [functional.interpolate(x, scale_factor=2.0, mode="nearest"), skip], dim=1
+                )
+            )
+        return self.output(x)
+
+
+class Update(nn.Module):
+    """One recurrent correction of the flow (a convolutional GRU)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_channels
+        taps = (2 * config.radius + 1) ** 2 * (config.feature_levels + config.appearance_levels)
+        self.correlation = nn.Sequential(
+            nn.Conv2d(taps, 96, 1), nn.ReLU(inplace=True), nn.Conv2d(96, 64, 3, 1, 1), nn.ReLU()
+        )
+        self.flow = nn.Sequential(
+            nn.Conv2d(2, 48, 7, 1, 3), nn.ReLU(inplace=True), nn.Conv2d(48, 32, 3, 1, 1), nn.ReLU()
+        )
+        self.gates = nn.Conv2d(hidden + 98, 2 * hidden, 3, 1, 1)
+        self.candidate = nn.Conv2d(hidden + 98, hidden, 3, 1, 1)
+        self.head = nn.Sequential(
+            nn.Conv2d(hidden, 128, 3, 1, 1), nn.ReLU(inplace=True), nn.Conv2d(128, OUTPUTS, 3, 1, 1)
+        )
+
+    def forward(
+        self, hidden: Tensor, context: Tensor, taps: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """New state and prediction (flow correction in cells, log scale, visibility logit).
+
+        Args:
+            hidden: state.
+            context: what the context adds to the three gates, computed once for all updates.
+            taps: correlation windows about the current flow.
+            flow: current flow in cells.
+        """
+        small_flow = flow.to(taps.dtype)
+        motion = torch.cat([self.correlation(taps), self.flow(small_flow), small_flow], dim=1)
+        width = hidden.shape[1]
+        gates = torch.sigmoid(
+            self.gates(torch.cat([hidden, motion], dim=1)) + context[:, : 2 * width]
+        )
+        update, reset = gates.chunk(2, dim=1)
+        candidate = torch.tanh(
+            self.candidate(torch.cat([reset * hidden, motion], dim=1)) + context[:, 2 * width :]
+        )
+        hidden = (1 - update) * hidden + update * candidate
+        return hidden, self.head(hidden)
+
+
+def convex_upsample(
+    values: Float[Tensor, "batch channel height width"],
+    weights: Float[Tensor, "batch weight height width"],
+) -> Float[Tensor, "batch channel height4 width4"]:
+    """Four times finer values, each a weighted mean of the 3×3 coarse ones around it.
+
+    Args:
+        values: coarse values.
+        weights: 9 × 16 logits per cell: neighbours, then the 4×4 pixels of the cell.
+    """
+    batch, channels, height, width = values.shape
+    shares = weights.float().view(batch, 1, 9, STRIDE, STRIDE, height, width).softmax(dim=2)
+    padded = functional.pad(values.float(), (1, 1, 1, 1), mode="replicate")
+    neighbours = functional.unfold(padded, 3).view(batch, channels, 9, 1, 1, height, width)
+    fine = (shares * neighbours).sum(dim=2)
+    return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, STRIDE * height, STRIDE * width)
+
+
+class CorrespondenceNetwork(nn.Module):
+    """See the module's docstring."""
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        self.windows = WindowFunctions()
+        hidden, last = config.hidden_channels, config.encoder_channels[-1]
+        self.render_encoder = nn.Sequential(
+            feature_trunk(RENDER_CHANNELS, config.encoder_channels),
+            nn.Conv2d(last, config.feature_channels, 1),
+        )
+        self.picture_trunk = feature_trunk(3, config.encoder_channels)
+        self.picture_feature = nn.Conv2d(last, config.feature_channels, 1)
+        self.appearance_feature = nn.Conv2d(last, config.appearance_channels, 1)
+        self.context = ContextEncoder(RENDER_CHANNELS + 3, 2 * hidden, config.context_channels)
+        self.first = nn.Sequential(
+            nn.Conv2d(2 * hidden, 96, 3, 1, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(96, OUTPUTS, 3, 1, 1),
+        )
+        self.context_gates = nn.Conv2d(hidden, 3 * hidden, 3, 1, 1)
+        self.update = Update(config)
+        self.upsampling = nn.Sequential(
+            nn.Conv2d(hidden, 128, 3, 1, 1), nn.ReLU(inplace=True), nn.Conv2d(128, 9 * 16, 1)
+        )
+
+    def encode(self, render: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        """Features to match, the recurrent state's start, the context's share, the first guess."""
+        batch, hidden = render.shape[0], self.config.hidden_channels
+        rendered = self.render_encoder(render)
+        both = self.picture_trunk(
+            torch.cat([image, render[:, MODALITY_CHANNELS["texture"]][:, :3]])
+        )
+        picture = self.picture_feature(both[:batch])
+        appearance = self.appearance_feature(both)
+        context = self.context(torch.cat([render, image], dim=1))
+        state = torch.tanh(context[:, :hidden])
+        gates = self.context_gates(functional.relu(context[:, hidden:]))
+        return (
+            rendered, picture, appearance[batch:], appearance[:batch],
+            state, gates, self.first(context),
+        )  # fmt: skip
+
+    def finish(self, prediction: Tensor, hidden: Tensor) -> Tensor:
+        """The prediction in pixels at full resolution."""
+        return convex_upsample(prediction, self.upsampling(hidden) * 0.25)
+
+    def forward(
+        self,
+        render: Float[Tensor, "batch 12 height width"],
+        image: Float[Tensor, "batch 3 height width"],
+        *,
+        updates: int | None = None,
+        query_budget: int | None = None,
+    ) -> list[Float[Tensor, "batch 4 rows columns"]]:
+        """Predictions after the first guess and after each update, the last at full resolution.
+
+        Args:
+            render: render channels of `inputs.network_inputs`; sides divisible by 32.
+            image: frame crops about zero.
+            updates: recurrent updates; None takes the configuration's.
+            query_budget: body cells matched per sample; None matches all.
+
+        Returns:
+            Displacement (x, y; pixels), log scale (log pixels) and visibility logit, at 1/4
+            resolution but for the last.
+        """
+        rendered, picture, own, seen, hidden, gates, first = self.encode(render, image)
+        size = (rendered.shape[2], rendered.shape[3])
+        mask = functional.max_pool2d(render[:, MODALITY_CHANNELS["mask"]], STRIDE)[:, 0] > 0.5
+        cells = body_cells(mask, query_budget)
+        matches = self._match(cells, rendered, picture, own, seen)
+        grid = torch.stack([cells % size[1], cells // size[1]], dim=2).float()
+        flow, rest = first[:, :2].float(), first[:, 2:].float()
+        predictions = [torch.cat([flow * STRIDE, rest], dim=1)]
+        for _ in range(self.config.updates if updates is None else updates):
+            flow = flow.detach()
+            centers = grid + gather_cells(flow, cells)
+            taps = torch.cat([pyramid.at(centers) for pyramid in matches], dim=2)
+            taps = scatter_cells(taps, cells, size).contiguous(memory_format=torch.channels_last)
+            hidden, change = self.update(hidden, gates, taps, flow)
+            change = change.float()
+            flow = flow + change[:, :2]
+            predictions.append(torch.cat([flow * STRIDE, change[:, 2:]], dim=1))
+        predictions[-1] = self.finish(predictions[-1], hidden)
+        return predictions
+
+    def compile_regions(self) -> None:
+        """Compiles encoders, update and lookups each on its own: fast, and fast to compile."""
+        self.encode = torch.compile(self.encode, dynamic=False)
+        self.finish = torch.compile(self.finish, dynamic=False)
+        self.update.compile(dynamic=False)
+        self.windows = WindowFunctions(
+            torch.compile(window_lookup, dynamic=False),
+            torch.compile(window_gradient, dynamic=False),
+        )
+
+    def _match(
+        self, cells: Tensor, rendered: Tensor, picture: Tensor, own: Tensor, seen: Tensor
+    ) -> list[CorrelationPyramid]:
+        radius, windows = self.config.radius, self.windows
+        everything = CorrelationPyramid(
+            gather_cells(rendered, cells), picture, self.config.feature_levels, radius, windows
+        )
+        texture = CorrelationPyramid(
+            gather_cells(own, cells), seen, self.config.appearance_levels, radius, windows
+        )
+        return [everything, texture]

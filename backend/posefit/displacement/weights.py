@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weight files of the displacement network: safetensors with its sizes and calibration inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import PosefitError
+from .network import CorrespondenceNetwork, NetworkConfig
+
+__all__ = [
+    "Calibration",
+    "WeightsError",
+    "has_weights",
+    "load_network",
+    "save_network",
+    "shipped_weights",
+]
+
+FORMAT = "posefit-displacement-1"
+
+
+class WeightsError(PosefitError):
+    """A weight file that can't be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured on the validation split to make scale and visibility honest."""
+
+    scale_factor: float = 1.0
+    """Multiplies predicted scales."""
+    visibility_temperature: float = 1.0
+    """Divides visibility logits."""
+
+
+def shipped_weights(*, small: bool = False) -> Path:
+    """Where the weights that posefit ships lie; the small network's are for CPUs."""
+    name = "small.safetensors" if small else "network.safetensors"
+    return Path(__file__).parents[1] / "assets" / "displacement" / name
+
+
+def has_weights() -> bool:
+    """Whether the weights of the learned estimator are installed."""
+    return shipped_weights().is_file()
+
+
+def save_network(
+    path: Path,
+    network: nn.Module,
+    config: NetworkConfig,
+    calibration: Calibration,
+    notes: dict[str, str] | None = None,
+) -> None:
+    """Writes half-precision weights, sizes and calibration.
+
+    Args:
+        path: file to write (.safetensors).
+        network: the network, or another module with its state.
+        config: its sizes.
+        calibration: of its outputs.
+        notes: more to keep in the header (how it was trained).
+    """
+    state = {
+        name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else value.dtype)
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(dataclasses.asdict(config)),
+        "calibration": json.dumps(dataclasses.asdict(calibration)),
+        **(notes or {}),
+    }
+    save_file({k: v.contiguous() for k, v in state.items()}, path, metadata=metadata)
+
+
+def load_network(
+    path: Path, device: torch.device | str = "cpu"
+) -> tuple[CorrespondenceNetwork, Calibration]:
+    """The network of a weight file, in evaluation mode, and its calibration.
+
+    Args:
+        path: file of `save_network`.
+        device: where to put it.
+
+    Raises:
+        WeightsError: the file is missing or isn't one of this format.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no displacement weights at {path}; train them or use flow instead")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as data:
+            metadata = data.metadata() or {}
+            state = {name: data.get_tensor(name) for name in data.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}; "
+            "it was written by another version of posefit"
+        )
+    sizes = json.loads(metadata["config"])
+    config = NetworkConfig(
+        **{name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
+    )
+    network = CorrespondenceNetwork(config)
+    missing, unexpected = network.load_state_dict(
+        {name: v.float() if v.is_floating_point() else v for name, v in state.items()}, strict=False
+    )
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise WeightsError(f"{path} doesn't hold this network: {(missing + unexpected)[:3]}")
+    calibration = Calibration(**json.loads(metadata["calibration"]))
+    return network.to(device).eval().requires_grad_(False), calibration
