@@ -1,0 +1,469 @@
+# SPDX-License-Identifier: Apache-2.0
+"""First estimate: one person's SMPL motion from footage alone.
+
+Landmarks of the person (`keypoints`) and the pose solver do the work; this module says how they
+follow each other: where the person stands, how they are posed, how large they are, and last the
+whole motion at once, smooth in time. Frames that do not show the person carry the motion across.
+
+The motion is right in the picture and plausible in depth. How far away the person is follows from
+the camera's focal length and the body's size, and one camera tells neither.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from posefit_shared.frames import Camera, undistort_points
+from posefit_shared.sequence import Sequence
+from posefit_shared.skeleton import SMPL_JOINT_NAMES
+
+from .blazepose import LANDMARK_NAMES
+from .body import BodyModel, PoseParameters, pose_vertices
+from .camera_file import WorldCamera, default_camera
+from .errors import PosefitError
+from .footage import Footage, check_size
+from .keypoint_sides import mend_sides
+from .keypoints import Keypoints, detect_keypoints
+from .solver import (
+    BLAZEPOSE,
+    BLAZEPOSE_BONES,
+    BoneDirections,
+    Evidence,
+    LandmarkPixels,
+    SolverConfig,
+    initial_root,
+    solve,
+)
+from .windows import blend_poses, join_windows, split_windows
+
+__all__ = [
+    "EstimateConfig",
+    "EstimateError",
+    "estimate",
+    "estimate_from_keypoints",
+    "joint_confidence",
+    "keypoint_evidence",
+]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+Cancelled = Callable[[], bool]
+
+
+class EstimateError(PosefitError, ValueError):
+    """Footage from which no motion can be estimated; says what was found."""
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """How the first estimate weighs what it sees."""
+
+    pixel_sigma: float = 0.012
+    """σ of a landmark, as a share of the person's length in the picture: detector noise, and what
+    the landmark means on the body."""
+    bone_sigma_rad: float = 0.3
+    """σ of a bone's direction in the detector's 3D: a guess of one picture."""
+    least_confidence: float = 0.3
+    """Landmarks below this are left out."""
+    pose_prior_weight: float = 0.3
+    """How strongly usual poses are preferred."""
+    smoothness: float = 1.0
+    """Weight of the acceleration penalty."""
+    shape_frames: int = 48
+    """Well-spread frames from which the person's shape is taken."""
+    independent_frames: float = 3.0
+    """What all frames together may say of the shape, in frames with errors of their own."""
+    window: int = 256
+    """Frames solved at once."""
+    overlap: int = 16
+    """Frames that neighbouring windows share."""
+
+
+def estimate(
+    footage: Footage,
+    *,
+    body: BodyModel,
+    camera: WorldCamera | Camera | None = None,
+    person: int = 0,
+    frame_indices: npt.NDArray[np.int64] | None = None,
+    config: EstimateConfig | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Sequence:
+    """The motion of one person in footage.
+
+    Args:
+        footage: where the frames come from.
+        body: the body model.
+        camera: known camera (a `Camera` stands in a world whose z is up); a level one with a usual
+            lens by default.
+        person: 0 is the largest and most central one.
+        frame_indices: (T,) decoded frames in rising order; all by default.
+        config: settings.
+        progress: called with frames done and frames in all, while the person is followed.
+        cancelled: asked before each frame.
+
+    Returns:
+        The sequence in the camera's world; `status` is `no_person` where the pose is carried across
+        frames that do not show the person.
+
+    Raises:
+        FootageError: a frame cannot be decoded, or frames are not of the camera's size.
+        EstimateError: no frame shows a person.
+    """
+    placed = camera if isinstance(camera, WorldCamera) else _in_world(camera, footage.size)
+    check_size(footage, placed.camera.image_size)
+    keypoints = detect_keypoints(
+        footage,
+        frame_indices,
+        person=person,
+        with_masks=False,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    return estimate_from_keypoints(
+        keypoints,
+        body=body,
+        camera=placed,
+        times=footage.times[keypoints.frame_indices],
+        fps=footage.fps,
+        person=person,
+        config=config,
+    )
+
+
+def estimate_from_keypoints(
+    keypoints: Keypoints,
+    *,
+    body: BodyModel,
+    camera: WorldCamera,
+    times: npt.NDArray[np.float64],
+    fps: float,
+    person: int = 0,
+    config: EstimateConfig | None = None,
+) -> Sequence:
+    """The motion of one person from landmarks that were found before.
+
+    Args:
+        keypoints: of one person, T frames in order of time.
+        body: the body model.
+        camera: the camera, with its world.
+        times: (T,) seconds of the frames.
+        fps: frames per second of the footage.
+        person: written into the sequence.
+        config: settings.
+
+    Raises:
+        EstimateError: no frame shows a person.
+    """
+    config = config or EstimateConfig()
+    if not keypoints.found.any():
+        raise EstimateError(
+            f"no person was found in any of {len(keypoints)} frames: check that the video shows "
+            "one, at least a tenth of the picture tall, or choose other frames or another person"
+        )
+    keypoints = mend_sides(keypoints)
+    parameters = _start(keypoints, body, camera.camera, config)
+    evidence = keypoint_evidence(keypoints, camera.camera, body, config)
+    seconds = torch.tensor(times - times[0], dtype=torch.float32, device=body.device)
+    parameters = _solve_all(body, parameters, evidence, keypoints, seconds, config)
+    world_camera = camera.camera
+    if camera.world == "camera":
+        parameters, world_camera = _stand_on_floor(body, parameters, world_camera)
+    return _sequence(body, parameters, keypoints, WorldCamera(world_camera, camera.world)).replace(
+        mocap_framerate=fps, person_id=person, times=np.asarray(times, np.float64)
+    )
+
+
+def keypoint_evidence(
+    keypoints: Keypoints,
+    camera: Camera,
+    body: BodyModel,
+    config: EstimateConfig | None = None,
+) -> list[Evidence]:
+    """Landmarks as the solver's evidence: where they are in the picture, how bones point in space.
+
+    Args:
+        keypoints: of one person, T frames.
+        camera: the camera, standing still.
+        body: the body model (its device is taken).
+        config: settings.
+
+    Returns:
+        Evidence of T frames; frames without the person weigh nothing.
+    """
+    config = config or EstimateConfig()
+    view = _PinholeView.of(keypoints, camera, body, config)
+    length = np.maximum((keypoints.person_box[:, 2:] - keypoints.person_box[:, :2]).max(1), 1.0)
+    scales = torch.tensor(length * config.pixel_sigma, dtype=body.dtype, device=body.device)
+    return [
+        LandmarkPixels(
+            BLAZEPOSE,
+            view.pixels,
+            view.weights,
+            scales[:, None].expand_as(view.weights).contiguous(),
+            view.intrinsics,
+            view.world_to_camera,
+        ),
+        BoneDirections(
+            BLAZEPOSE,
+            BLAZEPOSE_BONES,
+            view.positions,
+            view.weights,
+            scale_rad=config.bone_sigma_rad,
+            world_to_camera=view.world_to_camera,
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class _PinholeView:
+    """Landmarks as an ideal pinhole camera would have them, on the body's device."""
+
+    pixels: torch.Tensor
+    positions: torch.Tensor
+    weights: torch.Tensor
+    intrinsics: torch.Tensor
+    world_to_camera: torch.Tensor
+
+    @staticmethod
+    def of(
+        keypoints: Keypoints, camera: Camera, body: BodyModel, config: EstimateConfig
+    ) -> _PinholeView:
+        pixels = undistort_points(camera, keypoints.pixels)
+        weights = np.where(
+            keypoints.confidence >= config.least_confidence, keypoints.confidence, 0.0
+        )
+        weights = weights * keypoints.found[:, None]
+        middle = pixels[:, 11:29].mean(axis=1)  # shoulders to ankles
+        positions = np.einsum("tij,tkj->tki", _look_at(camera, middle), keypoints.world)
+        count = len(keypoints)
+
+        def tensor(values: npt.NDArray[np.floating]) -> torch.Tensor:
+            return torch.tensor(values, dtype=body.dtype, device=body.device)
+
+        return _PinholeView(
+            pixels=tensor(pixels),
+            positions=tensor(positions),
+            weights=tensor(weights),
+            intrinsics=tensor(camera.intrinsics).expand(count, 3, 3),
+            world_to_camera=tensor(camera.world_to_camera).expand(count, 4, 4),
+        )
+
+
+def _look_at(camera: Camera, pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(T, 3, 3) shortest turns of the optical axis to the rays through pixels (T, 2).
+
+    The detector describes a person as if seen straight ahead; off the axis the whole person is
+    turned by the angle under which they are seen.
+    """
+    ones = np.ones_like(pixels[:, :1])
+    rays = np.concatenate([pixels, ones], axis=1) @ np.linalg.inv(camera.intrinsics).T
+    x, y, z = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).T
+    # Rodrigues' formula about the axis (−y, x, 0) between (0, 0, 1) and the ray.
+    inverse = 1.0 / (1.0 + z)
+    rows = [
+        [1 - x * x * inverse, -x * y * inverse, x],
+        [-x * y * inverse, 1 - y * y * inverse, y],
+        [-x, -y, z],
+    ]
+    return np.moveaxis(np.array(rows), -1, 0)
+
+
+def _in_world(camera: Camera | None, size: tuple[int, int]) -> WorldCamera:
+    return default_camera(size) if camera is None else WorldCamera(camera, "gravity")
+
+
+def _start(
+    keypoints: Keypoints, body: BodyModel, camera: Camera, config: EstimateConfig
+) -> PoseParameters:
+    """The rest pose turned and placed in every frame, carried across frames without the person."""
+    view = _PinholeView.of(keypoints, camera, body, config)
+    start = initial_root(
+        body,
+        BLAZEPOSE,
+        view.pixels,
+        view.positions,
+        view.weights,
+        view.intrinsics,
+        view.world_to_camera,
+    )
+    return _carry_across(start, keypoints.found)
+
+
+def _carry_across(parameters: PoseParameters, found: npt.NDArray[np.bool_]) -> PoseParameters:
+    """Parameters with gaps filled between the frames on either side."""
+    if found.all():
+        return parameters
+    seen = np.flatnonzero(found)
+    frames = np.arange(len(found))
+    after = np.clip(np.searchsorted(seen, frames), 0, len(seen) - 1)
+    before = np.clip(np.searchsorted(seen, frames, side="right") - 1, 0, len(seen) - 1)
+    first, second = seen[before], seen[after]
+    weight = np.where(second > first, (frames - first) / np.maximum(second - first, 1), 0.0)
+
+    def between(values: torch.Tensor, is_rotation: bool) -> torch.Tensor:
+        array = values.detach().cpu().numpy()
+        share = weight.reshape(-1, *[1] * (array.ndim - 1))
+        if is_rotation:
+            filled = blend_poses(array[first], array[second], share)
+        else:
+            filled = (1 - share) * array[first] + share * array[second]
+        filled = np.where(found.reshape(share.shape), array, filled)
+        return torch.tensor(filled, dtype=values.dtype, device=values.device)
+
+    return PoseParameters(
+        betas=parameters.betas,
+        global_orient=between(parameters.global_orient, True),
+        body_pose=between(parameters.body_pose, True),
+        transl=between(parameters.transl, False),
+    )
+
+
+def _solve_all(
+    body: BodyModel,
+    start: PoseParameters,
+    evidence: list[Evidence],
+    keypoints: Keypoints,
+    seconds: torch.Tensor,
+    config: EstimateConfig,
+) -> PoseParameters:
+    """Root, then pose, then shape from well-spread frames, then the motion, window by window."""
+    prior = config.pose_prior_weight
+    far = SolverConfig(
+        robust_widening=10.0, pose_prior_weight=prior, shape="fixed", max_iterations=12
+    )
+    root_only = torch.ones(body.num_joints, dtype=torch.bool, device=body.device)
+    root_only[0] = False
+    placed = solve(body, start, evidence, far, locked=root_only).parameters
+    posed = solve(body, placed, evidence, replace(far, max_iterations=20)).parameters
+    posed = _carry_across(posed, keypoints.found)
+    chosen = _well_spread(keypoints, config.shape_frames)
+    # The detector is wrong in the same way in frame after frame: they say no more of the shape
+    # than a few would.
+    humility = min(config.independent_frames / len(chosen), 1.0) ** 0.5
+    near = SolverConfig(pose_prior_weight=prior, max_iterations=12, shape_sigma=humility)
+    index = torch.tensor(chosen, device=body.device)
+    shaped = solve(body, posed[index], _frames_of(evidence, index), near).parameters
+    betas = shaped.betas[:1].expand_as(posed.betas)
+    posed = replace(posed, betas=betas)
+    motion = replace(near, shape="fixed", smoothness=config.smoothness, max_iterations=25)
+    windows = split_windows(len(keypoints), config.window, config.overlap)
+    solved = []
+    for window in windows:
+        index = torch.arange(window.start, window.stop, device=body.device)
+        part = solve(
+            body, posed[index], _frames_of(evidence, index), motion, times=seconds[index]
+        ).parameters
+        poses = torch.cat([part.global_orient[:, None], part.body_pose], dim=1)
+        solved.append((poses.cpu().numpy(), part.transl.cpu().numpy()))
+    poses, trans = join_windows(windows, solved)
+
+    def tensor(values: npt.NDArray[np.float32]) -> torch.Tensor:
+        return torch.tensor(values, dtype=body.dtype, device=body.device)
+
+    return PoseParameters(betas, tensor(poses[:, 0]), tensor(poses[:, 1:]), tensor(trans))
+
+
+def _well_spread(keypoints: Keypoints, count: int) -> npt.NDArray[np.int64]:
+    """At most `count` frames spread over the clip, the surest of each stretch."""
+    seen = np.flatnonzero(keypoints.found)
+    sure = keypoints.confidence.mean(axis=1)
+    stretches = np.array_split(seen, min(count, len(seen)))
+    return np.array([stretch[np.argmax(sure[stretch])] for stretch in stretches])
+
+
+def _frames_of(evidence: list[Evidence], index: torch.Tensor) -> list[Evidence]:
+    """The evidence of some frames."""
+    chosen: list[Evidence] = []
+    for entry in evidence:
+        tensors = {
+            name: value[index]
+            for name, value in vars(entry).items()
+            if isinstance(value, torch.Tensor)
+        }
+        chosen.append(replace(entry, **tensors))  # type: ignore[type-var]
+    return chosen
+
+
+def _stand_on_floor(
+    body: BodyModel, parameters: PoseParameters, camera: Camera
+) -> tuple[PoseParameters, Camera]:
+    """World moved up so that the lowest point of the body, over the clip, lies at z = 0.
+
+    Only where nothing is known of the world: it spares the animator a body below the grid.
+    """
+    step = max(len(body.v_template) // 500, 1)
+    some = torch.arange(0, len(body.v_template), step, device=body.device)
+    lowest = pose_vertices(body, parameters, some)[..., 2].amin(dim=1)
+    rise = -float(lowest.quantile(0.05))
+    shift = torch.tensor([0.0, 0.0, rise], dtype=body.dtype, device=body.device)
+    moved = np.eye(4)
+    moved[2, 3] = -rise
+    world_to_camera = camera.world_to_camera @ moved
+    raised = Camera(camera.intrinsics, world_to_camera, camera.image_size, camera.distortion)
+    return replace(parameters, transl=parameters.transl + shift), raised
+
+
+def _sequence(
+    body: BodyModel, parameters: PoseParameters, keypoints: Keypoints, placed: WorldCamera
+) -> Sequence:
+    camera = placed.camera
+    poses = torch.cat([parameters.global_orient[:, None], parameters.body_pose], dim=1)
+    finite = torch.isfinite(poses).flatten(1).all(1) & torch.isfinite(parameters.transl).all(1)
+    if not bool(finite.all()):
+        raise EstimateError(
+            f"{int((~finite).sum())} frames have no finite pose: give the camera's intrinsics, or "
+            "choose other frames"
+        )
+    return Sequence(
+        poses=poses.cpu().numpy(),
+        trans=parameters.transl.cpu().numpy(),
+        betas=parameters.betas[0].cpu().numpy(),
+        body=body.content_hash,
+        frame_indices=keypoints.frame_indices,
+        intrinsics=camera.intrinsics,
+        world_to_camera=camera.world_to_camera,
+        distortion=camera.distortion,
+        image_size=camera.image_size,
+        world=placed.world,
+        confidence=joint_confidence(keypoints, body),
+        status=tuple("refined" if found else "no_person" for found in keypoints.found),
+    )
+
+
+_NEAREST = {
+    "Hip": "hip", "Knee": "knee", "Ankle": "ankle", "Foot": "foot_index", "Shoulder": "shoulder",
+    "Collar": "shoulder", "Elbow": "elbow", "Wrist": "wrist", "Hand": "index",
+}  # fmt: skip
+_MIDDLE = {
+    "Pelvis": ("left_hip", "right_hip"),
+    "Neck": ("left_shoulder", "right_shoulder"),
+    "Head": ("left_ear", "right_ear"),
+}
+
+
+def joint_confidence(keypoints: Keypoints, body: BodyModel) -> npt.NDArray[np.float32]:
+    """(T, J) 0–1: how surely the landmarks about each joint were seen; 0 without the person."""
+    torso = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+    columns = []
+    for name in body.joint_names:
+        side, _, part = name.partition("_")
+        if part in _NEAREST and name in SMPL_JOINT_NAMES:
+            sided = {"L": "left", "R": "right"}[side]
+            around: tuple[str, ...] = (f"{sided}_{_NEAREST[part]}",)
+        elif side in ("L", "R"):
+            around = (f"{'left' if side == 'L' else 'right'}_wrist",)
+        else:
+            around = _MIDDLE.get(name, torso)
+        indices = [LANDMARK_NAMES.index(landmark) for landmark in around]
+        columns.append(keypoints.confidence[:, indices].mean(axis=1))
+    confidence = np.stack(columns, axis=1) * keypoints.found[:, None]
+    return confidence.clip(0, 1).astype(np.float32)
