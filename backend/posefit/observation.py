@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One look at the pictures: render the bodies, predict displacements, make evidence of them.
+
+Steps 1 to 4 of the method for some frames of one view, in batches that bound memory; and what the
+keypoint detector saw, as evidence for the same solver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from posefit_shared import frames as coordinate_frames
+
+from .body import BodyModel, PoseParameters, pose_body
+from .crop import crop_frames
+from .displacement import DisplacementEstimator
+from .keypoints import Keypoints
+from .modalities import render_modalities
+from .pictures import Picture, body_boxes, project_points
+from .solver import BLAZEPOSE, LandmarkPixels, SurfacePoints
+from .vertex_targets import aggregate, surface_points
+from .views import View
+
+__all__ = ["Look", "Observer", "keypoint_evidence", "slice_landmarks"]
+
+TextureMaps = Callable[[Sequence[int]], Float[Tensor, "texture 4 height width"] | None]
+"""For frames of the sequence, the map each is compared with: RGB and validity."""
+
+_CROP_MARGIN = 1.3
+_KEYPOINT_SIGMA = 0.02
+"""σ of a detector's landmark, as a share of the person's height in the picture."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a view's frames gave."""
+
+    points: SurfacePoints
+    """Evidence for the solver; frames without a picture have weight zero."""
+    disagreement: Float[Tensor, " batch"]
+    """How far the rendered body is from the picture: the certain pixels' mean of
+    d² / (d² + (2 σ)² ) with d the displacement; 0 lies right over it, 1 nowhere near. NaN where
+    nothing certain was seen."""
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Everything that stays the same from one look to the next."""
+
+    body: BodyModel
+    estimator: DisplacementEstimator
+    crop_size: int = 256
+    """Side of the crops, pixels."""
+    rasterizer: str = "warp"
+    """`warp` or `pytorch3d`."""
+    batch_frames: int = 16
+    """Frames rendered and predicted at once; bounds memory."""
+    max_points: int = 1200
+    """Surface points a frame that go to the solver."""
+
+    def look(
+        self,
+        pictures: Sequence[Picture | None],
+        frames: Sequence[int],
+        parameters: PoseParameters,
+        textures: TextureMaps,
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> Look:
+        """Compare the bodies with the pictures.
+
+        Args:
+            pictures: of each frame.
+            frames: frames of the sequence that the pictures show.
+            parameters: the current estimate of each.
+            textures: gives the map that each frame is compared with.
+            check_cancelled: called between batches; raises to stop.
+        """
+        looks = []
+        for start in range(0, len(frames), self.batch_frames):
+            check_cancelled()
+            part = slice(start, start + self.batch_frames)
+            looks.append(self._look(pictures[part], frames[part], parameters[part], textures))
+        return _join(looks)
+
+    def _look(
+        self,
+        pictures: Sequence[Picture | None],
+        frames: Sequence[int],
+        parameters: PoseParameters,
+        textures: TextureMaps,
+    ) -> Look:
+        vertices = pose_body(self.body, parameters).vertices
+        shown = [k for k, picture in enumerate(pictures) if picture is not None]
+        present = [picture for picture in pictures if picture is not None]
+        if present:
+            boxes = body_boxes(
+                vertices[shown], [picture.camera for picture in present], margin=_CROP_MARGIN
+            )
+            visible = np.isfinite(boxes).all(1)
+            shown = [k for k, is_visible in zip(shown, visible, strict=True) if is_visible]
+            present = [p for p, is_visible in zip(present, visible, strict=True) if is_visible]
+            boxes = boxes[visible]
+        if not present:
+            return _nothing(len(frames), self.max_points, vertices)
+        seen = self._predict(present, boxes, vertices[shown], textures([frames[k] for k in shown]))
+        return _spread(seen, shown, len(frames))
+
+    def _predict(
+        self,
+        pictures: Sequence[Picture],
+        boxes: np.ndarray,
+        vertices: Float[Tensor, "batch vertex 3"],
+        texture: Tensor | None,
+    ) -> Look:
+        device = vertices.device
+        crop = crop_frames(
+            [picture.image for picture in pictures],
+            boxes,
+            [picture.camera for picture in pictures],
+            self.crop_size,
+            device=device,
+        )
+        world_to_camera = torch.tensor(
+            np.stack([picture.camera.world_to_camera for picture in pictures]),
+            dtype=vertices.dtype,
+            device=device,
+        )
+        modalities, fragments = render_modalities(
+            self.body,
+            vertices,
+            world_to_camera,
+            crop.intrinsics,
+            (self.crop_size, self.crop_size),
+            texture=texture,
+            backend=self.rasterizer,
+        )
+        field = self.estimator.predict(crop.images, modalities)
+        targets = aggregate(fragments, self.body.faces, self.body.num_vertices, field)
+        projected = project_points(vertices, world_to_camera, crop.intrinsics)
+        points = surface_points(
+            targets,
+            projected.nan_to_num(0.0),
+            crop.intrinsics,
+            world_to_camera,
+            max_points=self.max_points,
+        )
+        certainty = targets.weight / (targets.scale.square() + 1.0)
+        squared = targets.displacement.square().sum(-1)
+        misfit = squared / (squared + 4.0 * (targets.scale.square() + 1.0))
+        total = certainty.sum(1)
+        disagreement = (certainty * misfit).sum(1) / total.clamp_min(1e-9)
+        return Look(points, torch.where(total > 1e-3, disagreement, torch.nan))
+
+
+def keypoint_evidence(view: View, keypoints: Keypoints, body: BodyModel) -> LandmarkPixels:
+    """What the detector saw in a view, in the view's pinhole pixels.
+
+    Args:
+        view: frames that the keypoints were detected in; one row for each frame of the sequence.
+        keypoints: of the same frames; frames where nobody was found pull nothing.
+        body: gives device and precision.
+    """
+    frames = len(keypoints)
+    cameras = [view.camera(frame) for frame in range(frames)]
+    pixels = np.stack(
+        [coordinate_frames.undistort_points(camera, keypoints.pixels[t])
+         for t, camera in enumerate(cameras)]
+    )  # fmt: skip
+    has_picture = np.array([view.has_picture(t) for t in range(frames)]) & keypoints.found
+    sides = (keypoints.person_box[:, 2:] - keypoints.person_box[:, :2]).max(1)
+    scales = np.maximum(_KEYPOINT_SIGMA * sides, 1.0)[:, None].repeat(pixels.shape[1], 1)
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.tensor(values, dtype=body.dtype, device=body.device)
+
+    return LandmarkPixels(
+        table=BLAZEPOSE,
+        targets=tensor(pixels),
+        weights=tensor(keypoints.confidence * has_picture[:, None]),
+        scales=tensor(scales),
+        intrinsics=tensor(np.stack([camera.intrinsics for camera in cameras])),
+        world_to_camera=tensor(np.stack([camera.world_to_camera for camera in cameras])),
+    )
+
+
+def slice_landmarks(
+    evidence: LandmarkPixels, frames: slice | Int[Tensor, " part"]
+) -> LandmarkPixels:
+    """The evidence of some frames."""
+    return LandmarkPixels(
+        table=evidence.table,
+        targets=evidence.targets[frames],
+        weights=evidence.weights[frames],
+        scales=evidence.scales[frames],
+        intrinsics=evidence.intrinsics[frames],
+        world_to_camera=evidence.world_to_camera[frames],
+    )
+
+
+_POINT_FIELDS = (
+    "vertex_indices", "targets", "weights", "scales", "intrinsics", "world_to_camera",
+)  # fmt: skip
+
+
+def _spread(look: Look, rows: Sequence[int], frames: int) -> Look:
+    """A look at some rows as a look at all, the others having seen nothing."""
+    if len(rows) == frames:
+        return look
+
+    def wide(values: Tensor, fill: float) -> Tensor:
+        result = values.new_full((frames, *values.shape[1:]), fill)
+        result[list(rows)] = values
+        return result
+
+    fields = {name: wide(getattr(look.points, name), 0) for name in _POINT_FIELDS}
+    fields["intrinsics"] = _identity_where_empty(fields["intrinsics"])
+    fields["world_to_camera"] = _identity_where_empty(fields["world_to_camera"])
+    return Look(SurfacePoints(**fields), wide(look.disagreement, torch.nan))
+
+
+def _identity_where_empty(matrices: Tensor) -> Tensor:
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    return torch.where((matrices == 0).all(-1).all(-1)[:, None, None], identity, matrices)
+
+
+def _nothing(frames: int, points: int, like: Tensor) -> Look:
+    zeros = like.new_zeros
+    return Look(
+        SurfacePoints(
+            vertex_indices=zeros(frames, points).long(),
+            targets=zeros(frames, points, 2),
+            weights=zeros(frames, points),
+            scales=zeros(frames, points) + 1.0,
+            intrinsics=_identity_where_empty(zeros(frames, 3, 3)),
+            world_to_camera=_identity_where_empty(zeros(frames, 4, 4)),
+        ),
+        zeros(frames) + torch.nan,
+    )
+
+
+def _join(looks: Sequence[Look]) -> Look:
+    if len(looks) == 1:
+        return looks[0]
+    fields = {
+        name: torch.cat([getattr(look.points, name) for look in looks]) for name in _POINT_FIELDS
+    }
+    return Look(SurfacePoints(**fields), torch.cat([look.disagreement for look in looks]))
