@@ -7,6 +7,7 @@ Learned by tools/priors from public motion capture; assets/priors/README.md has 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 
 import numpy as np
@@ -40,6 +41,7 @@ class PosePrior:
         return self.lower.shape[0]
 
 
+@lru_cache(maxsize=8)
 def load_pose_prior(device: torch.device | str, dtype: torch.dtype) -> PosePrior:
     """The prior that ships with the project.
 

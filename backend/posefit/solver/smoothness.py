@@ -18,6 +18,9 @@ from torch import Tensor
 from .kinematics import Skeleton, axis_points, join_points, joint_points, pull_back
 from .terms import geman_mcclure
 
+_POINTS_A_JOINT = 4
+"""Its position and its three axes share the weight of one joint."""
+
 __all__ = ["Band", "motion_points", "second_differences", "smoothness_band"]
 
 
@@ -100,7 +103,8 @@ def smoothness_band(
     neighbours = torch.stack([padded[:-2], padded[1:-1], padded[2:]], -1)
     acceleration = (neighbours * scaled[:, None]).sum(-1)
     squared = acceleration.unflatten(1, (3, -1)).square().sum(1)
-    cost, pull = geman_mcclure(squared, squared.new_tensor(robust_factor))
+    cost, pull = geman_mcclure(squared, torch.full_like(squared, robust_factor))
+    weight = weight / _POINTS_A_JOINT
     pull = (weight * pull).repeat(1, 3)
     # c[t, i]: coefficient of frame t in the acceleration centred at t − 1, t, t + 1.
     own = _of_frame(scaled)
