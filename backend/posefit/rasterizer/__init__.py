@@ -50,13 +50,8 @@ def rasterize(
         Fragments on the vertices' device.
 
     Raises:
-        ValueError: the backend is unknown, or batch sizes differ.
+        ValueError: the backend is unknown.
     """
-    if len(intrinsics) != len(vertices_camera):
-        raise ValueError(
-            f"intrinsics are for {len(intrinsics)} images, expected {len(vertices_camera)}, "
-            "one for each set of vertices"
-        )
     if face_mask is not None and face_mask.ndim == 1:
         face_mask = face_mask[None]
     if backend == "warp":

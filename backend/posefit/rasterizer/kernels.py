@@ -15,6 +15,8 @@ Source: Olano and Greer, "Triangle Scan Conversion using 2D Homogeneous Coordina
 Hardware 1997.
 """
 
+from typing import no_type_check  # annotations are Warp's: no type checker knows them
+
 import warp as wp
 
 # A fused multiply-add rounds the shared edge of two triangles differently in each: cracks.
@@ -32,6 +34,7 @@ FACE_BITS = wp.constant(wp.int64(0xFFFFFFFF))
 
 
 @wp.func
+@no_type_check
 def to_pixels(camera: wp.mat33, point: wp.vec3) -> wp.vec3:
     """Homogeneous pixel coordinates (z u, z v, z) of a camera-frame point."""
     return wp.vec3(
@@ -42,6 +45,7 @@ def to_pixels(camera: wp.mat33, point: wp.vec3) -> wp.vec3:
 
 
 @wp.func
+@no_type_check
 def is_drawable(p0: wp.vec3, p1: wp.vec3, p2: wp.vec3, near: float) -> bool:
     """Whether a face has usable coordinates and a corner in front of the near plane."""
     size = (
@@ -53,6 +57,7 @@ def is_drawable(p0: wp.vec3, p1: wp.vec3, p2: wp.vec3, near: float) -> bool:
 
 
 @wp.func
+@no_type_check
 def grow(bounds: wp.vec4, x: float, y: float) -> wp.vec4:
     """Bounds (min x, min y, max x, max y) widened to hold a point."""
     return wp.vec4(
@@ -61,6 +66,7 @@ def grow(bounds: wp.vec4, x: float, y: float) -> wp.vec4:
 
 
 @wp.func
+@no_type_check
 def grow_to_near_plane(bounds: wp.vec4, front: wp.vec3, back: wp.vec3, near: float) -> wp.vec4:
     """Bounds widened to hold the point where an edge leaves through the near plane."""
     t = (near - front[2]) / (back[2] - front[2])
@@ -70,6 +76,7 @@ def grow_to_near_plane(bounds: wp.vec4, front: wp.vec3, back: wp.vec3, near: flo
 
 
 @wp.func
+@no_type_check
 def grow_by_edge(bounds: wp.vec4, a: wp.vec3, b: wp.vec3, near: float) -> wp.vec4:
     """Bounds widened by the visible part of the edge from ``a`` to ``b``, without ``b`` itself."""
     if a[2] >= near:
@@ -82,6 +89,7 @@ def grow_by_edge(bounds: wp.vec4, a: wp.vec3, b: wp.vec3, near: float) -> wp.vec
 
 
 @wp.func
+@no_type_check
 def visible_bounds(p0: wp.vec3, p1: wp.vec3, p2: wp.vec3, near: float) -> wp.vec4:
     """Pixel bounds (min x, min y, max x, max y) of a triangle's part beyond the near plane."""
     if wp.min(p0[2], wp.min(p1[2], p2[2])) >= near:
@@ -107,6 +115,7 @@ def visible_bounds(p0: wp.vec3, p1: wp.vec3, p2: wp.vec3, near: float) -> wp.vec
 
 
 @wp.func
+@no_type_check
 def edge_functions(p0: wp.vec3, p1: wp.vec3, p2: wp.vec3, u: float, v: float) -> wp.vec3:
     """Unnormalised perspective-correct barycentric coordinates of the ray through a pixel."""
     x0 = p0[0] - p0[2] * u
@@ -119,6 +128,7 @@ def edge_functions(p0: wp.vec3, p1: wp.vec3, p2: wp.vec3, u: float, v: float) ->
 
 
 @wp.func
+@no_type_check
 def draw_pixel(
     p0: wp.vec3,
     p1: wp.vec3,
@@ -143,6 +153,7 @@ def draw_pixel(
 
 
 @wp.kernel
+@no_type_check
 def draw_faces(
     points: wp.array2d(dtype=wp.vec3),
     faces: wp.array(dtype=wp.vec3i),
@@ -188,6 +199,7 @@ def draw_faces(
 
 
 @wp.kernel
+@no_type_check
 def resolve_pixels(
     points: wp.array2d(dtype=wp.vec3),
     faces: wp.array(dtype=wp.vec3i),
@@ -229,6 +241,7 @@ def resolve_pixels(
 
 
 @wp.kernel
+@no_type_check
 def interpolate_pixels(
     pix_to_face: wp.array3d(dtype=wp.int32),
     bary_coords: wp.array3d(dtype=wp.vec3),

@@ -8,6 +8,7 @@ of images, and a small one into runs of faces with a depth buffer each, one for 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,13 +22,29 @@ from .fragments import Fragments
 
 __all__ = ["interpolate_warp", "rasterize_warp"]
 
-# Warp greets on stdout and complains on stderr where there is no CUDA driver: neither is news.
-_log_level = wp.config.log_level
-wp.config.log_level = wp.LOG_ERROR
-wp.init()
-wp.config.log_level = max(_log_level, wp.LOG_WARNING)
 
-from . import kernels  # noqa: E402  (compiling them needs Warp initialised)
+def _start_warp() -> None:
+    """Initialise Warp without its greeting and its lament where there is no CUDA driver.
+
+    The lament is printed by native code, whatever Warp's log level is.
+    """
+    wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
+    if torch.cuda.is_available():
+        wp.init()
+        return
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        wp.init()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+_start_warp()
+
+from . import kernels  # noqa: E402  (its kernels register themselves with a running Warp)
 
 _CUDA_THREADS = 1 << 18
 """Threads that fill a large GPU: faces of a small batch get several threads each."""
@@ -201,15 +218,16 @@ def _runs(count: int, parts: int) -> list[Run]:
 
 
 @functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=torch.get_num_threads(), thread_name_prefix="raster")
+def _pool(pid: int) -> ThreadPoolExecutor:
+    """One for each process, so that a fork starts threads of its own."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=f"rasterizer-{pid}")
 
 
 def _over_threads(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
     """Run the calls side by side, the first of them here; returns when all are done."""
     wp.load_module(kernels, device="cpu")
-    others = [_threads().submit(work, *call) for call in calls[1:]]
-    if calls:
-        work(*calls[0])
+    pool = _pool(os.getpid())
+    others = [pool.submit(work, *call) for call in calls[1:]]
+    work(*calls[0])
     for other in others:
         other.result()
