@@ -136,9 +136,7 @@ def check_sizes(sizes: Sequence[int], limits: Limits = DEFAULT_LIMITS) -> None:
     if not 1 <= len(sizes) <= limits.parts:
         raise CodecError(f"the message has {len(sizes)} parts, expected 1 to {limits.parts}")
     if sizes[0] > limits.header_bytes:
-        raise CodecError(
-            f"the header has {sizes[0]} bytes, expected at most {limits.header_bytes}"
-        )
+        raise CodecError(f"the header has {sizes[0]} bytes, expected at most {limits.header_bytes}")
     if max(sizes) > limits.part_bytes or sum(sizes) > limits.message_bytes:
         raise CodecError(
             f"the message has {sum(sizes)} bytes, the largest part {max(sizes)}, expected at most "

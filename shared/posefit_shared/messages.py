@@ -292,11 +292,11 @@ class Result(Message):
 
 @dataclass(frozen=True)
 class Acknowledge(Message):
-    """Client → backend: this revision has arrived and need not be kept."""
+    """Client → backend: this revision, or without one the job's end, need not be kept."""
 
     NAME: ClassVar[str] = "acknowledge"
     job: JobId
-    revision: Count
+    revision: Count | None = None
 
 
 @dataclass(frozen=True)
