@@ -72,13 +72,13 @@ def encode(message: Message, limits: Limits = DEFAULT_LIMITS) -> list[Buffer]:
         if dtype is None or value.ndim > MAX_DIMENSIONS:
             raise CodecError(f"an array is {value.dtype} {value.shape}, which cannot travel")
         array = np.ascontiguousarray(value, dtype)
-        buffers.append(memoryview(array.reshape(-1)).cast("B") if array.size else b"")
+        buffers.append(array.reshape(-1).view(np.uint8).data if array.size else b"")
         reference = [len(buffers), value.dtype.name, list(value.shape)]
         return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(reference))
 
     content = {"type": message.NAME, "fields": message.to_map()}
     try:
-        header = msgpack.packb(content, default=pack_array)
+        header: Any = msgpack.packb(content, default=pack_array)
     except (OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise CodecError(f"the message {message.NAME} cannot be packed ({error})") from error
     parts: list[Buffer] = [header, *buffers]

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a field of a message may hold: checks that run where a message is made and where it is read.
+"""What a field of a message may hold, checked where a message is made and where it is read.
 
-A message is a frozen dataclass that derives from `Record`. Its annotations are the rules: plain types
-have default bounds, `Annotated` narrows them (`Text`, `Between`, `AtMost`, `ArrayOf`, `JsonTree`,
-`Foreign`). The same code checks a message when this side makes it and when the other side's bytes
-are read, so a wrong shape fails where it is made. Bytes belong to `codec`, meanings to `messages`.
+A message is a frozen dataclass that derives from `Record`. Its annotations are the rules: plain
+types have default bounds, `Annotated` narrows them (`Text`, `Between`, `AtMost`, `ArrayOf`,
+`JsonTree`, `Foreign`). The same code checks a message when this side makes it and when the other
+side's bytes are read, so a wrong shape fails where it is made. Bytes belong to `codec`, meanings to
+`messages`.
 """
 
 from __future__ import annotations

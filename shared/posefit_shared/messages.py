@@ -305,8 +305,8 @@ class Failure(Message):
 
     NAME: ClassVar[str] = "failure"
     kind: Kind
-    """A class name (`FootageError`), or `protocol`, `busy`, `content`, `media`, `worker`, `deadline`,
-    `internal`."""
+    """A class name (`FootageError`), or `protocol`, `busy`, `content`, `media`, `worker`,
+    `deadline`, `internal`."""
     message: Sentence
     job: JobId | None = None
     content_hash: Hash | None = None

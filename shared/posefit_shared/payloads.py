@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What jobs take and give: one request and one result record for each kind of job.
 
-World: z up, metres; camera: OpenCV, pixels; rotation vectors in radians (see `frames`). Positions in
-a sequence count from 0; `frame_indices` of the sequence name decoded frames of the footage.
+World: z up, metres; camera: OpenCV, pixels; rotation vectors in radians (see `frames`). Positions
+in a sequence count from 0; its `frame_indices` name decoded frames of the footage.
 `messages` carries these records, `codec` makes bytes of them.
 """
 

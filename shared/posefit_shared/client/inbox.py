@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .messages import Progress
+from ..messages import Progress
 
 
 class Inbox:

@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import messages
-from .codec import Buffer, encode
-from .content import Content
-from .messages import (
+from .. import messages
+from ..codec import Buffer, encode
+from ..content import Content
+from ..messages import (
     PROTOCOL_VERSION,
     Acknowledge,
     Cancel,
@@ -254,9 +254,12 @@ class Conversation:
             self._say(Acknowledge(message.job))
             self._end(message.job, message)
         elif isinstance(message, (messages.Accepted, messages.Progress)):
-            if message.job in self._jobs:
-                self._jobs[message.job].is_accepted = True
-                self._emit(message)
+            self._receive_sign_of_life(message)
+
+    def _receive_sign_of_life(self, message: messages.Accepted | messages.Progress) -> None:
+        if message.job in self._jobs:
+            self._jobs[message.job].is_accepted = True
+            self._emit(message)
 
     def _receive_missing(self, message: Missing) -> None:
         for content_hash in message.asked:

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client's worker thread: it alone makes, uses and closes the socket.
+
+It goes from connection to connection, moves bytes between the socket and the `Conversation`, and
+tells the client's `Link` how it stands. Of this package only this module imports zmq.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket as sockets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from ..codec import CodecError, decode, encode
+from ..messages import Message, ProtocolError, Refused, Welcome
+from .conversation import Conversation, PendingJob
+from .state import ClientConfig, CurveKeys, StateName
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Order to the worker thread to end."""
+
+    keep_jobs: bool
+
+
+@dataclass
+class Link:
+    """What a client and its worker thread share."""
+
+    address: str
+    conversation: Conversation
+    """Used by the worker thread only, once that runs."""
+    set_state: Callable[[StateName, str], None]
+    keys: CurveKeys | None
+    config: ClientConfig
+    orders: queue.Queue[Any] = field(default_factory=queue.Queue)
+    """What users of the client want: `Stop`, `PendingJob`, or a function to call."""
+
+    def __post_init__(self) -> None:
+        self._bell, self.wake = sockets.socketpair()
+        self._bell.setblocking(False)
+        self.wake.setblocking(False)
+
+    def order(self, wish: Any) -> None:
+        """Hand something to the worker thread and wake it; for any thread."""
+        self.orders.put(wish)
+        try:
+            self._bell.send(b"\0")
+        except OSError:
+            logger.debug("the worker thread has been woken already")
+
+    def close(self) -> None:
+        """Let go of the wake-up sockets, once the thread has ended."""
+        self._bell.close()
+        self.wake.close()
+
+
+def run_connection(link: Link) -> None:
+    """Body of the worker thread."""
+    context = zmq.Context()
+    try:
+        _Connection(link, context).run()
+    finally:
+        link.conversation.lose_connection()
+        context.destroy(linger=0)
+        link.set_state("closed", "This client is closed.")
+
+
+class _Connection:
+    """The worker thread's life: connect, talk, lose the connection, connect again."""
+
+    def __init__(self, link: Link, context: zmq.Context) -> None:
+        self._link, self._context = link, context
+        self._config, self._conversation = link.config, link.conversation
+        self._is_refused = False
+        self._stop: Stop | None = None
+        self._retry_s = self._config.retry_s
+        self._heard = self._said = 0.0
+
+    def run(self) -> None:
+        """Go from connection to connection until told to stop."""
+        while self._stop is None:
+            socket = self._open_socket()
+            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            try:
+                self._talk(socket, monitor)
+            finally:
+                self._close_socket(socket, monitor)
+            if self._stop is None:
+                self._pause()
+
+    def _open_socket(self) -> zmq.Socket:
+        socket = self._context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.sndhwm = socket.rcvhwm = 64
+        socket.reconnect_ivl = int(self._config.retry_s * 1000)
+        socket.ipv6 = "[" in self._link.address
+        keys = self._link.keys
+        if keys is not None:
+            socket.curve_publickey = keys.public_key.encode()
+            socket.curve_secretkey = keys.secret_key.encode()
+            socket.curve_serverkey = keys.server_key.encode()
+        socket.connect(self._link.address)
+        return socket
+
+    def _close_socket(self, socket: zmq.Socket, monitor: zmq.Socket) -> None:
+        if self._stop is not None and self._conversation.welcome is not None:
+            self._send(socket, encode(self._conversation.goodbye(self._stop.keep_jobs)))
+            socket.linger = 200  # long enough for a goodbye to a backend that is there
+        self._conversation.lose_connection()
+        socket.disable_monitor()
+        monitor.close(linger=0)
+        socket.close()
+
+    def _pause(self) -> None:
+        """Wait before the next attempt; orders are still taken."""
+        until = time.monotonic() + self._retry_s
+        self._retry_s = min(self._retry_s * 2, self._config.retry_limit_s)
+        poller = zmq.Poller()
+        poller.register(self._link.wake, zmq.POLLIN)
+        while self._stop is None and (self._is_refused or time.monotonic() < until):
+            left_ms = max(0, int((until - time.monotonic()) * 1000) + 1)
+            poller.poll(None if self._is_refused else left_ms)
+            self._take_orders()
+
+    def _talk(self, socket: zmq.Socket, monitor: zmq.Socket) -> None:
+        """One connection, from `Hello` until it is lost, refused or no longer wanted."""
+        poller = zmq.Poller()
+        for source in (socket, monitor, self._link.wake):
+            poller.register(source, zmq.POLLIN)
+        self._heard = self._said = time.monotonic()
+        self._send(socket, encode(self._conversation.hello()))
+        while self._stop is None:
+            ready = dict(poller.poll(self._patience_ms()))
+            self._take_orders()
+            if socket in ready and not self._receive(socket):
+                return
+            if monitor in ready and self._is_disconnected(monitor):
+                self._lose("The backend at {} has closed the connection; trying again.")
+                return
+            if self._is_silent():
+                return
+            self._speak(socket)
+
+    def _patience_ms(self) -> int:
+        """Until the next heartbeat or deadline."""
+        welcome = self._conversation.welcome
+        return int(1000 * (min(welcome.heartbeat_s, 1.0) if welcome else 0.25)) // 2 + 1
+
+    def _is_disconnected(self, monitor: zmq.Socket) -> bool:
+        event = recv_monitor_message(monitor, flags=zmq.NOBLOCK)
+        return event["event"] == zmq.EVENT_DISCONNECTED
+
+    def _is_silent(self) -> bool:
+        is_ready = self._conversation.welcome is not None
+        limit = self._config.silence_limit_s if is_ready else self._config.hello_timeout_s
+        if time.monotonic() - self._heard <= limit:
+            return False
+        if is_ready:
+            self._lose("The backend at {} has stopped answering; trying again.")
+        else:
+            self._lose("No backend answers at {}: start one, or check the address.")
+        return True
+
+    def _lose(self, reason: str) -> None:
+        self._link.set_state("lost", reason.format(self._link.address))
+
+    def _take_orders(self) -> None:
+        """Everything that users of the client have asked for since the last time."""
+        try:
+            while self._link.wake.recv(4096):
+                pass
+        except (BlockingIOError, OSError):
+            pass  # no more wake-up bytes: what was meant
+        while True:
+            try:
+                order = self._link.orders.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(order, Stop):
+                self._stop = order
+            elif isinstance(order, PendingJob):
+                self._conversation.submit(order)
+            else:
+                order()
+
+    def _receive(self, socket: zmq.Socket) -> bool:
+        """Take in what has arrived; false when the backend does not want to talk."""
+        while True:
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return True
+            self._heard = time.monotonic()
+            try:
+                message = decode([frame.buffer for frame in frames])
+            except (CodecError, ProtocolError) as error:
+                logger.warning("an answer of the backend was dropped: %s", error)
+                continue
+            if isinstance(message, Refused):
+                self._refuse(message)
+                return False
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Welcome):
+            self._retry_s = self._config.retry_s
+            self._conversation.open_session(message)
+            self._link.set_state(
+                "ready", f"Connected to {self._link.address} ({message.device or 'unknown'})."
+            )
+        else:
+            self._conversation.receive(message)
+
+    def _refuse(self, message: Refused) -> None:
+        self._is_refused = message.kind == "protocol_version"
+        if self._is_refused:
+            self._link.set_state("refused", message.reason)
+        elif message.kind != "hello_first":
+            self._link.set_state("lost", message.reason)
+
+    def _speak(self, socket: zmq.Socket) -> None:
+        """Send what may be sent, and a heartbeat when there was nothing for a while."""
+        while (parts := self._conversation.next_parts()) is not None:
+            if not self._send(socket, parts):
+                return
+        welcome = self._conversation.welcome
+        if welcome is not None and time.monotonic() - self._said >= welcome.heartbeat_s:
+            self._conversation.heartbeat()
+            self._speak(socket)
+
+    def _send(self, socket: zmq.Socket, parts: list[Any]) -> bool:
+        try:
+            socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            logger.warning("a message was dropped because the connection is jammed")
+            return False
+        self._said = time.monotonic()
+        return True
