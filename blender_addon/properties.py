@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Settings: what is kept with the scene, and what with the user (addresses, the backend's Python)."""
+"""Settings: what is kept with the scene, and what with the user (address, backend's Python)."""
 
 from __future__ import annotations
 

@@ -3,27 +3,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import bpy
 
-from .operators import body, importing
+from . import panels, properties, session_timer
+from .operators import body, connection, importing, refine
+from .session import SESSION
 
-CLASSES = (*body.CLASSES, *importing.CLASSES)
+CLASSES = (
+    *properties.CLASSES,
+    *body.CLASSES,
+    *importing.CLASSES,
+    *connection.CLASSES,
+    *refine.CLASSES,
+    *panels.CLASSES,
+)
 
 
 def register() -> None:
-    """Register every class; what was registered before a failure is taken out again."""
-    done: list[type] = []
+    """Put everything in; what was put in before a failure is taken out again."""
+    undo: list[Callable[[], object]] = []
     try:
         for cls in CLASSES:
             bpy.utils.register_class(cls)
-            done.append(cls)
-    except (ValueError, RuntimeError):
-        for cls in reversed(done):
-            bpy.utils.unregister_class(cls)
+            undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
+        properties.attach()
+        undo.append(properties.detach)
+        session_timer.start()
+        undo.append(session_timer.stop)
+        bpy.types.TOPBAR_MT_file_import.append(_draw_import)
+    except (AttributeError, RuntimeError, ValueError):
+        for step in reversed(undo):
+            step()
         raise
 
 
 def unregister() -> None:
-    """Take every class out."""
+    """Take everything out, and stop what was started."""
+    bpy.types.TOPBAR_MT_file_import.remove(_draw_import)
+    session_timer.stop()
+    SESSION.disconnect()
+    properties.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)
+
+
+def _draw_import(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
+    menu.layout.operator("posefit.import_sequence", text="SMPL Sequence (.npz)")

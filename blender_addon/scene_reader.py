@@ -104,6 +104,7 @@ def read_range(
         "image_size": footage.image_size,
     }
     name, body = armature.name, str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
+    body = body if body == body_files.FREE_BODY else bpy.path.abspath(body)
     # Between slices anything may be deleted: from here on, things are looked up by name.
     matrices = yield from _read_matrices(context, armature, camera, still.match, scene_frames)
     frames = replace(

@@ -22,9 +22,7 @@ class POSEFIT_OT_connect(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            session.SESSION.connect(
-                preferences(context).address, is_online_allowed=bpy.app.online_access
-            )
+            session.SESSION.connect(preferences(context).address)
         except ConnectError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -87,7 +85,9 @@ class POSEFIT_OT_show_log(bpy.types.Operator):
 def media_roots() -> list[Path]:
     """Folders that a local backend may read footage from: those of all clips and images in use."""
     users = [*bpy.data.movieclips, *bpy.data.images]
-    files = [Path(bpy.path.abspath(one.filepath, library=one.library)) for one in users if one.filepath]
+    files = [
+        Path(bpy.path.abspath(one.filepath, library=one.library)) for one in users if one.filepath
+    ]
     return sorted({file.resolve().parent for file in files if file.is_file()})
 
 

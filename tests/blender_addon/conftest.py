@@ -34,8 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def addon() -> Iterator[None]:
     """The extension, registered once for the session."""
+    import bpy
+
     import blender_addon
 
+    bpy.context.preferences.addons.new().module = "blender_addon"
     blender_addon.register()
     yield
     # Blender 4.2 crashes and 4.5 hangs at exit with classes still registered.
@@ -47,7 +50,7 @@ def context(addon):
     """Blender's context with an empty file open."""
     import bpy
 
-    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     return bpy.context
 
 

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,9 +50,7 @@ def python_without_our_packages(tmp_path) -> Path:
     """A folder with this environment's packages but those that the zip must bring itself."""
     folder = tmp_path / "site"
     folder.mkdir()
-    import bpy
-
-    for entry in Path(bpy.__file__).parents[1].iterdir():
+    for entry in Path(np.__file__).parents[1].iterdir():
         if not entry.name.startswith(BUNDLED) and entry.suffix != ".pth":
             (folder / entry.name).symlink_to(entry)
     return folder

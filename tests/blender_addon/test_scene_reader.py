@@ -318,8 +318,9 @@ def frame_shown(grey, count=8):
 @pytest.mark.parametrize("kind", ["movie", "images"])
 def test_a_movie_clips_decoded_frame_is_the_one_that_blender_shows(context, tmp_path, kind):
     import bpy
-    from blender_addon import scene_footage, sequence_import
     from scene_makers import shown_grey, write_movie
+
+    from blender_addon import scene_footage, sequence_import
 
     if kind == "movie":
         path = write_movie(tmp_path / "clip.mp4")
@@ -340,8 +341,9 @@ def test_a_movie_clips_decoded_frame_is_the_one_that_blender_shows(context, tmp_
 @pytest.mark.parametrize("kind", ["movie", "images"])
 def test_a_background_images_decoded_frame_is_the_one_that_blender_shows(context, tmp_path, kind):
     import bpy
-    from blender_addon import scene_footage
     from scene_makers import shown_grey, write_movie
+
+    from blender_addon import scene_footage
 
     if kind == "movie":
         image = bpy.data.images.load(str(write_movie(tmp_path / "clip.mp4")))

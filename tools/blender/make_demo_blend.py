@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import bpy  # noqa: E402
 import numpy as np  # noqa: E402
-from posefit_shared.sequence import Sequence, read_sequence  # noqa: E402
 
 from blender_addon import body_builder, sequence_import  # noqa: E402
+from posefit_shared.sequence import Sequence, read_sequence  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -151,9 +151,7 @@ def _prepare_views() -> None:
                     space.overlay.show_axis_x = space.overlay.show_axis_y = False
 
 
-def _render_over(
-    scene: bpy.types.Scene, footage: Path, scene_frame: int, path: Path
-) -> np.ndarray:
+def _render_over(scene: bpy.types.Scene, footage: Path, scene_frame: int, path: Path) -> np.ndarray:
     """(H, W, 4) the scene over its footage, first row at the bottom."""
     cut = bpy.data.scenes.new("Still")
     size = scene.render.resolution_x, scene.render.resolution_y
@@ -213,7 +211,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--body", default="free")
     parser.add_argument("--still", type=Path)
-    parser.add_argument("--frame", type=int, help="scene frame of the still; the middle one if left")
+    parser.add_argument("--frame", type=int, help="scene frame of the still (the middle one)")
     arguments = parser.parse_args()
     files = DemoFiles(
         arguments.initial, arguments.refined, arguments.footage.resolve(), arguments.body

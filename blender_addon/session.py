@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The extension's one state: the connection, a local backend, the refinements under way.
+
+`SESSION.step()` does a slice of whatever is to be done: reads scenes, hands requests over, takes
+replies in, and has finished refinements applied. A timer calls it in a window; tests, scripts and
+background mode call it themselves. It runs on Blender's main thread only; what may take long
+elsewhere (the socket, hashing a film) has threads of its own, which never see bpy.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+
+from posefit_shared.addresses import AddressError
+from posefit_shared.body_files import BodyFileError
+from posefit_shared.client import BackendError, Client
+from posefit_shared.codec import CodecError
+from posefit_shared.messages import (
+    Accepted,
+    Cancelled,
+    Failure,
+    Progress,
+    RefineRequest,
+    RefineResult,
+    Result,
+)
+from posefit_shared.sequence import SequenceError
+from posefit_shared.settings import RefineSettings
+
+from . import backend_process
+from .apply_refinement import Refinement
+from .refine_job import RefineJob, prepare_request
+from .rig import SceneError
+
+logger = logging.getLogger(__name__)
+
+SLICE_SECONDS = 0.02
+"""How long one step may read scenes."""
+SHOWN_JOBS = 4
+"""Finished refinements that the panel remembers."""
+
+
+class ConnectError(RuntimeError):
+    """No connection could be begun; the message says why."""
+
+
+@dataclass(frozen=True)
+class ConnectionView:
+    """The connection as the panel shows it."""
+
+    kind: str
+    """`off`, `starting`, `connecting`, `connected` or `lost`."""
+    words: str
+    details: tuple[str, ...] = ()
+
+
+class Session:
+    """What outlives an operator; one per Blender."""
+
+    def __init__(self) -> None:
+        self._client: Client | None = None
+        self._backend: backend_process.BackendProcess | None = None
+        self._problem = ""
+        self._jobs: list[RefineJob] = []
+        self._refinements: dict[str, Refinement] = {}
+        self._threads: ThreadPoolExecutor | None = None
+
+    # The connection
+
+    def connect(self, address: str) -> None:
+        """Begin to talk to a backend; returns at once.
+
+        Raises:
+            ConnectError: the address is malformed or not allowed.
+        """
+        self.disconnect()
+        self._open_client(address)
+
+    def start_backend(self, python: Path, media_roots: Sequence[Path], folder: Path) -> None:
+        """Start a backend on this machine and connect to it once it listens; returns at once.
+
+        Raises:
+            BackendStartError: it could not be started.
+        """
+        self.disconnect()
+        self._backend = backend_process.start(python, media_roots, folder)
+
+    def disconnect(self) -> None:
+        """Leave the backend, drop what is under way, stop a backend that was started here."""
+        self.cancel_all("the backend was left")
+        if self._client is not None:
+            self._client.close(timeout=1.0)
+        if self._backend is not None:
+            self._backend.stop()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._client = self._backend = self._threads = None
+        self._problem = ""
+
+    def _open_client(self, address: str) -> None:
+        try:
+            self._client = Client(address, name=f"Blender {bpy.app.version_string}")
+            self._client.start()
+        except (AddressError, BackendError) as error:
+            raise ConnectError(str(error)) from error
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a backend is there."""
+        return self._client is not None and self._client.state.name == "ready"
+
+    @property
+    def connection(self) -> ConnectionView:
+        """The connection in words."""
+        if self._client is None:
+            if self._backend is not None:
+                return ConnectionView("starting", "The backend is starting")
+            kind = "lost" if self._problem else "off"
+            return ConnectionView(kind, self._problem or "Not connected")
+        state, welcome = self._client.state, self._client.welcome
+        if state.name == "ready" and welcome is not None:
+            details = [
+                f"Device: {welcome.device or 'unknown'}",
+                f"posefit {welcome.server_version}",
+            ]
+            details += [f"Models: {', '.join(welcome.models)}"] if welcome.models else []
+            return ConnectionView(
+                "connected", f"Connected to {self._client.address}", tuple(details)
+            )
+        return ConnectionView("connecting" if state.name == "connecting" else "lost", state.reason)
+
+    @property
+    def has_log(self) -> bool:
+        """Whether a backend that was started here has a log."""
+        return self._backend is not None and self._backend.log_path.is_file()
+
+    def log_text(self) -> str:
+        """The log of the backend that was started here."""
+        if self._backend is None:
+            return ""
+        return self._backend.log_path.read_text(encoding="utf-8", errors="replace")
+
+    # Refinements
+
+    @property
+    def jobs(self) -> tuple[RefineJob, ...]:
+        """Refinements under way, and the last ones that ended."""
+        return tuple(self._jobs)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a refinement is under way."""
+        return any(job.is_open for job in self._jobs)
+
+    def refine(
+        self,
+        context: bpy.types.Context,
+        armature: bpy.types.Object,
+        scene_frames: Sequence[int],
+        settings: RefineSettings,
+    ) -> RefineJob:
+        """Begin to refine an armature over frames; returns at once.
+
+        Raises:
+            SceneError: the scene cannot be read, or no backend is there; nothing was begun.
+            BodyFileError: the body's file cannot be read.
+        """
+        if not self.is_connected:
+            raise SceneError("no backend is connected: connect to one first")
+        if not scene_frames:
+            raise SceneError("the frame range is empty: its end lies before its start")
+        job = RefineJob(context.scene.name, armature.name, tuple(scene_frames), settings)
+        job.begin_reading(context)
+        ended = [old for old in self._jobs if not old.is_open]
+        self._jobs = [*ended[-SHOWN_JOBS:], *(j for j in self._jobs if j.is_open), job]
+        return job
+
+    def cancel_all(self, words: str = "cancelled, nothing was changed") -> None:
+        """Stop every refinement; replies that still come are dropped."""
+        for job in self._jobs:
+            if job.is_open:
+                self._forget(job)
+                job.end(words)
+
+    def wait_for(self, job: RefineJob, timeout_s: float = 3600.0) -> None:
+        """Step until a refinement has ended: for scripts, as Blender does not respond meanwhile.
+
+        Raises:
+            SceneError: it came to nothing.
+        """
+        deadline = time.monotonic() + timeout_s
+        while job.is_open and time.monotonic() < deadline:
+            self.step()
+            time.sleep(0.005)
+        if job.is_open:
+            self._forget(job)
+            job.end("not finished in time", is_problem=True)
+        if job.is_problem:
+            raise SceneError(job.words)
+
+    def take_refinement(self, job_id: str) -> Refinement | None:
+        """A finished refinement, once; for the operator that applies it."""
+        return self._refinements.pop(job_id, None)
+
+    def settle(self, job_id: str, words: str, is_problem: bool = False) -> None:
+        """Say how a refinement ended."""
+        for job in self._jobs:
+            if job.job_id == job_id:
+                job.end(words, is_problem)
+
+    def restart_reading(self) -> None:
+        """After an undo: what was read so far may be gone, so read again from the start."""
+        for job in self._jobs:
+            if job.is_reading:
+                self._guard(job, lambda job=job: job.begin_reading(bpy.context))
+
+    # One slice of work
+
+    def step(self) -> bool:
+        """Do what can be done now; true if anything that the panel shows may have changed."""
+        before = self.connection, [(j.fraction, j.words) for j in self._jobs]
+        self._watch_backend()
+        self._read_scenes()
+        self._submit_prepared()
+        if self._client is not None:
+            for event in self._client.poll():
+                self._receive(event)
+        for job_id in list(self._refinements):
+            self._apply(job_id)
+        return before != (self.connection, [(j.fraction, j.words) for j in self._jobs])
+
+    def _watch_backend(self) -> None:
+        backend = self._backend
+        if backend is None:
+            return
+        if not backend.is_running:
+            words = backend.exit_words
+            self.cancel_all(words)
+            if self._client is not None:
+                self._client.close(timeout=0.5)
+                self._client = None
+            self._backend, self._problem = None, words
+        elif self._client is None and (address := backend.address()) is not None:
+            self._open_client(address)
+
+    def _read_scenes(self) -> None:
+        deadline = time.monotonic() + SLICE_SECONDS
+        for job in self._jobs:
+            if job.is_reading and time.monotonic() < deadline:
+                self._guard(job, lambda job=job: job.read_until(deadline))
+                if job.request is not None and job.is_open:
+                    self._prepare(job)
+
+    def _prepare(self, job: RefineJob) -> None:
+        """Have the job's files named or hashed, away from the main thread."""
+        assert self._client is not None
+        assert job.request is not None
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(1, "posefit-files")
+        job.preparing = self._threads.submit(
+            prepare_request, self._client, job.request, job.settings, job.by_upload
+        )
+        job.words = "sending"
+
+    def _submit_prepared(self) -> None:
+        for job in self._jobs:
+            preparing = job.preparing
+            if preparing is not None and preparing.done():
+                job.preparing = None
+                self._guard(job, lambda job=job, preparing=preparing: self._submit(job, preparing))
+
+    def _submit(self, job: RefineJob, preparing: Future[RefineRequest]) -> None:
+        if self._client is None:
+            raise SceneError("the backend is gone")
+        priority = "interactive" if len(job.scene_frames) == 1 else "normal"
+        job.remote_id = self._client.submit(preparing.result(), priority)
+        job.words = "waiting"
+
+    def _receive(self, event: object) -> None:
+        remote_id = getattr(event, "job", None)
+        job = next((j for j in self._jobs if j.is_open and j.remote_id == remote_id), None)
+        if remote_id is None or job is None:
+            return
+        if isinstance(event, Accepted):
+            job.words = f"{event.position} ahead of it" if event.position else "waiting"
+        elif isinstance(event, Progress):
+            job.report(event)
+        elif isinstance(event, Result) and isinstance(event.payload, RefineResult):
+            if event.final and job.request is not None:
+                with_shape = job.settings.refine_shape
+                job.words, job.fraction = "putting it in place", 1.0
+                self._refinements[job.job_id] = Refinement(job.request, event.payload, with_shape)
+        elif isinstance(event, Failure):
+            self._receive_failure(job, event)
+        elif isinstance(event, Cancelled):
+            job.end("the backend cancelled it", is_problem=True)
+
+    def _receive_failure(self, job: RefineJob, failure: Failure) -> None:
+        can_upload = job.request is not None and job.request.footage.is_file()
+        if failure.kind == "media" and can_upload and not job.by_upload:
+            # The backend may not open that path: send it the file instead.
+            job.by_upload = True
+            self._prepare(job)
+            return
+        job.end(failure.message, is_problem=True)
+
+    def _apply(self, job_id: str) -> None:
+        """Put a finished refinement in place: one operator, one undo step."""
+        windows = bpy.context.window_manager.windows
+        modal = [operator for window in windows for operator in window.modal_operators]
+        if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in modal):
+            return  # the artist is moving something: the next step will do
+        with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
+            bpy.ops.posefit.apply_result("EXEC_DEFAULT", True, job=job_id)
+
+    def _forget(self, job: RefineJob) -> None:
+        self._refinements.pop(job.job_id, None)
+        if job.remote_id and self._client is not None:
+            try:
+                self._client.cancel(job.remote_id)
+            except BackendError as error:
+                logger.warning("a job could not be cancelled on the backend: %s", error)
+
+    def _guard(self, job: RefineJob, work: Callable[[], None]) -> None:
+        """Do a part of a job; what goes wrong ends that job in words."""
+        try:
+            work()
+        except (SceneError, BodyFileError, SequenceError, BackendError, CodecError) as error:
+            job.end(str(error), is_problem=True)
+
+
+SESSION = Session()
+"""The one session."""

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What keeps the session going in a window: a timer, and handlers of undo and of opened files.
+
+A thin skin over `session`: timers never fire in background mode, and nothing here is needed there.
+"""
+
+from __future__ import annotations
+
+import bpy
+from bpy.app.handlers import persistent
+
+from .session import SESSION
+
+BUSY_SECONDS, IDLE_SECONDS = 0.05, 0.5
+"""Time between steps while something is under way, and while nothing is."""
+
+
+def start() -> None:
+    """Begin to step the session, and to hear of undo and of opened files."""
+    if not bpy.app.background:
+        bpy.app.timers.register(_tick, first_interval=IDLE_SECONDS, persistent=True)
+    for handlers, function in _handlers():
+        handlers.append(function)
+
+
+def stop() -> None:
+    """Undo `start`."""
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    for handlers, function in _handlers():
+        if function in handlers:
+            handlers.remove(function)
+
+
+def _tick() -> float:
+    if SESSION.step():
+        _redraw_sidebars()
+    is_settled = SESSION.connection.kind in ("off", "connected", "lost")
+    return IDLE_SECONDS if is_settled and not SESSION.is_busy else BUSY_SECONDS
+
+
+def _redraw_sidebars() -> None:
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                for region in area.regions:
+                    if region.type == "UI":
+                        region.tag_redraw()
+
+
+@persistent
+def _on_load(*_: object) -> None:
+    SESSION.cancel_all("another file was opened: its result was dropped")
+
+
+@persistent
+def _on_undo(*_: object) -> None:
+    SESSION.restart_reading()
+
+
+def _handlers() -> tuple:
+    handlers = bpy.app.handlers
+    return (
+        (handlers.load_post, _on_load),
+        (handlers.undo_post, _on_undo),
+        (handlers.redo_post, _on_undo),
+    )
