@@ -242,7 +242,7 @@ def test_the_same_place_has_nearly_the_same_colour_on_other_people(free_body: Bo
         shape[component] = amount
         other = dataclasses.replace(arrays, v_template=arrays.v_template + arrays.shapedirs @ shape)
         difference = body_from_arrays(other).vertex_colors - free_body.vertex_colors
-        assert difference.norm(dim=1).mean() < 0.02
+        assert difference.norm(dim=1).mean() < 0.03
 
 
 # --- rotations -----------------------------------------------------------------------------------

@@ -23,7 +23,13 @@ from posefit.solver.kinematics import (
 )
 from posefit.solver.landmarks import BLAZEPOSE, pose_landmarks
 from posefit.solver.pose_prior import load_pose_prior
-from posefit.solver.priors import limit_term, pelvis_term, pose_prior_term, reference_term
+from posefit.solver.priors import (
+    limit_term,
+    local_rotations,
+    pelvis_term,
+    pose_prior_term,
+    reference_term,
+)
 from posefit.solver.rotation_vectors import inverse_left_jacobian
 from posefit.solver.terms import direction_term, pixel_term, position_term
 
@@ -209,10 +215,14 @@ def test_every_prior_gives_the_gradient_of_its_cost(rigid_body, generator):
     parameters = 3 * JOINTS + 13
     box = torch.full((JOINTS, 3), 0.2, dtype=torch.float64)
     rows = torch.randn(1, 3, 3, generator=generator, dtype=torch.float64)
+
+    def near(skeleton):
+        return local_rotations(skeleton, *as_many(skeleton, other.rotations))[0]
+
     terms = (
-        lambda s: reference_term(s, *as_many(s, other.rotations, 2.0 * ones), parameters),
-        lambda s: limit_term(s, -box, box, 3.0, parameters),
-        lambda s: pose_prior_term(s, prior, 0.3, parameters),
+        lambda s: reference_term(near(s), *as_many(s, 2.0 * ones), parameters),
+        lambda s: limit_term(local_rotations(s, None)[0], -box, box, 3.0, parameters),
+        lambda s: pose_prior_term(local_rotations(s, None)[0], prior, 0.3, parameters),
         lambda s: pelvis_term(s, *as_many(s, other.transl, rows), parameters),
     )
     for term in terms:

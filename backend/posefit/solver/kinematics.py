@@ -148,35 +148,46 @@ class SkeletonModel:
 
     parent_index: Int[Tensor, " joint"]
     """Parents, the root's replaced by `joint count`: an extra joint that never turns."""
-    doublings: int
-    """How often parents of parents are taken to reach the root."""
+    ancestors: tuple[Int[Tensor, " joint_and_world"], ...]
+    """Ancestors 1, 2, 4, … levels up, until all are that extra joint."""
     joint_template: Float[Tensor, "joint 3"]
     joint_shapedirs: Float[Tensor, "joint 3 beta"]
-    bone_template: Float[Tensor, "joint 3"]
-    """Rest offset from the parent (the root's: its position)."""
-    bone_shapedirs: Float[Tensor, "joint 3 beta"]
+    bones: Float[Tensor, "both beta_and_mean"]
+    """Rest joints, then their offsets from their parents (the root's: its position), flattened;
+    by betas, and in the last column the mean body's."""
     is_below: Float[Tensor, "joint joint"]
+    """`is_below[j, k]` is 1 where joint k is j or hangs below it."""
 
     @classmethod
     def from_body(cls, body: BodyModel, num_betas: int, dtype: torch.dtype) -> SkeletonModel:
         """The joints of `body` with its first shape coefficients, in `dtype`."""
-        parents, device = body.parents, body.device
+        device = body.device
         template = body.joint_template.to(dtype)
         dirs = body.joint_shapedirs[..., :num_betas].to(dtype)
-        upper = torch.tensor([max(p, 0) for p in parents], device=device)
-        has_parent = torch.tensor([float(p >= 0) for p in parents], device=device, dtype=dtype)
-        depth = int(body.is_descendant.sum(0).max())
+        joints = torch.cat([dirs, template[..., None]], -1)
+        upper = torch.tensor([max(p, 0) for p in body.parents], device=device)
+        has_parent = torch.tensor([float(p >= 0) for p in body.parents], device=device).to(dtype)
+        offsets = joints - joints[upper] * has_parent[:, None, None]
+        ancestors = [torch.tensor(row, device=device) for row in _ancestors(body.parents)]
         return cls(
-            parent_index=torch.tensor(
-                [p if p >= 0 else len(parents) for p in parents], device=device
-            ),
-            doublings=max(1, (depth - 1).bit_length()),
+            parent_index=ancestors[0][:-1],
+            ancestors=tuple(ancestors),
             joint_template=template,
             joint_shapedirs=dirs,
-            bone_template=template - template[upper] * has_parent[:, None],
-            bone_shapedirs=dirs - dirs[upper] * has_parent[:, None, None],
+            bones=torch.cat([joints, offsets]).flatten(0, 1),
             is_below=body.is_descendant.to(dtype),
         )
+
+
+def _ancestors(parents: tuple[int, ...]) -> list[list[int]]:
+    """Ancestors 1, 2, 4, … levels up; `joint count` stands for the world, above the root."""
+    world = len(parents)
+    level = [parent if parent >= 0 else world for parent in parents] + [world]
+    levels = []
+    while any(joint != world for joint in level) or not levels:
+        levels.append(level)
+        level = [level[joint] for joint in level]
+    return levels
 
 
 def _global_rotations(
@@ -185,11 +196,8 @@ def _global_rotations(
     """World rotations by pointer doubling: log2(depth) products instead of one a joint."""
     identity = torch.eye(3, device=rotations.device, dtype=rotations.dtype)
     chain = torch.cat([rotations, identity.expand(len(rotations), 1, 3, 3)], 1)
-    world = chain.shape[1] - 1
-    upper = torch.cat([model.parent_index, model.parent_index.new_tensor([world])])
-    for _ in range(model.doublings):
+    for upper in model.ancestors:
         chain = chain[:, upper] @ chain
-        upper = upper[upper]
     return chain
 
 
@@ -207,13 +215,15 @@ def pose_skeleton(model: SkeletonModel, state: State, with_shape: bool = True) -
     """
     chain = _global_rotations(model, state.rotations)
     parent_rotations = chain[:, model.parent_index]
-    rest = model.joint_template + torch.einsum("jcn,bn->bjc", model.joint_shapedirs, state.betas)
-    bones = model.bone_template + torch.einsum("jcn,bn->bjc", model.bone_shapedirs, state.betas)
+    both = torch.addmm(model.bones[:, -1], state.betas, model.bones[:, :-1].T)
+    rest, bones = both.unflatten(1, (2, -1, 3)).unbind(1)
     above = model.is_below.T
     joints = above @ (parent_rotations @ bones[..., None])[..., 0] + state.transl[:, None]
-    columns = slice(None) if with_shape else slice(0)
-    bone_jacobian = parent_rotations @ model.bone_shapedirs[..., columns]
-    jacobian = (above @ bone_jacobian.flatten(2)).unflatten(2, bone_jacobian.shape[2:])
+    shapedirs = model.joint_shapedirs[..., : None if with_shape else 0]
+    jacobian = shapedirs.expand(len(joints), *shapedirs.shape)
+    if with_shape:
+        by_bone = model.bones[:, :-1].unflatten(0, (2, -1, 3))[1]
+        jacobian = (above @ (parent_rotations @ by_bone).flatten(2)).unflatten(2, (3, -1))
     return Skeleton(
         state=state,
         parent_rotations=parent_rotations,
@@ -221,7 +231,7 @@ def pose_skeleton(model: SkeletonModel, state: State, with_shape: bool = True) -
         joints=joints,
         rest_joints=rest,
         joint_shape_jacobian=jacobian,
-        rest_joint_shapedirs=model.joint_shapedirs[..., columns],
+        rest_joint_shapedirs=shapedirs,
         is_below=model.is_below,
     )
 

@@ -8,6 +8,8 @@ the local rotation vector φ by J_l⁻¹(φ) G_parentᵀ ω.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +22,9 @@ from .terms import Term
 
 __all__ = [
     "REFERENCE_SIGMA_RAD",
+    "LocalRotations",
     "limit_term",
+    "local_rotations",
     "pelvis_term",
     "pose_prior_term",
     "reference_sigmas",
@@ -45,11 +49,33 @@ def reference_sigmas(joint_names: tuple[str, ...]) -> list[float]:
     return [REFERENCE_SIGMA_RAD.get(name, _FINGER_SIGMA_RAD) for name in bare]
 
 
-def _joint_jacobian(
-    skeleton: Skeleton, rotvec: Float[Tensor, "batch joint 3"]
-) -> Float[Tensor, "batch joint 3 3"]:
-    """Derivative of local rotation vectors by the world turns of their own joints."""
-    return inverse_left_jacobian(rotvec) @ skeleton.parent_rotations.transpose(-1, -2)
+@dataclass(frozen=True)
+class LocalRotations:
+    """Rotations of joints relative to fixed ones, and how the solver's turns move them."""
+
+    rotvec: Float[Tensor, "batch joint 3"]
+    """log(R R_fixedᵀ), radians, in the parent's frame."""
+    by_turn: Float[Tensor, "batch joint 3 3"]
+    """Derivative by the world turn of the joint itself; others do not matter."""
+
+
+def local_rotations(
+    skeleton: Skeleton, *fixed: Float[Tensor, "batch joint 3 3"] | None
+) -> list[LocalRotations]:
+    """Rotations relative to each of several fixed ones, all worked out in one batch.
+
+    Args:
+        skeleton: the posed joints.
+        fixed: local rotations to measure from; None is the rest pose.
+
+    Returns:
+        One entry for each of `fixed`.
+    """
+    local = skeleton.state.rotations
+    relative = [local if f is None else local @ f.transpose(-1, -2) for f in fixed]
+    rotvec = matrix_to_axis_angle(torch.stack(relative))
+    by_turn = inverse_left_jacobian(rotvec) @ skeleton.parent_rotations.transpose(-1, -2)
+    return [LocalRotations(*pair) for pair in zip(rotvec, by_turn, strict=True)]
 
 
 def _spread(
@@ -69,30 +95,27 @@ def _squared(residual: Float[Tensor, "batch row"], jacobian: Tensor) -> Term:
 
 
 def reference_term(
-    skeleton: Skeleton,
-    reference: Float[Tensor, "batch joint 3 3"],
+    rotations: LocalRotations,
     precision_root: Float[Tensor, "batch joint"],
     parameters: int,
 ) -> Term:
     """Gaussian pull of every joint towards its reference rotation.
 
     Args:
-        skeleton: the posed joints.
-        reference: local rotations to stay near.
+        rotations: relative to the reference's.
         precision_root: 1 / σ of each joint, 1 / rad.
         parameters: number of the solver's parameters a frame.
 
     Returns:
         Three rows a joint: log(R R_refᵀ) / σ.
     """
-    rotvec = matrix_to_axis_angle(skeleton.state.rotations @ reference.transpose(-1, -2))
-    blocks = _joint_jacobian(skeleton, rotvec) * precision_root[..., None, None]
-    residual = (rotvec * precision_root[..., None]).flatten(1)
+    blocks = rotations.by_turn * precision_root[..., None, None]
+    residual = (rotations.rotvec * precision_root[..., None]).flatten(1)
     return _squared(residual, _spread(blocks, parameters))
 
 
 def limit_term(
-    skeleton: Skeleton,
+    rotations: LocalRotations,
     lower: Float[Tensor, "joint 3"],
     upper: Float[Tensor, "joint 3"],
     precision_root: float,
@@ -101,7 +124,7 @@ def limit_term(
     """One-sided pull back into each joint's box of local rotation vectors.
 
     Args:
-        skeleton: the posed joints.
+        rotations: relative to the rest pose.
         lower: smallest rotation vector of each joint, radians; −∞ where there is no limit.
         upper: largest one.
         precision_root: √weight / σ, 1 / rad.
@@ -110,20 +133,20 @@ def limit_term(
     Returns:
         Three rows a joint, zero inside the box.
     """
-    rotvec = matrix_to_axis_angle(skeleton.state.rotations)
-    excess = (rotvec - upper).clamp_min(0.0) + (rotvec - lower).clamp_max(0.0)
+    rotvec = rotations.rotvec
+    excess = rotvec - torch.minimum(torch.maximum(rotvec, lower), upper)
     is_outside = (excess != 0).to(rotvec.dtype) * precision_root
-    blocks = _joint_jacobian(skeleton, rotvec) * is_outside[..., None]
+    blocks = rotations.by_turn * is_outside[..., None]
     return _squared((excess * precision_root).flatten(1), _spread(blocks, parameters))
 
 
 def pose_prior_term(
-    skeleton: Skeleton, prior: PosePrior, weight_root: float, parameters: int
+    rotations: LocalRotations, prior: PosePrior, weight_root: float, parameters: int
 ) -> Term:
     """The likeliest component of a Gaussian mixture over body poses, and how unlikely it is.
 
     Args:
-        skeleton: the posed joints; only SMPL's body joints 1…21 are judged.
+        rotations: relative to the rest pose; only SMPL's body joints 1…21 are judged.
         prior: the mixture.
         weight_root: √weight.
         parameters: number of the solver's parameters a frame.
@@ -136,15 +159,15 @@ def pose_prior_term(
     """
     joints = prior.joint_count
     judged = slice(1, 1 + joints)
-    rotvec = matrix_to_axis_angle(skeleton.state.rotations[:, judged])
-    centred = rotvec.flatten(1)[:, None] - prior.means
+    centred = rotations.rotvec[:, judged].flatten(1)[:, None] - prior.means
     whitened = torch.einsum("bkd,kde->bke", centred, prior.whitening)
     energy = whitened.square().sum(-1) + prior.offsets
     best = energy.argmin(1)
-    turns = skeleton.parent_rotations[:, judged].transpose(-1, -2)
-    blocks = inverse_left_jacobian(rotvec) @ turns
     whitening = prior.whitening[best].unflatten(1, (joints, 3))
-    by_turn = torch.einsum("bjrt,bjre->bjte", blocks, whitening).flatten(1, 2) * weight_root
+    by_turn = (
+        torch.einsum("bjrt,bjre->bjte", rotations.by_turn[:, judged], whitening).flatten(1, 2)
+        * weight_root
+    )
     jacobian = by_turn.new_zeros(len(best), parameters, by_turn.shape[2])
     jacobian[:, 3 : 3 + 3 * joints] = by_turn
     residual = whitened[torch.arange(len(best), device=best.device), best] * weight_root

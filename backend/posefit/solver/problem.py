@@ -23,7 +23,9 @@ from .evidence import Evidence
 from .kinematics import Skeleton, SkeletonModel, State, pose_skeleton
 from .pose_prior import load_pose_prior
 from .priors import (
+    LocalRotations,
     limit_term,
+    local_rotations,
     pelvis_term,
     pose_prior_term,
     reference_sigmas,
@@ -195,22 +197,24 @@ def _bind_priors(
     freedom: Freedom,
 ) -> list[Callable[[slice], ChunkTerm]]:
     """Functions from a chunk of frames to its prior terms."""
-    joints, dtype, device = start.rotations.shape[1], start.transl.dtype, start.transl.device
+    joints = start.rotations.shape[1]
     betas = start.betas.shape[1] if config.shape != "fixed" else 0
     parameters = 3 * joints + 3 + betas
-    binders: list[Callable[[slice], ChunkTerm]] = []
-    if reference is not None and config.reference_weight > 0:
-        sigmas = torch.tensor(reference_sigmas(body.joint_names), device=device, dtype=dtype)
-        precision = config.reference_weight * freedom.stiffness / sigmas.square()
-        root = precision.sqrt() / config.reference_sigma_scale
-        binders.append(
-            lambda f: partial(
-                reference_term,
-                reference=reference.rotations[f],
-                precision_root=root[f],
-                parameters=parameters,
-            )
-        )
+    has_reference = reference is not None and config.reference_weight > 0
+    from_rest, from_reference = _rotation_priors(body, joints, config, parameters, start, freedom)
+
+    def bind_rotations(frames: slice) -> ChunkTerm:
+        anchor = reference.rotations[frames] if has_reference else None
+
+        def term(skeleton: Skeleton) -> Term:
+            rest, *near = local_rotations(skeleton, *([None, anchor] if has_reference else [None]))
+            terms = [prior(rest) for prior in from_rest]
+            return stack_terms(terms + [from_reference(frames)(entry) for entry in near])
+
+        return term
+
+    binders = [bind_rotations] if from_rest or has_reference else []
+    if has_reference:
         pelvis = pose_skeleton(model, reference, with_shape=False).joints[:, 0]
         rows = _pelvis_precision(pelvis, evidence, config)
         binders.append(
@@ -218,36 +222,39 @@ def _bind_priors(
                 pelvis_term, reference=pelvis[f], precision_root=rows[f], parameters=parameters
             )
         )
-    if config.limit_weight > 0 or config.pose_prior_weight > 0:
-        binders.extend(_bind_learned(joints, config, parameters, device, dtype))
     return binders
 
 
-def _bind_learned(
-    joints: int, config: SolverConfig, parameters: int, device: torch.device, dtype: torch.dtype
-) -> list[Callable[[slice], ChunkTerm]]:
-    prior = load_pose_prior(device, dtype)
-    binders: list[Callable[[slice], ChunkTerm]] = []
+RotationPrior = Callable[[LocalRotations], Term]
+
+
+def _rotation_priors(
+    body: BodyModel,
+    joints: int,
+    config: SolverConfig,
+    parameters: int,
+    start: State,
+    freedom: Freedom,
+) -> tuple[list[RotationPrior], Callable[[slice], RotationPrior]]:
+    """Priors on rotations from the rest pose, and on those from the reference."""
+    device, dtype = start.transl.device, start.transl.dtype
+    sigmas = torch.tensor(reference_sigmas(body.joint_names), device=device, dtype=dtype)
+    precision = config.reference_weight * freedom.stiffness / sigmas.square()
+    root = precision.sqrt() / config.reference_sigma_scale
+    learned: list[RotationPrior] = []
     if config.limit_weight > 0:
+        prior = load_pose_prior(str(device), dtype)
         unlimited = torch.full((joints, 3), torch.inf, device=device, dtype=dtype)
+        limited = slice(1, 1 + prior.joint_count)
         lower, upper = -unlimited, unlimited.clone()
-        lower[1 : 1 + prior.joint_count] = prior.lower
-        upper[1 : 1 + prior.joint_count] = prior.upper
-        limits = partial(
-            limit_term,
-            lower=lower,
-            upper=upper,
-            precision_root=config.limit_weight**0.5 / config.limit_sigma,
-            parameters=parameters,
-        )
-        binders.append(lambda _: limits)
+        lower[limited], upper[limited] = prior.lower, prior.upper
+        strength = config.limit_weight**0.5 / config.limit_sigma
+        learned.append(lambda rest: limit_term(rest, lower, upper, strength, parameters))
     if config.pose_prior_weight > 0:
+        mixture = load_pose_prior(str(device), dtype)
         weight_root = config.pose_prior_weight**0.5
-        mixture = partial(
-            pose_prior_term, prior=prior, weight_root=weight_root, parameters=parameters
-        )
-        binders.append(lambda _: mixture)
-    return binders
+        learned.append(lambda rest: pose_prior_term(rest, mixture, weight_root, parameters))
+    return learned, lambda frames: lambda near: reference_term(near, root[frames], parameters)
 
 
 def _pelvis_precision(
@@ -329,11 +336,11 @@ def _accumulate(
     hessian = skeleton.joints.new_zeros(batch, parameters, parameters)
     gradient = skeleton.joints.new_zeros(batch, parameters)
     cost = skeleton.joints.new_zeros(batch)
-    if terms:
-        stacked = stack_terms([term(skeleton) for term in terms])
-        hessian = stacked.jacobian @ stacked.jacobian.transpose(1, 2)
-        gradient = (stacked.jacobian @ stacked.residual[..., None])[..., 0]
-        cost = stacked.cost
+    # One product a term: stacking first would copy the largest Jacobian.
+    for linear in (term(skeleton) for term in terms):
+        hessian.baddbmm_(linear.jacobian, linear.jacobian.transpose(1, 2))
+        gradient.unsqueeze(-1).baddbmm_(linear.jacobian, linear.residual[..., None])
+        cost = cost + linear.cost
     return hessian, gradient, cost
 
 
