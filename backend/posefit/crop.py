@@ -25,7 +25,7 @@ from posefit_shared.frames import Camera
 __all__ = ["Crop", "crop_frames", "crop_intrinsics", "square_boxes"]
 
 _MAX_SUPERSAMPLING = 8
-"""Samples along one side of a crop pixel, at most: exact means for crops of up to 8 × their size."""
+"""Samples along a crop pixel's side, at most: exact means for crops of up to 8 × their size."""
 
 
 @dataclass(frozen=True)

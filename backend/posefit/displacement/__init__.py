@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Displacement: for each body pixel, how far the surface point shown there is from where it belongs.
+"""Displacement: for each body pixel, how far the surface point shown there is from its place.
 
 An estimator sees frame crops and renderings of the current body. `flow` is classical optical flow,
 the named baseline; `net` is the learned one.
