@@ -120,6 +120,9 @@ def test_landmarks_move_as_their_jacobian_says(rigid_body, generator):
     bound = BLAZEPOSE.bind(rigid_body, torch.float64)
     pose = partial(pose_landmarks, bound.mixture, bound.point_set(rigid_body, model))
     assert_derivative(model, random_state(generator), partial(coordinates, pose))
+    differences = bound.mixture[:, 1:] - bound.mixture[:, :-1]
+    bones = partial(pose_landmarks, differences, bound.point_set(rigid_body, model))
+    assert_derivative(model, random_state(generator), partial(coordinates, bones))
 
 
 def test_posed_points_are_the_vertices_of_the_posed_body(free_body, generator):

@@ -33,8 +33,9 @@ class SolverConfig:
     """Metres the root may move in one step."""
     max_shape_step: float = 1.0
     """Standard deviations a shape coefficient may move in one step."""
-    chunk_frames: int = 64
-    """Frames linearised at once; bounds memory (about 2.5 MB a frame at 1500 points)."""
+    chunk_frames: int | None = None
+    """Frames linearised at once, which bounds memory (about 2.5 MB a frame at 1500 points); None
+    takes 64 on a CPU and 512 on a GPU."""
 
     # Data ------------------------------------------------------------------------------------
     effective_points: float = 30.0

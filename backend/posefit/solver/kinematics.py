@@ -123,6 +123,9 @@ class PosedPoints:
     """Lever about each joint: a turn ω of joint j moves the point by ω × arm."""
     shape_jacobian: Float[Tensor, "batch 3 beta point"]
     """Derivative by betas."""
+    follows: Float[Tensor, " point"] | None = None
+    """Share of the root's translation that each point takes: 0 for differences of points; None
+    means 1 for all."""
 
 
 def state_from_parameters(parameters: PoseParameters) -> State:
@@ -356,9 +359,12 @@ def axis_points(skeleton: Skeleton, length: float) -> PosedPoints:
 
 
 def mix_points(points: PosedPoints, mixture: Float[Tensor, "point mixed"]) -> PosedPoints:
-    """Fixed linear combinations of points; each column of `mixture` sums to 1."""
+    """Fixed linear combinations of points; a column that sums to 0 is a difference."""
     return PosedPoints(
-        points.positions @ mixture, points.arms @ mixture, points.shape_jacobian @ mixture
+        points.positions @ mixture,
+        points.arms @ mixture,
+        points.shape_jacobian @ mixture,
+        follows=mixture.sum(0),
     )
 
 
@@ -394,7 +400,8 @@ def pull_back(
     turns[:, :, 0] = ay * gz - az * gy
     turns[:, :, 1] = az * gx - ax * gz
     turns[:, :, 2] = ax * gy - ay * gx
-    jacobian[:, 3 * joints : 3 * joints + 3] = covectors.transpose(1, 2)
+    moved = covectors if points.follows is None else covectors * points.follows
+    jacobian[:, 3 * joints : 3 * joints + 3] = moved.transpose(1, 2)
     if betas:
         shape = points.shape_jacobian[:, :, :, None]
         by_axis = covectors.transpose(1, 2)[:, :, None]

@@ -142,8 +142,9 @@ def build_problem(
     model = SkeletonModel.from_body(body, start.betas.shape[1], start.transl.dtype)
     prior_terms = _bind_priors(body, model, start, evidence, config, reference, freedom)
     chunks, usable, dropped = [], [], 0
-    for first in range(0, batch, config.chunk_frames):
-        frames = slice(first, min(first + config.chunk_frames, batch))
+    chunk = config.chunk_frames or (512 if start.transl.is_cuda else 64)
+    for first in range(0, batch, chunk):
+        frames = slice(first, min(first + chunk, batch))
         bound = [entry.bind(body, model, frames, config) for entry in evidence]
         terms = [entry.term for entry in bound] + [bind(frames) for bind in prior_terms]
         chunks.append((frames, tuple(terms)))
