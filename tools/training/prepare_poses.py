@@ -75,6 +75,8 @@ class Options:
     """Folder with exponential-map clips, 60 Hz."""
     deepmimic: Path | None = None
     """Folder with DeepMimic clips."""
+    thin: int = 1
+    """Keep every n-th row of each clip: a smaller file, enough to train on."""
     body: str = "free"
     """Body whose rest pose the rotations are for."""
 
@@ -252,6 +254,7 @@ def main(options: Options) -> None:
     names, poses, clip = [], [], []
     for folder, read in sources:
         for name, local in read(folder, rest) if folder else ():
+            local = local[:: options.thin]
             poses.append(remove_heading(local))
             clip.append(np.full(len(local), len(names)))
             names.append(name)
@@ -261,7 +264,7 @@ def main(options: Options) -> None:
         pose=np.concatenate(poses).astype(np.float16),
         clip=np.concatenate(clip).astype(np.int16),
         names=np.array(names),
-        rate=RATE,
+        rate=RATE / options.thin,
     )
     print(f"{len(names)} clips, {sum(map(len, poses))} poses -> {options.output}")
 

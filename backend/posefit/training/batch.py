@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from ..displacement.inputs import MODALITY_CHANNELS
 
 __all__ = ["SyntheticModalities", "TrainingBatch", "mirrored"]
 
@@ -51,13 +52,14 @@ def mirrored(batch: TrainingBatch) -> TrainingBatch:
     pose: normals and displacements change the sign of x, and red, which tells left from right in
     the vertex colours, is reflected about its middle.
     """
-    signs = batch.render.new_ones(batch.render.shape[1])
-    signs[5] = signs[9] = -1.0
-    flow_signs = torch.tensor([-1.0, 1.0], device=batch.render.device)
+    render, displacement = batch.render.flip(3), batch.displacement.flip(3)
+    for name in ("normals", "vertex_colors"):
+        render[:, MODALITY_CHANNELS[name].start].neg_()
+    displacement[:, 0].neg_()
     return TrainingBatch(
-        batch.render.flip(3) * signs.view(1, -1, 1, 1),
+        render,
         batch.image.flip(3),
-        batch.displacement.flip(3) * flow_signs.view(1, 2, 1, 1),
+        displacement,
         batch.mask.flip(2),
         batch.visible.flip(2),
     )

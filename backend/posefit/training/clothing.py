@@ -78,11 +78,8 @@ def sample_dress(draws: Draws, surface: ClothedSurface, config: GeneratorConfig)
         clipped = surface.part_names[column] not in ("hair", "skirt")
         shown = worn & inside[:, first:stop] if clipped else worn.expand(-1, stop - first)
         on[:, first:stop] = shown
-        if surface.part_names[column] != "hair":
-            hidden = surface.covered[column] & worn
-            if clipped:
-                hidden = hidden & inside[:, : surface.num_body_faces]
-            on[:, : surface.num_body_faces] &= ~hidden
+        over = surface.covering[column]
+        on[:, : surface.num_body_faces] &= ~(on[:, over.clamp_min(0)] & (over >= 0))
     return Dress(on, _cloth_offset(draws, surface, config), sleeve, waist, leg)
 
 
@@ -108,7 +105,7 @@ def sample_look(
     first = draws.uniform(*shape, 3) ** 1.3
     gray = draws.uniform(*shape, 1).expand(-1, -1, 3)
     first = torch.where(draws.happens(0.4, *shape, 1), gray, first)
-    tone = torch.tensor([0.78, 0.58, 0.47], device=draws.device)
+    tone = draws.constant(0.78, 0.58, 0.47)
     skin = tone * torch.exp(draws.normal(people, 1) * 0.4) + draws.normal(people, 3) * 0.04
     first[:, SKIN] = skin.clamp(0.04, 1.0)
     first[:, HAIR] *= 0.6
@@ -144,7 +141,7 @@ def _projections(draws: Draws, shape: tuple[int, int]) -> Tensor:
     yaw = draws.normal(*shape) * 0.5 + draws.happens(0.3, *shape) * 1.5708
     spin = draws.integers(4, *shape) * 1.5708 + draws.normal(*shape) * 0.1
     across = torch.stack([yaw.cos(), torch.zeros_like(yaw), yaw.sin()], dim=-1)
-    up = torch.tensor([0.0, 1.0, 0.0], device=draws.device).expand_as(across)
+    up = draws.constant(0.0, 1.0, 0.0).expand_as(across)
     cosine, sine = spin.cos()[..., None], spin.sin()[..., None]
     return torch.cat([cosine * across - sine * up, sine * across + cosine * up], dim=-1)
 

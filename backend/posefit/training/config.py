@@ -72,6 +72,8 @@ class TrainingConfig:
     """Stop after this many steps (for trials)."""
     closing_seconds: float = 35.0
     """Time at the end kept for validation and writing."""
+    checkpoint_minutes: float = 3.0
+    """Time between checkpoints on the way."""
     warmup_steps: int = 200
     """Steps over which the learning rate rises, also after a resume."""
     device: str = "cuda"

@@ -23,10 +23,17 @@ class Draws:
         """
         self.device = torch.device(device)
         self._stream = torch.Generator(device=self.device).manual_seed(seed)
+        self._constants: dict[tuple[float, ...], Tensor] = {}
 
     def reseed(self, seed: int) -> None:
         """Starts the stream anew."""
         self._stream.manual_seed(seed)
+
+    def constant(self, *values: float) -> Tensor:
+        """A tensor of known numbers, sent to the device once: sending waits for the device."""
+        if values not in self._constants:
+            self._constants[values] = torch.tensor(values, device=self.device)
+        return self._constants[values]
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Evenly between `low` and `high`."""

@@ -110,7 +110,7 @@ def sample_errors(draws: Draws, config: GeneratorConfig) -> Errors:
     vectors = draws.normal(people, 1, 24, 3) * shared_share
     vectors = vectors + draws.normal(people, frames, 24, 3) * (1 - shared_share**2).sqrt()
     vectors = vectors * torch.where(draws.happens(0.06, people, frames, 24, 1), 2.5, 1.0)
-    spread = torch.tensor(JOINT_SPREAD, device=draws.device)[:, None]
+    spread = draws.constant(*JOINT_SPREAD)[:, None]
     vectors = vectors * spread * severity[..., None, None]
     small = severity.clamp_max(1.0).flatten()
     batch = people * frames
@@ -150,11 +150,19 @@ def exchange_sides(
     rotations: Float[Tensor, "batch 24 3 3"], joints: tuple[int, ...]
 ) -> Float[Tensor, "batch 24 3 3"]:
     """Rotations with the two sides of some joints exchanged: the legs cross over, say."""
-    mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0], device=rotations.device))
-    exchanged = rotations.clone()
-    sources = [SMPL_MIRROR[joint] for joint in joints]
-    exchanged[:, list(joints)] = mirror @ rotations[:, sources] @ mirror
-    return exchanged
+    columns = [
+        _reflected(rotations[:, SMPL_MIRROR[joint]]) if joint in joints else rotations[:, joint]
+        for joint in range(rotations.shape[1])
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def _reflected(matrices: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch 3 3"]:
+    """Rotations seen in a mirror across x: row and column x change sign, their meeting doesn't."""
+    first, second, third = matrices.unbind(2)
+    turned = torch.stack([-first, second, third], dim=2)
+    first, second, third = turned.unbind(1)
+    return torch.stack([-first, second, third], dim=1)
 
 
 def sample_twists(draws: Draws, config: GeneratorConfig) -> Float[Tensor, "batch segment"]:
@@ -181,12 +189,14 @@ def compensated_twist(
         angles: of each segment of `TWIST_JOINTS`, radians.
         rest_joints: joints at rest, which give the axes.
     """
-    turned = rotations.clone()
-    for column, (joint, end) in enumerate(TWIST_JOINTS):
-        axis = torch.nn.functional.normalize(rest_joints[end] - rest_joints[joint], dim=0)
-        twist = axis_angle_to_matrix(axis * angles[:, column, None])
-        turned[:, joint] = turned[:, joint] @ twist
-        children = [c for c, parent in enumerate(SMPL_PARENTS) if parent == joint]
-        for child in children:
-            turned[:, child] = twist.transpose(1, 2) @ turned[:, child]
-    return turned
+    turned = list(rotations.unbind(1))
+    axes = torch.stack([rest_joints[end] - rest_joints[joint] for joint, end in TWIST_JOINTS])
+    axes = torch.nn.functional.normalize(axes, dim=1)
+    twists = axis_angle_to_matrix(axes * angles[:, :, None])
+    for column, (joint, _) in enumerate(TWIST_JOINTS):
+        twist = twists[:, column]
+        turned[joint] = turned[joint] @ twist
+        for child, parent in enumerate(SMPL_PARENTS):
+            if parent == joint:
+                turned[child] = twist.transpose(1, 2) @ turned[child]
+    return torch.stack(turned, dim=1)

@@ -8,6 +8,7 @@ the modules of this package, in the order of `Generator.batch`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from .estimate_errors import Errors
 from .patterns import pattern_bank
 from .people import ClothedSurface, load_surface, pose_garments
 from .poses import PoseBank
-from .scenes import Scene, project, sample_scene
+from .scenes import Scene, build_scene, draw_scene, project
 
 __all__ = ["Generator", "GeneratorAssets", "Truth", "load_assets"]
 
@@ -107,11 +108,20 @@ class Generator:
         self.draws = Draws(seed, assets.body.device)
         self._albedo, self._shade, self._sunlit = clothing.albedo, lighting.shade, lighting.sunlit
         self._develop, self._median = photometry.develop, personal_texture.median_color
-        self._views = personal_texture.source_views
+        self._views, self._build_scene = personal_texture.source_views, build_scene
+        self._tables = photometry.jpeg_tables(assets.body.device)
 
     def compile(self) -> None:
         """Compiles the steps that work on every pixel; worth it for long runs."""
-        for name in ("_albedo", "_shade", "_sunlit", "_develop", "_median", "_views"):
+        for name in (
+            "_albedo",
+            "_shade",
+            "_sunlit",
+            "_develop",
+            "_median",
+            "_views",
+            "_build_scene",
+        ):
             setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
 
     def batch(self) -> TrainingBatch:
@@ -128,10 +138,12 @@ class Generator:
             errors: of the estimates, in place of drawn ones.
             twists: of the estimates' segments, in place of drawn ones.
         """
-        scene = sample_scene(
-            self.assets.body, self.assets.poses, self.draws, self.config,
-            errors=errors, twists=twists,
-        )  # fmt: skip
+        drawn = draw_scene(self.assets.poses, self.draws, self.config)
+        if errors is not None:
+            drawn = dataclasses.replace(drawn, errors=errors)
+        if twists is not None:
+            drawn = dataclasses.replace(drawn, twists=twists)
+        scene = self._build_scene(self.assets.body, drawn, self.config.size)
         picture = self._photograph(scene)
         size = (self.config.size, self.config.size)
         faces = self.assets.body.faces
@@ -225,7 +237,7 @@ class Generator:
         cut = occlusion.frame_cuts(draws, config, len(images))
         look = photometry.sample_camera_look(draws, config)
         images = photometry.blur(images, look.kernels)
-        images = self._develop(images, draws.normal(*images.shape), look)
+        images = self._develop(images, draws.normal(*images.shape), look, self._tables)
         covered = by_person | by_object | cut
         return _Picture(images * ~cut[:, None], depth, on_body & ~covered, covered)
 

@@ -45,7 +45,7 @@ class Lights:
 def sample_lights(draws: Draws, config: GeneratorConfig) -> Lights:
     """Draws the light of each person; it turns a little from frame to frame."""
     people, frames = config.people, config.frames
-    above = torch.tensor([0.0, -1.0, -0.8], device=draws.device)
+    above = draws.constant(0.0, -1.0, -0.8)
     sun = draws.normal(people, 1, 3) + above + draws.normal(people, frames, 3) * 0.25
     fill = draws.directions(people, 1).expand(-1, frames, -1)
 
@@ -55,19 +55,24 @@ def sample_lights(draws: Draws, config: GeneratorConfig) -> Lights:
     waves = draws.directions(people * frames, 4) * draws.log_uniform(
         people * frames, 4, 1, low=15.0, high=110.0
     )
+
+    def tinted(least_tint: float, low: float, high: float) -> Tensor:
+        tint = draws.uniform(people, 3, low=least_tint)
+        return tint * draws.uniform(people, 1, low=low, high=high)
+
+    colors = [tinted(0.8, 0.0, 1.4), tinted(0.7, 0.0, 0.5), tinted(0.8, 0.2, 0.8)]
+    colors.append(tinted(0.6, 0.05, 0.5))
+    # cameras expose for what they see: the light on people stays within a range
+    level = 0.4 * colors[0] + 0.2 * colors[1] + 0.5 * (colors[2] + colors[3])
+    exposure = draws.log_uniform(people, 1, low=0.4, high=1.15) / level.mean(1, keepdim=True)
+    sun_color, fill_color, sky_color, ground_color = (each(c * exposure) for c in colors)
     return Lights(
         sun=functional.normalize(sun, dim=-1).flatten(0, 1),
         fill=fill.flatten(0, 1),
-        sun_color=each(
-            draws.uniform(people, 3, low=0.8) * draws.uniform(people, 1, low=0.1, high=1.3)
-        ),
-        fill_color=each(draws.uniform(people, 3, low=0.7) * draws.uniform(people, 1, high=0.5)),
-        sky_color=each(
-            draws.uniform(people, 3, low=0.8) * draws.uniform(people, 1, low=0.2, high=0.8)
-        ),
-        ground_color=each(
-            draws.uniform(people, 3, low=0.6) * draws.uniform(people, 1, low=0.05, high=0.5)
-        ),
+        sun_color=sun_color,
+        fill_color=fill_color,
+        sky_color=sky_color,
+        ground_color=ground_color,
         gloss=each(draws.uniform(people, high=0.5) * draws.happens(0.35, people)),
         shadow=each(draws.uniform(people, low=0.4) * draws.happens(config.shadow_share, people)),
         wrinkle_waves=waves,
@@ -90,21 +95,21 @@ def light_cameras(
         Camera-to-light transforms and intrinsics of the shadow maps.
     """
     forward = -lights.sun
-    helper = torch.tensor([1.0, 0.0, 0.0], device=centers.device).expand_as(forward)
-    upward = torch.tensor([0.0, 1.0, 0.0], device=centers.device).expand_as(forward)
-    helper = torch.where(forward[:, :1].abs() > 0.8, upward, helper)
+    zero, one = torch.zeros_like(forward[:, 0]), torch.ones_like(forward[:, 0])
+    sideways = forward[:, 0].abs() > 0.8
+    helper = torch.stack(
+        [torch.where(sideways, zero, one), torch.where(sideways, one, zero), zero], 1
+    )
     right = functional.normalize(torch.linalg.cross(helper, forward), dim=1)
     down = torch.linalg.cross(forward, right)
     turn = torch.stack([right, down, forward], dim=1)
-    shift = torch.tensor([0.0, 0.0, LIGHT_DISTANCE_M], device=centers.device)
-    transform = torch.eye(4, device=centers.device).repeat(len(centers), 1, 1)
-    transform[:, :3, :3] = turn
-    transform[:, :3, 3] = shift - (turn @ centers[..., None])[..., 0]
-    intrinsics = torch.zeros(len(centers), 3, 3, device=centers.device)
-    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = 0.5 * size * LIGHT_DISTANCE_M / LIGHT_REACH_M
-    intrinsics[:, :2, 2] = 0.5 * size
-    intrinsics[:, 2, 2] = 1.0
-    return transform, intrinsics
+    shift = torch.stack([zero, zero, one * LIGHT_DISTANCE_M], dim=1)
+    shift = shift - (turn @ centers[..., None])[..., 0]
+    bottom = torch.stack([zero, zero, zero, one], dim=1)[:, None]
+    transform = torch.cat([torch.cat([turn, shift[..., None]], dim=2), bottom], dim=1)
+    focal, middle = one * (0.5 * size * LIGHT_DISTANCE_M / LIGHT_REACH_M), one * (0.5 * size)
+    rows = [(focal, zero, middle), (zero, focal, middle), (zero, zero, one)]
+    return transform, torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
 def sunlit(
@@ -129,8 +134,8 @@ def sunlit(
     depth = torch.where(shadow_depth <= 0, 100.0, shadow_depth)[:, None]
     total = torch.zeros_like(lit[..., 2])
     for x, y in ((-0.7, -0.3), (0.3, -0.7), (0.7, 0.3), (-0.3, 0.7)):
-        shift = torch.tensor([x, y], device=points.device) * (2.0 / size)
-        nearest = functional.grid_sample(depth, pixels + shift, mode="nearest", align_corners=False)
+        grid = torch.stack([pixels[..., 0] + 2 * x / size, pixels[..., 1] + 2 * y / size], dim=-1)
+        nearest = functional.grid_sample(depth, grid, mode="nearest", align_corners=False)
         hidden = (nearest[:, 0] > 0) & (nearest[:, 0] < lit[..., 2] - 0.03)
         total = total + torch.where(hidden, 0.0, 0.25)
     return total

@@ -52,6 +52,11 @@ class _Learner:
     optimizer: torch.optim.Optimizer
     progress: Progress
     averagings: int
+    """How often `averaged` was moved."""
+
+    def __post_init__(self) -> None:
+        self.values = _floating(self.network)
+        self.averaged_values = _floating(self.averaged)
 
 
 def train(config: TrainingConfig, started: float | None = None) -> dict[str, float]:
@@ -109,6 +114,11 @@ def _learner(config: TrainingConfig, team: Team) -> _Learner:
     return _Learner(network, averaged, optimizer, progress, progress.steps)
 
 
+def _floating(network: nn.Module) -> list[Tensor]:
+    """Weights and running statistics, in place."""
+    return [value for value in network.state_dict().values() if value.is_floating_point()]
+
+
 def _generator(
     config: TrainingConfig, team: Team, progress: Progress, *, validation: bool
 ) -> Generator:
@@ -144,8 +154,16 @@ def _run(
     dropout = Draws(config.seed + 31 * team.rank + progress.steps, team.device)
     log = _Log(config, team)
     loop_start, steps = time.monotonic(), 0
-    made = 0
+    made, saved = 0, time.monotonic()
     share = first_share
+    per_batch = generator.config.people * generator.config.frames * team.size
+
+    def now_at() -> Progress:
+        return Progress(
+            progress.steps + steps, progress.samples + made * per_batch, share,
+            progress.seconds + time.monotonic() - loop_start,
+        )  # fmt: skip
+
     while config.max_steps is None or steps < config.max_steps:
         if steps % 10 == 0:
             now = time.monotonic()
@@ -156,6 +174,9 @@ def _run(
             share = first_share + (config.until - first_share) * done
             if done >= 1.0:
                 break
+            if team.leads and time.monotonic() - saved > 60 * config.checkpoint_minutes:
+                saved = time.monotonic()
+                _save(config, learner, now_at(), Calibration())
         rate = config.learning_rate * _rate_factor(share, steps, config.warmup_steps)
         report, norm, is_new = _step(config, team, learner, batches, dropout, rate)
         steps += 1
@@ -163,11 +184,7 @@ def _run(
         log.add(report, norm, steps, rate)
     if config.max_steps is not None and steps == config.max_steps:
         share = config.until
-    per_batch = generator.config.people * generator.config.frames * team.size
-    return Progress(
-        progress.steps + steps, progress.samples + made * per_batch, share,
-        progress.seconds + time.monotonic() - loop_start,
-    )  # fmt: skip
+    return now_at()
 
 
 def _rate_factor(share: float, steps: int, warmup_steps: int) -> float:
@@ -232,15 +249,7 @@ def _average(learner: _Learner, decay: float) -> None:
     learner.averagings += 1
     steps = learner.averagings
     decay = min(decay, (1 + steps) / (10 + steps))
-    floating = [
-        (a, b)
-        for a, b in zip(
-            learner.averaged.state_dict().values(), learner.network.state_dict().values(),
-            strict=True,
-        )
-        if a.is_floating_point()
-    ]  # fmt: skip
-    torch._foreach_lerp_([a for a, _ in floating], [b for _, b in floating], 1.0 - decay)
+    torch._foreach_lerp_(learner.averaged_values, learner.values, 1.0 - decay)
 
 
 class _Log:
@@ -276,23 +285,31 @@ class _Log:
                 file.write(json.dumps(line) + "\n")
 
 
+def _save(
+    config: TrainingConfig, learner: _Learner, progress: Progress, calibration: Calibration
+) -> None:
+    """Writes the checkpoint."""
+    write_checkpoint(
+        config.output, learner.network, learner.averaged, learner.network.config, progress,
+        calibration,
+    )  # fmt: skip
+
+
 def _close(config: TrainingConfig, team: Team, learner: _Learner) -> dict[str, float]:
     """Writes the checkpoint, measures the averaged network, and writes it again, calibrated."""
-    sizes, progress = learner.network.config, learner.progress
-    folder = config.output
-    averaged = learner.averaged.eval()
-    write_checkpoint(folder, learner.network, averaged, sizes, progress, Calibration())
+    progress = learner.progress
+    _save(config, learner, progress, Calibration())
     logger.info("%s", json.dumps(dataclasses.asdict(progress)))
     if not config.validation_batches:
         return {}
     generator = _generator(config, team, progress, validation=True)
-    result = validate(averaged, generator, config.validation_batches)
-    write_checkpoint(folder, learner.network, averaged, sizes, progress, result.calibration)
+    result = validate(learner.averaged.eval(), generator, config.validation_batches)
+    _save(config, learner, progress, result.calibration)
     page = {
         "progress": dataclasses.asdict(progress),
         "calibration": dataclasses.asdict(result.calibration),
         "figures": result.figures,
     }
-    (folder / "validation.json").write_text(json.dumps(page, indent=1))
+    (config.output / "validation.json").write_text(json.dumps(page, indent=1))
     logger.info("%s", json.dumps(page))
     return result.figures

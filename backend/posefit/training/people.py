@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..body import BodyModel, PosedBody, vertex_normals
+from ..body import BodyModel, vertex_normals
+from .scenes import Posed
 
 __all__ = ["ClothedSurface", "load_surface", "pose_garments"]
 
-COVER_DISTANCE_M = 0.03
-"""Body surface nearer to a garment than this is under it."""
+PART_KEYS = ("v", "f", "shapedirs", "posedirs", "weights", "covering_face")
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class ClothedSurface:
     """First and last + 1 face of each garment."""
     part_names: tuple[str, ...]
     """Names of the garments."""
-    covered: Bool[Tensor, "garment body_face"]
-    """Which of the body's faces lie under each garment."""
+    covering: Int[Tensor, "garment body_face"]
+    """The face of each garment that lies over each of the body's faces; −1 where none does."""
     garment_rest: Float[Tensor, "garment_vertex 3"]
     """Garments at rest, metres."""
     garment_shapedirs: Float[Tensor, "garment_vertex 3 beta"]
     """How garments follow the body's shape."""
+    garment_posedirs: Float[Tensor, "garment_vertex 3 feature"]
+    """How garments follow its pose beyond skinning."""
     garment_weights: Float[Tensor, "garment_vertex joint"]
     """Share of each joint in each garment vertex."""
     face_colors: Float[Tensor, "all_face 3"]
@@ -50,7 +52,7 @@ class ClothedSurface:
     @property
     def num_body_faces(self) -> int:
         """Faces of the body itself."""
-        return self.covered.shape[1]
+        return self.covering.shape[1]
 
 
 def load_surface(body: BodyModel, garments: Path) -> ClothedSurface:
@@ -58,7 +60,7 @@ def load_surface(body: BodyModel, garments: Path) -> ClothedSurface:
 
     Args:
         body: the body that the garments were made for.
-        garments: .npz with `NAME_v`, `NAME_f`, `NAME_shapedirs`, `NAME_weights` for each garment.
+        garments: .npz with the arrays that assets/training/README-free_garments.md describes.
 
     Returns:
         The surface, on the body's device.
@@ -70,12 +72,11 @@ def load_surface(body: BodyModel, garments: Path) -> ClothedSurface:
         names = tuple(key[:-2] for key in data.files if key.endswith("_v"))
         if not names:
             raise ValueError(f"{garments} has no arrays NAME_v, expected at least one garment")
-        parts = [
-            {key: data[f"{name}_{key}"] for key in ("v", "f", "shapedirs", "weights")}
-            for name in names
-        ]
-    if any(part["weights"].shape[1] != body.num_joints for part in parts):
-        raise ValueError(f"{garments} was made for another skeleton than the body {body.name!r}")
+        parts = [{key: data[f"{name}_{key}"] for key in PART_KEYS} for name in names]
+    if any(len(part["covering_face"]) != len(body.faces) for part in parts):
+        raise ValueError(
+            f"{garments} was made for another mesh than that of the body {body.name!r}"
+        )
     return _join(body, names, parts)
 
 
@@ -86,15 +87,13 @@ def _join(body: BodyModel, names: tuple[str, ...], parts: list[dict]) -> Clothed
     tree = cKDTree(body_rest)
     vertices = np.concatenate([part["v"] for part in parts]).astype(np.float32)
     under = torch.from_numpy(tree.query(vertices)[1]).to(device)
-    faces, ranges, covered = [body_faces], [], []
+    faces, ranges, covering = [body_faces], [], []
     first_vertex, first_face = len(body_rest), len(body_faces)
-    middles = body_rest[body_faces].mean(axis=1)
     for part in parts:
         faces.append(part["f"].astype(np.int64) + first_vertex)
         ranges.append((first_face, first_face + len(part["f"])))
-        garment_middles = part["v"][part["f"].astype(np.int64)].mean(axis=1)
-        points = np.concatenate([part["v"], garment_middles])
-        covered.append(cKDTree(points).query(middles)[0] < COVER_DISTANCE_M)
+        over = part["covering_face"].astype(np.int64)
+        covering.append(np.where(over < 0, -1, over + first_face))
         first_vertex, first_face = first_vertex + len(part["v"]), ranges[-1][1]
     all_faces = torch.from_numpy(np.concatenate(faces)).to(device)
     garment_rest = torch.from_numpy(vertices).to(device)
@@ -108,9 +107,10 @@ def _join(body: BodyModel, names: tuple[str, ...], parts: list[dict]) -> Clothed
         faces=all_faces.to(torch.int32).contiguous(),
         part_ranges=tuple(ranges),
         part_names=names,
-        covered=torch.from_numpy(np.stack(covered)).to(device),
+        covering=torch.from_numpy(np.stack(covering)).to(device),
         garment_rest=garment_rest,
         garment_shapedirs=_tensor(parts, "shapedirs", device)[..., :betas],
+        garment_posedirs=_tensor(parts, "posedirs", device),
         garment_weights=_tensor(parts, "weights", device),
         face_colors=colors[all_faces].mean(dim=1),
     )
@@ -121,7 +121,7 @@ def _tensor(parts: list[dict], key: str, device: torch.device) -> Tensor:
 
 
 def pose_garments(
-    surface: ClothedSurface, betas: Float[Tensor, "batch beta"], posed: PosedBody
+    surface: ClothedSurface, betas: Float[Tensor, "batch beta"], posed: Posed
 ) -> Float[Tensor, "batch all_vertex 3"]:
     """Body and garments posed together.
 
@@ -134,7 +134,9 @@ def pose_garments(
         Vertices of all parts in the posed body's frame, the body's own first.
     """
     shaped = surface.garment_rest + torch.einsum("vcb,nb->nvc", surface.garment_shapedirs, betas)
-    motions = posed.joint_matrices[:, :, :3].flatten(2)
+    corrections = posed.pose_feature @ surface.garment_posedirs.flatten(0, 1).T
+    shaped = shaped + corrections.unflatten(1, (-1, 3))
+    motions = posed.joint_motions.flatten(2)
     blended = (surface.garment_weights @ motions).unflatten(2, (3, 4))
     moved = (blended[..., :3] @ shaped[..., None])[..., 0] + blended[..., 3]
     return torch.cat([posed.vertices, moved], dim=1)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from .config import GeneratorConfig
 from .draws import Draws
 
-__all__ = ["CameraLook", "blur", "develop", "sample_camera_look"]
+__all__ = ["CameraLook", "JpegTables", "blur", "develop", "jpeg_tables", "sample_camera_look"]
 
 KERNEL = 9
 """Side of blur kernels in pixels."""
@@ -90,10 +90,40 @@ def blur(
     return functional.conv2d(flat, weights.to(flat.dtype), groups=batch * channels).view_as(images)
 
 
+@dataclass(frozen=True)
+class JpegTables:
+    """Constants of JPEG, on a device."""
+
+    cosines: Float[Tensor, "8 8"]
+    """One-dimensional cosine transform."""
+    steps: Float[Tensor, "3 1 1 8 8"]
+    """Quantisation of brightness and of the two colour channels, in grey levels of 255."""
+    to_ycc: Float[Tensor, "3 3"]
+    to_rgb: Float[Tensor, "3 3"]
+
+
+def jpeg_tables(device: torch.device | str) -> JpegTables:
+    """The constants that `develop` needs.
+
+    Args:
+        device: where they go.
+    """
+    k = torch.arange(8.0)
+    cosines = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * 0.5
+    cosines[0] *= 0.5**0.5
+    steps = torch.tensor(_LUMINANCE, dtype=torch.float32).view(8, 8)
+    steps = steps * torch.tensor([1.0, 1.8, 1.8]).view(3, 1, 1, 1, 1)
+    to_ycc = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+    to_rgb = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]
+    values = (cosines, steps, torch.tensor(to_ycc), torch.tensor(to_rgb))
+    return JpegTables(*(value.to(device) for value in values))
+
+
 def develop(
     images: Float[Tensor, "batch 3 height width"],
     noise: Float[Tensor, "batch 3 height width"],
     look: CameraLook,
+    tables: JpegTables,
 ) -> Float[Tensor, "batch 3 height width"]:
     """Pictures as files hold them: curve, gain, noise, compression; 0..1.
 
@@ -101,30 +131,23 @@ def develop(
         images: light, after blur.
         noise: normally distributed numbers.
         look: the camera's share.
+        tables: constants of JPEG.
     """
     images = images.clamp(1e-4, 1.3) ** look.gamma * look.gain
     images = (images + noise * look.noise).clamp(0, 1)
-    return _compressed(images, look.compression).clamp(0, 1)
+    return _compressed(images, look.compression, tables).clamp(0, 1)
 
 
-def _compressed(images: Tensor, strength: Tensor) -> Tensor:
+def _compressed(images: Tensor, strength: Tensor, tables: JpegTables) -> Tensor:
     """Pictures after quantising 8×8 cosine coefficients of brightness and colour."""
     batch, _, height, width = images.shape
-    to_ycc = images.new_tensor(
-        [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]]
-    )
-    k = torch.arange(8, device=images.device, dtype=images.dtype)
-    cosines = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * 0.5
-    cosines = torch.cat([cosines[:1] * 0.5**0.5, cosines[1:]])
-    table = images.new_tensor(_LUMINANCE).view(8, 8)
-    channel_scale = images.new_tensor([1.0, 1.8, 1.8]).view(1, 3, 1, 1, 1, 1)
-    ycc = torch.einsum("ij,njhw->nihw", to_ycc, images)
+    cosines = tables.cosines
+    ycc = torch.einsum("ij,njhw->nihw", tables.to_ycc, images)
     blocks = ycc.view(batch, 3, height // 8, 8, width // 8, 8).permute(0, 1, 2, 4, 3, 5)
     coefficients = cosines @ blocks @ cosines.T
-    step = table * channel_scale * strength[:, :, None].clamp_min(1e-6)
+    step = tables.steps * strength[:, :, None].clamp_min(1e-6)
     coefficients = (coefficients / step).round() * step
     blocks = cosines.T @ coefficients @ cosines
     decoded = blocks.permute(0, 1, 2, 4, 3, 5).reshape(batch, 3, height, width)
-    to_rgb = images.new_tensor([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]])
-    decoded = torch.einsum("ij,njhw->nihw", to_rgb, decoded)
+    decoded = torch.einsum("ij,njhw->nihw", tables.to_rgb, decoded)
     return torch.where(strength[:, :, 0] > 0, decoded, images)

@@ -32,7 +32,7 @@ def is_validation(name: str) -> bool:
 
     Mirrored copies and parts of one recording share their name's start and so their side.
     """
-    stem = name.replace("_mirror", "").rstrip("0123456789")
+    stem = name.replace("_mirror", "").replace("/train_", "/test_").rstrip("0123456789")
     return zlib.crc32(stem.encode()) % VALIDATION_SHARE == 5
 
 
@@ -40,8 +40,8 @@ def mirror_pose(
     pose: Float[Tensor, "*batch joint 3"],
 ) -> Float[Tensor, "*batch joint 3"]:
     """The pose seen in a mirror: sides exchanged, rotation vectors reflected in x."""
-    flip = torch.tensor([1.0, -1.0, -1.0], device=pose.device, dtype=pose.dtype)
-    return pose[..., list(SMPL_MIRROR), :] * flip
+    x, y, z = torch.stack([pose[..., joint, :] for joint in SMPL_MIRROR], dim=-2).unbind(-1)
+    return torch.stack([x, -y, -z], dim=-1)
 
 
 class PoseBank:
@@ -72,14 +72,14 @@ class PoseBank:
         Args:
             draws: random numbers.
             people: how many people.
-            frames: frames of each, within 80 rows of the clip, in no order.
+            frames: frames of each, within up to 100 rows of the clip, in no order.
             random_share: share of people whose poses are drawn joint by joint.
 
         Returns:
             Rotation vectors; the root has no heading.
         """
         start = draws.integers(len(self.pose), people)[:, None]
-        spread = draws.log_uniform(people, 1, low=8.0, high=200.0)
+        spread = draws.log_uniform(people, 1, low=6.0, high=100.0)
         row = start + (draws.uniform(people, frames) * spread).long()
         row = row.clamp_max(len(self.pose) - 1)
         row = torch.where(self.clip[row] == self.clip[start], row, start)
@@ -93,19 +93,20 @@ class PoseBank:
 def _random_pose(draws: Draws, people: int, frames: int) -> Float[Tensor, "people frames 24 3"]:
     """Poses of a standing, reaching or sitting body, joint by joint."""
     shape = (people, frames)
-    spread = torch.tensor(JOINT_SPREAD, device=draws.device)[:, None]
-    pose = draws.normal(*shape, 24, 3) * spread * 0.8
-    side = torch.tensor([1.0, -1.0], device=draws.device)
-    pose[..., [16, 17], 2] += side * draws.uniform(*shape, 2, low=-1.45, high=0.6)
-    pose[..., [16, 17], 1] += side * draws.uniform(*shape, 2, low=-1.0, high=0.5)
-    pose[..., [16, 17], 0] += draws.uniform(*shape, 2, low=-0.8, high=0.8)
+    pose = draws.normal(*shape, 24, 3) * draws.constant(*JOINT_SPREAD)[:, None] * 0.8
+    side = draws.constant(1.0, -1.0)
+    shoulders, elbows = pose[..., 16:18, :], pose[..., 18:20, :]
+    hips, knees, spine = pose[..., 1:3, :], pose[..., 4:6, :], pose[..., 3:10:3, :]
+    shoulders[..., 2] += side * draws.uniform(*shape, 2, low=-1.45, high=0.6)
+    shoulders[..., 1] += side * draws.uniform(*shape, 2, low=-1.0, high=0.5)
+    shoulders[..., 0] += draws.uniform(*shape, 2, low=-0.8, high=0.8)
     bent = draws.happens(0.8, *shape, 2)
-    pose[..., [18, 19], 1] -= side * draws.uniform(*shape, 2, high=2.2) * bent
+    elbows[..., 1] -= side * draws.uniform(*shape, 2, high=2.2) * bent
     raised = draws.happens(0.7, *shape, 2)
-    pose[..., [1, 2], 0] -= draws.uniform(*shape, 2, low=-0.4, high=1.3) * raised
-    pose[..., [1, 2], 2] += side * draws.uniform(*shape, 2, low=-0.1, high=0.5) * raised
+    hips[..., 0] -= draws.uniform(*shape, 2, low=-0.4, high=1.3) * raised
+    hips[..., 2] += side * draws.uniform(*shape, 2, low=-0.1, high=0.5) * raised
     bent = draws.happens(0.7, *shape, 2)
-    pose[..., [4, 5], 0] += draws.uniform(*shape, 2, high=1.7) * bent
-    pose[..., [3, 6, 9], 0] += draws.uniform(*shape, 1, low=-0.05, high=0.25)
+    knees[..., 0] += draws.uniform(*shape, 2, high=1.7) * bent
+    spine[..., 0] += draws.uniform(*shape, 1, low=-0.05, high=0.25)
     pose[..., 0, :] = draws.normal(*shape, 3) * 0.12
     return pose
