@@ -17,7 +17,10 @@ from posefit_shared.messages import MediaReference, Progress, RefineRequest
 from posefit_shared.settings import RefineSettings
 
 from .rig import SceneError
-from .scene_reader import SceneRequest, read_range
+from .scene_reader import SceneReading, SceneRequest, read_range
+
+Prepared = tuple[SceneRequest, RefineRequest]
+"""What was read, worked out, and the message that asks for its refinement."""
 
 
 @dataclass
@@ -36,9 +39,11 @@ class RefineJob:
     """Its name in this session."""
     remote_id: str = ""
     """Its name at the backend, once it was handed over."""
-    request: SceneRequest | None = None
+    reading: SceneReading | None = None
     """What was read, once it was."""
-    preparing: Future[RefineRequest] | None = None
+    request: SceneRequest | None = None
+    """That, worked out."""
+    preparing: Future[Prepared] | None = None
     """Its request in the making."""
     by_upload: bool = False
     """Whether the footage travels, instead of being named by path."""
@@ -50,7 +55,7 @@ class RefineJob:
     """Whether it is still under way."""
     is_problem: bool = False
     """Whether it ended badly."""
-    _reading: Generator[float, None, SceneRequest] | None = None
+    _slices: Generator[float, None, SceneReading] | None = None
 
     @property
     def label(self) -> str:
@@ -61,7 +66,7 @@ class RefineJob:
     @property
     def is_reading(self) -> bool:
         """Whether the scene is still being read."""
-        return self.is_open and self._reading is not None
+        return self.is_open and self._slices is not None
 
     def begin_reading(self, context: bpy.types.Context) -> None:
         """Read the first slice of the scene, so that what is missing is said at once.
@@ -72,7 +77,7 @@ class RefineJob:
         armature = bpy.data.objects.get(self.armature)
         if armature is None:
             raise SceneError(f"{self.armature} is gone: select an armature")
-        self._reading = read_range(context, armature, self.scene_frames)
+        self._slices = read_range(context, armature, self.scene_frames)
         self.read_until(time.monotonic())
 
     def read_until(self, deadline: float) -> None:
@@ -81,16 +86,16 @@ class RefineJob:
         Raises:
             SceneError: something was deleted or cannot be used.
         """
-        assert self._reading is not None
+        assert self._slices is not None
         if bpy.context.scene.name != self.scene:
             raise SceneError(f"scene {self.scene} was left while it was read: start again there")
         try:
             while True:
-                self.words = f"reading the scene ({next(self._reading):.0%})"
+                self.words = f"reading the scene ({next(self._slices):.0%})"
                 if time.monotonic() >= deadline:
                     return
         except StopIteration as done:
-            self.request, self._reading = done.value, None
+            self.reading, self._slices = done.value, None
 
     def report(self, progress: Progress) -> None:
         """Take in how far the backend is."""
@@ -101,26 +106,27 @@ class RefineJob:
     def end(self, words: str, is_problem: bool = False) -> None:
         """Nothing more will come of it."""
         self.words, self.is_problem, self.is_open = words, is_problem, False
-        self._reading = self.preparing = None
+        self._slices = self.preparing = None
 
 
 def prepare_request(
-    client: Client, request: SceneRequest, settings: RefineSettings, by_upload: bool
-) -> RefineRequest:
-    """The message for a scene request, its files hashed and announced; may take seconds.
+    client: Client, reading: SceneReading, settings: RefineSettings, by_upload: bool
+) -> Prepared:
+    """What a scene reading asks for, its files hashed and announced; may take seconds.
 
     Runs in a thread of its own: no bpy here.
 
     Args:
         client: where the job will go.
-        request: what was read.
+        reading: what was read.
         settings: how to refine.
         by_upload: send the footage even where the backend accepts paths.
 
     Raises:
-        SceneError: the footage can neither be named nor sent.
+        SceneError: the footage can neither be named nor sent, or the scale is not SMPL's.
         BackendError: a file cannot be read.
     """
+    request = reading.request()
     welcome = client.welcome
     if welcome is not None and welcome.accepts_paths and not by_upload:
         media = MediaReference(path=str(request.footage))
@@ -133,4 +139,6 @@ def prepare_request(
         content = client.upload(request.footage, "media")
         media = MediaReference(content_hash=content, name=request.footage.name)
     body = FREE_BODY if request.body == FREE_BODY else client.upload(request.body, "body")
-    return RefineRequest(sequence=request.sequence, media=media, body=body, settings=settings)
+    return request, RefineRequest(
+        sequence=request.sequence, media=media, body=body, settings=settings
+    )

@@ -55,8 +55,9 @@ def read_intrinsics(
     aspect = render.pixel_aspect_x, render.pixel_aspect_y
     values = _lens_values(camera.data, scene_frames)
     to_footage = render_to_footage(size, aspect, footage, frame_fit(camera))
-    result = np.empty((len(values), 3, 3))
-    for row, (lens, width, height, shift_x, shift_y) in enumerate(values.tolist()):
+    lenses, which = np.unique(values, axis=0, return_inverse=True)  # most cameras have one
+    result = np.empty((len(lenses), 3, 3))
+    for row, (lens, width, height, shift_x, shift_y) in enumerate(lenses.tolist()):
         result[row] = to_footage @ frames.intrinsics_from_blender(
             lens_mm=lens,
             sensor_width_mm=width,
@@ -67,7 +68,7 @@ def read_intrinsics(
             image_size=size,
             pixel_aspect=aspect,
         )
-    return result
+    return result[which.reshape(-1)]
 
 
 def render_to_footage(

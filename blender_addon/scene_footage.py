@@ -7,6 +7,7 @@ frames that it decodes, from 0. This module is the only place that knows both.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,9 @@ class SceneFootage:
             return 0
         step = scene_frame - self.first_scene_frame + self.frame_offset
         if self.file_numbers:
-            number = self.first_file_number + step
-            if number in self.file_numbers:
-                return self.file_numbers.index(number)
+            found = self._places.get(self.first_file_number + step)
+            if found is not None:
+                return found
         elif 0 <= step < self.frame_count:
             return step
         first, last = self.scene_range
@@ -62,6 +63,11 @@ class SceneFootage:
             f"frame {scene_frame} lies outside the footage {self.path.name}, which covers frames "
             f"{first} to {last}: choose frames in that range, or move the clip"
         )
+
+    @functools.cached_property
+    def _places(self) -> dict[int, int]:
+        """Place in the folder of each file number."""
+        return {number: place for place, number in enumerate(self.file_numbers)}
 
     @property
     def scene_range(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -46,6 +47,77 @@ class SceneRequest:
     """`free`, or the path of the body file."""
 
 
+@dataclass(frozen=True)
+class SceneReading:
+    """Everything read from Blender, still to be worked out; nothing in it is Blender's."""
+
+    armature: str
+    footage: Path
+    body: str
+    still: rig.RigFrames
+    """The rig, without places and frames."""
+    chain: _Chain
+    """The bones that were read."""
+    matrices: _Matrices
+    """Where things were, frame by frame."""
+    scene_frames: tuple[int, ...]
+    fields: dict[str, Any]
+    """Fields of the sequence that were read as they are."""
+
+    def request(self) -> SceneRequest:
+        """Work the request out: numpy only, for any thread.
+
+        Raises:
+            SceneError: the armature's scale cannot be SMPL's.
+        """
+        matrices, chain = self.matrices, self.chain
+        posed = matrices.bones
+        if not matrices.is_posed:
+            posed = chain_posed_matrices(posed, chain.rest, chain.parents)
+        above_root = np.broadcast_to(np.eye(4), (len(posed), 4, 4))
+        if chain.above:
+            above_root = posed[:, chain.above - 1] @ np.linalg.inv(chain.rest[chain.above - 1])
+        scale = rig.object_scale(matrices.armature[0])
+        frames = replace(
+            self.still,
+            scene_frames=self.scene_frames,
+            object_matrices=matrices.armature,
+            above_root=above_root,
+            units_per_metre=self.still.units_per_metre * scale,
+        )
+        poses, trans = rig.read_pose(frames, posed[:, chain.above :])
+        world_to_camera = scene_camera.world_to_cameras(matrices.camera, frames.units_per_metre)
+        motion = sequence.Sequence(
+            poses=poses.astype(np.float32),
+            trans=trans.astype(np.float32),
+            world_to_camera=world_to_camera,
+            **self.fields,
+        )
+        return SceneRequest(self.armature, motion, self.footage, frames, self.body)
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """The joints' bones and all above the root, parents first."""
+
+    names: tuple[str, ...]
+    rest: Array
+    parents: tuple[int, ...]
+    above: int
+    """How many of them lie above the root."""
+
+
+@dataclass(frozen=True)
+class _Matrices:
+    """Transforms over frames: armature and camera in the world, and the bones'."""
+
+    armature: Array
+    camera: Array
+    bones: Array
+    """(T, N, 4, 4) posed in armature space, or the bones' own transforms."""
+    is_posed: bool
+
+
 @contextmanager
 def at_frame(scene: bpy.types.Scene, frame: int) -> Iterator[None]:
     """The scene at another frame for the length of a block; restored also after an error."""
@@ -62,18 +134,18 @@ def at_frame(scene: bpy.types.Scene, frame: int) -> Iterator[None]:
 def read_now(
     context: bpy.types.Context, armature: bpy.types.Object, scene_frames: Sequence[int]
 ) -> SceneRequest:
-    """`read_range` to its end at once."""
+    """`read_range` to its end at once, worked out."""
     reading = read_range(context, armature, scene_frames)
     while True:
         try:
             next(reading)
         except StopIteration as done:
-            return done.value
+            return done.value.request()
 
 
 def read_range(
     context: bpy.types.Context, armature: bpy.types.Object, scene_frames: Sequence[int]
-) -> Generator[float, None, SceneRequest]:
+) -> Generator[float, None, SceneReading]:
     """Read an armature, the scene's camera and its footage over frames.
 
     Args:
@@ -106,22 +178,18 @@ def read_range(
     name, body = armature.name, str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
     body = body if body == body_files.FREE_BODY else bpy.path.abspath(body)
     # Between slices anything may be deleted: from here on, things are looked up by name.
-    matrices = yield from _read_matrices(context, armature, camera, still.match, scene_frames)
-    frames = replace(
-        still,
+    chain = _read_chain(armature, still.match)
+    matrices = yield from _read_matrices(context, armature, camera, chain, scene_frames)
+    return SceneReading(
+        armature=name,
+        footage=footage.path,
+        body=body,
+        still=still,
+        chain=chain,
+        matrices=matrices,
         scene_frames=tuple(scene_frames),
-        object_matrices=matrices.armature,
-        above_root=matrices.above_root,
-        units_per_metre=still.units_per_metre * rig.object_scale(matrices.armature[0]),
+        fields=fields,
     )
-    poses, trans = rig.read_pose(frames, matrices.posed)
-    motion = sequence.Sequence(
-        poses=poses.astype(np.float32),
-        trans=trans.astype(np.float32),
-        world_to_camera=scene_camera.world_to_cameras(matrices.camera, frames.units_per_metre),
-        **fields,
-    )
-    return SceneRequest(name, motion, footage.path, frames, body)
 
 
 def read_rig(armature: bpy.types.Object) -> rig.RigFrames:
@@ -180,61 +248,46 @@ def _check_hierarchy(armature: bpy.types.Object, match: rig.RigMatch) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Matrices:
-    """Transforms over frames: armature and camera in the world, bones in armature space."""
-
-    armature: Array
-    camera: Array
-    posed: Array
-    above_root: Array
-
-
 def _read_matrices(
     context: bpy.types.Context,
     armature: bpy.types.Object,
     camera: bpy.types.Object,
-    match: rig.RigMatch,
+    chain: _Chain,
     scene_frames: Sequence[int],
 ) -> Generator[float, None, _Matrices]:
-    chain = _chain(armature, match)
-    bones = [armature.data.bones[name] for name in chain]
-    rest = np.stack([np.array(bone.matrix_local, np.float64) for bone in bones])
-    parents = [-1 if bone.parent is None else chain.index(bone.parent.name) for bone in bones]
     if list(scene_frames) != [context.scene.frame_current] and (
         transform_sampling.is_object_sampled(armature)
         and transform_sampling.is_object_sampled(camera)
-        and transform_sampling.are_bones_sampled(armature, chain)
+        and transform_sampling.are_bones_sampled(armature, list(chain.names))
     ):
-        objects = (
-            transform_sampling.object_matrices(armature, scene_frames),
-            transform_sampling.object_matrices(camera, scene_frames),
-        )
+        armature_matrices = transform_sampling.object_matrices(armature, scene_frames)
+        camera_matrices = transform_sampling.object_matrices(camera, scene_frames)
         basis = yield from _sample_bones(armature.name, chain, scene_frames)
-        posed = chain_posed_matrices(basis, rest, parents)
-    else:
-        names = armature.name, camera.name
-        *objects, posed = yield from _evaluate_frames(context, *names, chain, scene_frames)
-    above = len(chain) - len(match.bones)
-    above_root = np.broadcast_to(np.eye(4), (len(posed), 4, 4))
-    if above:
-        above_root = posed[:, above - 1] @ np.linalg.inv(rest[above - 1])
-    return _Matrices(*objects, posed[:, above:], above_root)
+        return _Matrices(armature_matrices, camera_matrices, basis, is_posed=False)
+    names = armature.name, camera.name
+    evaluated = yield from _evaluate_frames(context, *names, chain, scene_frames)
+    return _Matrices(*evaluated, is_posed=True)
 
 
-def _chain(armature: bpy.types.Object, match: rig.RigMatch) -> list[str]:
-    """The joints' bones and all above the root, parents first."""
+def _read_chain(armature: bpy.types.Object, match: rig.RigMatch) -> _Chain:
     root = armature.data.bones[match.bones[0]]
     above = [bone.name for bone in reversed(root.parent_recursive)]
-    return [*above, *match.bones]
+    names = (*above, *match.bones)
+    bones = [armature.data.bones[name] for name in names]
+    return _Chain(
+        names=names,
+        rest=np.stack([np.array(bone.matrix_local, np.float64) for bone in bones]),
+        parents=tuple(-1 if b.parent is None else names.index(b.parent.name) for b in bones),
+        above=len(above),
+    )
 
 
 def _sample_bones(
-    armature_name: str, chain: list[str], scene_frames: Sequence[int]
+    armature_name: str, chain: _Chain, scene_frames: Sequence[int]
 ) -> Generator[float, None, Array]:
     """Bones' own transforms (T, N, 4, 4) from their curves."""
     basis = []
-    for done, name in enumerate(chain):
+    for done, name in enumerate(chain.names):
         armature = _find(armature_name)
         prefix = transform_sampling.bone_prefix(name)
         basis.append(
@@ -242,7 +295,7 @@ def _sample_bones(
                 armature.pose.bones[name], prefix, curves_of(armature), scene_frames
             )
         )
-        yield (done + 1) / len(chain)
+        yield (done + 1) / len(chain.names)
     return np.stack(basis, axis=1)
 
 
@@ -250,7 +303,7 @@ def _evaluate_frames(
     context: bpy.types.Context,
     armature_name: str,
     camera_name: str,
-    chain: list[str],
+    chain: _Chain,
     scene_frames: Sequence[int],
 ) -> Generator[float, None, tuple[Array, Array, Array]]:
     """Armature, camera and bones as Blender evaluates them frame by frame, in slices of time."""
@@ -262,7 +315,7 @@ def _evaluate_frames(
             while len(rows) < len(scene_frames):
                 if scene.frame_current != scene_frames[len(rows)]:
                     scene.frame_set(scene_frames[len(rows)])
-                rows.append(_evaluated(context, armature_name, camera_name, chain))
+                rows.append(_evaluated(context, armature_name, camera_name, chain.names))
                 if time.monotonic() > deadline:
                     break
         yield len(rows) / len(scene_frames)
@@ -271,7 +324,7 @@ def _evaluate_frames(
 
 
 def _evaluated(
-    context: bpy.types.Context, armature_name: str, camera_name: str, chain: list[str]
+    context: bpy.types.Context, armature_name: str, camera_name: str, names: tuple[str, ...]
 ) -> tuple[Array, Array, Array]:
     graph = context.evaluated_depsgraph_get()
     armature = _find(armature_name).evaluated_get(graph)
@@ -280,7 +333,7 @@ def _evaluated(
     return (
         np.array(armature.matrix_world, np.float64),
         np.array(camera.matrix_world, np.float64),
-        np.stack([np.array(bones[name].matrix, np.float64) for name in chain]),
+        np.stack([np.array(bones[name].matrix, np.float64) for name in names]),
     )
 
 

@@ -27,7 +27,6 @@ from posefit_shared.messages import (
     Cancelled,
     Failure,
     Progress,
-    RefineRequest,
     RefineResult,
     Result,
 )
@@ -36,7 +35,7 @@ from posefit_shared.settings import RefineSettings
 
 from . import backend_process
 from .apply_refinement import Refinement
-from .refine_job import RefineJob, prepare_request
+from .refine_job import Prepared, RefineJob, prepare_request
 from .rig import SceneError
 
 logger = logging.getLogger(__name__)
@@ -255,17 +254,17 @@ class Session:
         for job in self._jobs:
             if job.is_reading and time.monotonic() < deadline:
                 self._guard(job, lambda job=job: job.read_until(deadline))
-                if job.request is not None and job.is_open:
+                if job.reading is not None and job.is_open:
                     self._prepare(job)
 
     def _prepare(self, job: RefineJob) -> None:
-        """Have the job's files named or hashed, away from the main thread."""
+        """Have a request made of what was read, away from the main thread."""
         assert self._client is not None
-        assert job.request is not None
+        assert job.reading is not None
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, "posefit-files")
         job.preparing = self._threads.submit(
-            prepare_request, self._client, job.request, job.settings, job.by_upload
+            prepare_request, self._client, job.reading, job.settings, job.by_upload
         )
         job.words = "sending"
 
@@ -276,11 +275,12 @@ class Session:
                 job.preparing = None
                 self._guard(job, lambda job=job, preparing=preparing: self._submit(job, preparing))
 
-    def _submit(self, job: RefineJob, preparing: Future[RefineRequest]) -> None:
+    def _submit(self, job: RefineJob, preparing: Future[Prepared]) -> None:
         if self._client is None:
             raise SceneError("the backend is gone")
         priority = "interactive" if len(job.scene_frames) == 1 else "normal"
-        job.remote_id = self._client.submit(preparing.result(), priority)
+        job.request, message = preparing.result()
+        job.remote_id = self._client.submit(message, priority)
         job.words = "waiting"
 
     def _receive(self, event: object) -> None:
