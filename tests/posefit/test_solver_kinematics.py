@@ -213,7 +213,7 @@ def test_every_evidence_term_gives_the_gradient_of_its_cost(rigid_body, generato
 def test_every_prior_gives_the_gradient_of_its_cost(rigid_body, generator):
     model = SkeletonModel.from_body(rigid_body, 10, torch.float64)
     state, other = random_state(generator, angle=0.6), random_state(generator)
-    prior = load_pose_prior("cpu", torch.float64)
+    prior = load_pose_prior(rigid_body.joint_names, "cpu", torch.float64)
     ones = torch.ones(1, JOINTS, dtype=torch.float64)
     parameters = 3 * JOINTS + 13
     box = torch.full((JOINTS, 3), 0.2, dtype=torch.float64)

@@ -18,8 +18,9 @@ from scipy.cluster.vq import kmeans2
 
 from posefit_shared.skeleton import SMPL_JOINT_NAMES, SMPL_MIRROR
 
-JOINTS = 21
-"""SMPL's joints 1…21: the motion says nothing about the hands."""
+JOINTS = 23
+"""SMPL's joints 1…23. The motion says nothing about the hands, the last two: they come out still,
+with the least width of a joint."""
 SAMPLES_PER_SECOND = 6.0
 COMPONENTS = 8
 SHRINKAGE = 0.25
@@ -27,7 +28,15 @@ SHRINKAGE = 0.25
 BROADENING = 1.5
 """The last component is all poses, this much wider: it takes in what no clip shows."""
 BROAD_WEIGHT = 0.1
-FLOOR_RAD = {"Spine": 0.1, "Knee": 0.12, "Elbow": 0.15, "Collar": 0.15, "Foot": 0.1, "Wrist": 0.3}
+FLOOR_RAD = {
+    "Spine": 0.1,
+    "Knee": 0.12,
+    "Elbow": 0.15,
+    "Collar": 0.15,
+    "Foot": 0.1,
+    "Wrist": 0.3,
+    "Hand": 0.1,
+}
 """σ added to each joint: captured hinges are rigid and collars still, people's are neither."""
 OTHER_FLOOR_RAD = 0.1
 MARGIN_RAD = {"Hip": 0.35, "Shoulder": 0.4, "Knee": 0.1, "Elbow": 0.1}

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..body import BodyModel, PoseParameters, matrix_to_axis_angle, pose_joints
 from .kinematics import SkeletonModel, pose_skeleton, state_from_parameters
 from .landmarks import LandmarkTable, pose_landmarks
+from .pose_prior import load_pose_prior
 
 __all__ = ["initial_root"]
 
@@ -40,27 +41,26 @@ def initial_root(
     *,
     betas: Float[Tensor, "batch beta"] | None = None,
 ) -> PoseParameters:
-    """The rest pose turned and placed where the landmarks say, one for each frame.
+    """A standing body turned and placed where the landmarks say, one for each frame.
 
     Args:
         body: the body model.
         table: what the landmarks are; needs shoulders and hips by their usual names.
         pixels: landmarks in the picture.
         positions: landmarks in 3D, camera-oriented (OpenCV axes), any origin and size; None takes
-            the rest pose facing the camera instead.
+            a standing person who faces the camera instead.
         weights: confidence, ≥ 0.
         intrinsics: pinhole, pixels.
         world_to_camera: metres.
         betas: shape; the mean body by default.
 
     Returns:
-        Parameters with body_pose zero. Frames with too few landmarks stand 3 m before the
-        camera on its axis.
+        Parameters in the mean pose of the learned prior (a T-pose is far from how people stand,
+        and elbows that start straight may bend the wrong way). Frames with too few landmarks
+        stand 3 m before the camera on its axis.
     """
     batch, dtype = len(pixels), pixels.dtype
-    rest = PoseParameters.rest(body, batch).to(dtype=dtype)
-    if betas is not None:
-        rest = PoseParameters(betas.to(dtype), rest.global_orient, rest.body_pose, rest.transl)
+    rest = _standing(body, batch, dtype, betas)
     body_points, known = _rest_landmarks(body, table, rest)
     usable = pixels.isfinite().all(-1) & weights.isfinite() & (weights > 0) & known
     if positions is not None:
@@ -76,6 +76,17 @@ def initial_root(
     offsets = offsets - _hips(table, offsets)
     hips = _place(offsets, pixels, weights, intrinsics.to(dtype))
     return _in_world(body, table, rest, body_points, rotation, hips, world_to_camera.to(dtype))
+
+
+def _standing(
+    body: BodyModel, batch: int, dtype: torch.dtype, betas: Tensor | None
+) -> PoseParameters:
+    rest = PoseParameters.rest(body, batch).to(dtype=dtype)
+    prior = load_pose_prior(body.joint_names, body.device, dtype)
+    pose = rest.body_pose.clone()
+    pose[:, : prior.joint_count] = prior.mean_pose
+    shape = rest.betas if betas is None else betas.to(dtype)
+    return PoseParameters(shape, rest.global_orient, pose, rest.transl)
 
 
 def _rest_landmarks(

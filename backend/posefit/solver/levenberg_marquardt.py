@@ -101,11 +101,12 @@ def solve(
         start = initial_root(body, BLAZEPOSE, pixels, world, weights, intrinsics, world_to_camera)
         keypoints = [LandmarkPixels(BLAZEPOSE, …), BoneDirections(BLAZEPOSE, BLAZEPOSE_BONES, …)]
         far = SolverConfig(robust_widening=10.0, pose_prior_weight=0.3, shape="fixed")
-        root_only = ~torch.eye(24, dtype=torch.bool)[0]
-        placed = solve(body, start, keypoints, far, locked=root_only)
-        posed = solve(body, placed.parameters, keypoints, far)
+        posed = solve(body, start, keypoints, far)
         near = SolverConfig(pose_prior_weight=0.3, smoothness=1.0)
         final = solve(body, posed.parameters, keypoints, near, times=times)
+
+    A stage for the root alone (`locked=torch.arange(24) != 0`) helps where `initial_root` had no
+    3D landmarks; give it shoulders and hips only, for limbs in another pose turn the body away.
 
     A refinement passes the original input as `reference`, in every round.
 

@@ -146,7 +146,7 @@ def pose_prior_term(
     """The likeliest component of a Gaussian mixture over body poses, and how unlikely it is.
 
     Args:
-        rotations: relative to the rest pose; only SMPL's body joints 1…21 are judged.
+        rotations: relative to the rest pose; only the prior's joints are judged.
         prior: the mixture.
         weight_root: √weight.
         parameters: number of the solver's parameters a frame.

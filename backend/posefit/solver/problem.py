@@ -244,7 +244,7 @@ def _rotation_priors(
     root = precision.sqrt() / config.reference_sigma_scale
     learned: list[RotationPrior] = []
     if config.limit_weight > 0:
-        prior = load_pose_prior(str(device), dtype)
+        prior = load_pose_prior(body.joint_names, device, dtype)
         unlimited = torch.full((joints, 3), torch.inf, device=device, dtype=dtype)
         limited = slice(1, 1 + prior.joint_count)
         lower, upper = -unlimited, unlimited.clone()
@@ -252,7 +252,7 @@ def _rotation_priors(
         strength = config.limit_weight**0.5 / config.limit_sigma
         learned.append(lambda rest: limit_term(rest, lower, upper, strength, parameters))
     if config.pose_prior_weight > 0:
-        mixture = load_pose_prior(str(device), dtype)
+        mixture = load_pose_prior(body.joint_names, device, dtype)
         weight_root = config.pose_prior_weight**0.5
         learned.append(lambda rest: pose_prior_term(rest, mixture, weight_root, parameters))
     return learned, lambda frames: lambda near: reference_term(near, root[frames], parameters)
