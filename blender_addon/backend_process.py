@@ -2,7 +2,8 @@
 """A local backend as a process of its own: started on a free port, stopped with Blender.
 
 No bpy here: who starts it, and with which Python, is the operators' business. The backend writes
-its address into a file once it listens; its output goes to a log file that the user can read.
+its address into a file once it listens; its output goes to a log file that the user can read. It
+ends when its standard input does, so a Blender that crashes leaves none behind.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class BackendProcess:
     def stop(self) -> None:
         """End it and its workers, gently first; does nothing where it has ended already."""
         atexit.unregister(self.stop)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         if self.process.poll() is None:
             _signal(self.process, gently=True)
             try:
@@ -69,13 +72,16 @@ class BackendProcess:
         self.ready_path.unlink(missing_ok=True)
 
 
-def start(python: Path, media_roots: Sequence[Path], folder: Path) -> BackendProcess:
+def start(
+    python: Path, media_roots: Sequence[Path], folder: Path, options: Sequence[str] = ()
+) -> BackendProcess:
     """Start a backend on a free port of this machine; returns at once.
 
     Args:
         python: a Python that has posefit installed.
         media_roots: folders whose footage it may open by path.
         folder: where its log and its address go.
+        options: more words for its command line.
 
     Raises:
         BackendStartError: there is no such Python, or the folder cannot be written.
@@ -86,10 +92,10 @@ def start(python: Path, media_roots: Sequence[Path], folder: Path) -> BackendPro
         )
     log_path = folder / "backend.log"
     ready_path = folder / f"backend-{os.getpid()}.address"
-    command = [str(python), "-m", "posefit", "serve", "--bind", "tcp://127.0.0.1:0"]
-    command += ["--ready-file", str(ready_path)]
+    command = [str(python), "-m", "posefit.server", "--bind", "tcp://127.0.0.1:0"]
+    command += ["--exit-with-stdin", "--ready-file", str(ready_path), *options]
     if media_roots:
-        command += ["--media-root", *(str(root) for root in media_roots)]
+        command += ["--media-roots", *(str(root) for root in media_roots)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         ready_path.unlink(missing_ok=True)
@@ -118,7 +124,7 @@ def _spawn(command: list[str], log: int) -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env=kept,
@@ -126,7 +132,7 @@ def _spawn(command: list[str], log: int) -> subprocess.Popen[bytes]:
         )
     return subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
         env=kept,
