@@ -19,7 +19,7 @@ NEVER = {
 }
 PURE_ADDON_MODULES = ("__init__.py", "rig.py", "bone_rotations.py", "backend_process.py")
 ONLY = {
-    "zmq": {SHARED / "client.py", BACKEND / "server.py", BACKEND / "worker.py"},
+    "zmq": {SHARED / "client", BACKEND / "server", BACKEND / "worker.py"},
     "msgpack": {SHARED / "codec.py"},
     "warp": {BACKEND / "rasterizer.py", BACKEND / "rasterizer", BACKEND / "doctor.py"},
     "pytorch3d": {BACKEND / "rasterizer.py", BACKEND / "rasterizer", BACKEND / "doctor.py"},

@@ -44,7 +44,7 @@ __all__ = [
     "Goodbye", "Have", "Heartbeat", "Hello", "ImportRequest", "ImportResult", "Limits",
     "MediaReference", "Message", "Missing", "PingRequest", "PingResult", "PreviewRequest",
     "PreviewResult", "Priority", "Progress", "ProtocolError", "Record", "RefineRequest",
-    "RefineResult", "Refused", "Request", "Result", "Stored", "Submit", "TextureRequest",
+    "RefineResult", "Refused", "Request", "Result", "Status", "Stored", "Submit", "TextureRequest",
     "TextureResult", "UploadChunk", "UploadDone", "Welcome", "read_message",
 ]  # fmt: skip
 
@@ -138,6 +138,16 @@ class Refused(Message):
     kind: Annotated[str, Text(64)]
     """`protocol_version`, `hello_first`, `full` or `shutdown`."""
     reason: Sentence
+
+
+@dataclass(frozen=True)
+class Status(Message):
+    """Backend → client: what `Welcome` said of the workers has changed."""
+
+    NAME: ClassVar[str] = "status"
+    device: Annotated[str, Text(128)]
+    models: Annotated[tuple[Annotated[str, Text(128)], ...], AtMost(64)] = ()
+    kinds: Annotated[tuple[Kind, ...], AtMost(64)] = ()
 
 
 @dataclass(frozen=True)
@@ -332,8 +342,9 @@ class Cancelled(Message):
 MESSAGES: dict[str, type[Message]] = {
     kind.NAME: kind
     for kind in (
-        Hello, Welcome, Refused, Goodbye, Heartbeat, Credit, Have, Missing, UploadChunk, UploadDone,
-        Stored, Submit, Accepted, Progress, Result, Acknowledge, Failure, Cancel, Cancelled,
+        Hello, Welcome, Refused, Status, Goodbye, Heartbeat, Credit, Have, Missing, UploadChunk,
+        UploadDone, Stored, Submit, Accepted, Progress, Result, Acknowledge, Failure, Cancel,
+        Cancelled,
     )
 }  # fmt: skip
 """Every message by its name on the wire."""

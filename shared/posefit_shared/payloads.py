@@ -95,6 +95,15 @@ def status_words(codes: Any) -> tuple[str, ...]:
     return tuple(STATUSES[code] for code in codes)
 
 
+# By name: a lambda in a class's annotation would not see this module when it is evaluated.
+def _statuses_to_map(status: tuple[str, ...]) -> dict[str, Any]:
+    return {"codes": status_codes(status)}
+
+
+def _statuses_from_map(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return status_words(values.get("codes"))
+
+
 def _settings_from_map(values: Mapping[str, Any]) -> RefineSettings:
     try:
         return RefineSettings.from_map(dict(values))
@@ -161,6 +170,11 @@ class PingRequest(Request):
     KIND: ClassVar[str] = "ping"
     text: str = ""
     data: Annotated[Float32, ArrayOf("float32", "any")] | None = None
+    content: Annotated[str, Text(64)] | None = None
+    """Hash of a content that must be on the backend first."""
+
+    def content_hashes(self) -> tuple[str, ...]:
+        return () if self.content is None else (self.content,)
 
 
 @dataclass(frozen=True)
@@ -230,8 +244,8 @@ class RefineResult(Record):
         tuple[str, ...],
         Foreign(
             tuple,
-            lambda words: {"codes": status_codes(words)},
-            lambda values: status_words(values.get("codes")),
+            _statuses_to_map,
+            _statuses_from_map,
         ),
     ]
     """(T,) one of `sequence.STATUSES`."""
@@ -255,7 +269,7 @@ class TextureRequest(Request):
     sequence: WireSequence
     media: MediaReference
     body: Annotated[str, Text(64)] = FREE_BODY
-    resolution: Annotated[int, Between(64, 8192)] = 1024
+    resolution: Annotated[int, Between(64, 4096)] = 1024
     """Side of the square map, texels."""
 
 

@@ -19,7 +19,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from ..codec import CodecError, decode, encode
-from ..messages import Message, ProtocolError, Refused, Welcome
+from ..messages import Message, ProtocolError, Refused, Status, Welcome
 from .conversation import Conversation, PendingJob
 from .state import ClientConfig, CurveKeys, StateName
 
@@ -216,11 +216,11 @@ class _Connection:
         if isinstance(message, Welcome):
             self._retry_s = self._config.retry_s
             self._conversation.open_session(message)
-            self._link.set_state(
-                "ready", f"Connected to {self._link.address} ({message.device or 'unknown'})."
-            )
         else:
             self._conversation.receive(message)
+        if isinstance(message, (Welcome, Status)):
+            words = f"Connected to {self._link.address} ({message.device or 'unknown'})."
+            self._link.set_state("ready", words)
 
     def _refuse(self, message: Refused) -> None:
         self._is_refused = message.kind == "protocol_version"

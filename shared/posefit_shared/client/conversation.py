@@ -8,6 +8,7 @@ backend that has restarted (once; a job that takes the backend down twice is giv
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -242,6 +243,13 @@ class Conversation:
         """Take in one message of the backend."""
         if isinstance(message, messages.Credit):
             self._credit += message.amount
+        elif isinstance(message, messages.Status) and self.welcome is not None:
+            self.welcome = dataclasses.replace(
+                self.welcome,
+                device=message.device,
+                models=message.models,
+                kinds=message.kinds,
+            )
         elif isinstance(message, Missing):
             self._receive_missing(message)
         elif isinstance(message, Stored):

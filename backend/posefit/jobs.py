@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker does for each kind of job: requests in, results out, the engine in between.
+
+A worker imports this module by name (`ServeConfig.handlers`), calls `warm_up` once and `run_job`
+for every job. Each kind is one function here; the method itself is elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from posefit_shared.messages import (
+    FREE_BODY,
+    PingRequest,
+    PingResult,
+    PreviewRequest,
+    PreviewResult,
+    Record,
+    Request,
+)
+
+from .body import BodyModel, PoseParameters, load_body, pose_body
+from .engine import choose_device
+from .errors import PosefitError
+from .job_context import JobContext, WorkerInfo
+from .modalities import Modalities, render_modalities
+from .parameters import parameters_of_sequence
+from .texture import load_png
+
+__all__ = ["JobError", "run_job", "warm_up"]
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_DEPTH_RANGE_M = 1.0
+"""Depth behind the nearest point that a preview still tells apart."""
+
+
+class JobError(PosefitError):
+    """A job that this backend cannot run; the message says why."""
+
+
+def warm_up(device: str) -> WorkerInfo:
+    """Find the device and load what every job needs.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:N`, `auto`, or `auto:N` for the N-th GPU where there is one.
+    """
+    chosen = _choose(device)
+    body = _load_body(FREE_BODY, str(chosen))
+    _render_once(body)
+    words = "cpu"
+    if chosen.type == "cuda":
+        words = f"{chosen} ({torch.cuda.get_device_name(chosen)})"
+    return WorkerInfo(str(chosen), words, (body.name or FREE_BODY,), tuple(_JOBS))
+
+
+def run_job(request: Request, context: JobContext) -> Record | None:
+    """Run one job.
+
+    Args:
+        request: what is wanted.
+        context: the line to the client and to its files.
+
+    Returns:
+        The final result, unless it has been published already.
+
+    Raises:
+        PosefitError: in words for the client.
+        JobCancelled: the client has cancelled the job.
+    """
+    if request.KIND not in _JOBS:
+        raise JobError(f"this backend cannot run {request.KIND} jobs: update it")
+    return _JOBS[request.KIND](request, context)
+
+
+def _ping(request: PingRequest, context: JobContext) -> PingResult:
+    context.check_cancelled()
+    return PingResult(request.text, request.data)
+
+
+def _preview(request: PreviewRequest, context: JobContext) -> PreviewResult:
+    """Pictures of the body in one frame."""
+    body = body_of_job(request.body, context)
+    sequence = request.sequence.slice(request.frame, request.frame + 1)
+    parameters = parameters_of_sequence(sequence, body)
+    width, height = request.image_size
+    with torch.no_grad():
+        modalities, _ = render_modalities(
+            body,
+            pose_body(body, parameters).vertices,
+            torch.tensor(request.world_to_camera, dtype=body.dtype, device=body.device)[None],
+            torch.tensor(request.intrinsics, dtype=body.dtype, device=body.device)[None],
+            (height, width),
+            texture=_texture(request.texture, context, body),
+        )
+        pictures = [_picture(name, modalities) for name in request.modalities]
+    return PreviewResult(request.modalities, torch.cat(pictures).cpu().numpy())
+
+
+_JOBS: dict[str, Callable[[Any, JobContext], Record | None]] = {
+    "ping": _ping,
+    "preview": _preview,
+}
+"""What this backend can do."""
+
+
+def body_of_job(body: str, context: JobContext) -> BodyModel:
+    """The body that a request names: the free one, or an uploaded file of either format.
+
+    Raises:
+        BodyFileError: the uploaded file is no body.
+    """
+    if body == FREE_BODY:
+        return _load_body(FREE_BODY, context.device)
+    path = context.content(body)
+    with path.open("rb") as file:
+        is_archive = file.read(4) == b"PK\x03\x04"
+    return _load_body(str(path if is_archive else context.content(body, ".pkl")), context.device)
+
+
+@lru_cache(maxsize=4)
+def _load_body(source: str, device: str) -> BodyModel:
+    """Bodies stay loaded between jobs; an uploaded file never changes under its hash."""
+    return load_body(source, device)
+
+
+def _render_once(body: BodyModel) -> None:
+    """Let the rasteriser load its kernels now and not in somebody's first job."""
+    still = PoseParameters(
+        *(
+            torch.zeros(1, *shape, dtype=body.dtype, device=body.device)
+            for shape in ((body.num_betas,), (3,), (body.num_joints - 1, 3), (3,))
+        )
+    )
+    camera = torch.eye(4, dtype=body.dtype, device=body.device)[None]
+    camera[:, 2, 3] = 3.0
+    lens = camera[:, :3, :3] * 32
+    with torch.no_grad():
+        render_modalities(body, pose_body(body, still).vertices, camera, lens, (32, 32))
+
+
+def _texture(
+    content_hash: str | None, context: JobContext, body: BodyModel
+) -> Float[Tensor, "1 4 height width"] | None:
+    """An uploaded texture as the renderer takes it."""
+    if content_hash is None:
+        return None
+    return load_png(context.content(content_hash, ".png")).maps(body)([0])
+
+
+def _picture(name: str, modalities: Modalities) -> Float[Tensor, "1 height width 4"]:
+    """One modality as RGBA, 0 to 255."""
+    mask = modalities.mask
+    if name == "normals":
+        rgb = modalities.normals * modalities.normals.new_tensor([0.5, -0.5, -0.5])[:, None, None]
+        rgb = rgb + 0.5
+    elif name == "depth":
+        near = modalities.depth[mask > 0].min() if mask.any() else modalities.depth.new_zeros(())
+        rgb = (1 - (modalities.depth - near) / PREVIEW_DEPTH_RANGE_M).expand(-1, 3, -1, -1)
+    elif name == "mask":
+        rgb = mask.expand(-1, 3, -1, -1)
+    else:
+        rgb = {"rgb": modalities.rgb, "vertex_colors": modalities.vertex_colors}[name]
+    rgba = torch.cat([rgb * mask, mask], dim=1).clamp(0, 1)
+    return (rgba * 255).round().permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def _choose(device: str) -> torch.device:
+    """The device that a worker's setting means on this machine."""
+    name, _, index = device.partition(":")
+    if name != "auto":
+        return (
+            choose_device(name) if not index else torch.device(choose_device(name).type, int(index))
+        )
+    is_there = torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count()
+    return torch.device("cuda", int(index or 0)) if is_there else torch.device("cpu")

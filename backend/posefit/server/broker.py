@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker: two sockets, one loop, and an end that leaves nothing behind.
+
+One thread does everything and never computes: it moves bytes between clients (`FrontDesk`) and
+workers (`JobDesk`, `Supervisor`). It does not import torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket as sockets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from posefit_shared.addresses import AddressError, check_address
+from posefit_shared.codec import CodecError, decode, encode, open_envelope
+from posefit_shared.messages import Failure, Heartbeat, Limits, Message, ProtocolError, Refused
+
+from ..worker_messages import WORKER_LIMITS, WORKER_MESSAGES, Alive, Stop, WorkerHello, WorkerReady
+from .config import ServeConfig, ServeError
+from .front_desk import FrontDesk
+from .job_desk import JobDesk
+from .scratch import scratch_folder
+from .sessions import SessionTable
+from .store import ContentStore
+from .supervisor import Supervisor, Worker
+
+__all__ = ["serve"]
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.1
+"""How often the broker looks after workers and sessions."""
+MAX_MESSAGES_A_TURN = 64
+"""Messages taken from one socket before the other gets its turn."""
+MAX_SOCKET_PATH = 90
+"""Longest path that every system accepts for a local socket, with room to spare."""
+
+
+def serve(config: ServeConfig) -> int:
+    """Run a backend until SIGTERM or SIGINT.
+
+    Args:
+        config: where to listen and what to allow.
+
+    Returns:
+        Exit status: 0 after an orderly end.
+
+    Raises:
+        ServeError: the address may not be used or is taken, or a media root is not there.
+    """
+    _check_config(config)
+    with scratch_folder() as folder, _bell(config.exit_with_stdin) as bell:
+        broker = _Broker(config, folder, bell)
+        try:
+            broker.run()
+        finally:
+            broker.close()
+    return 0
+
+
+def _check_config(config: ServeConfig) -> None:
+    try:
+        check_address(config.bind, may_pick_port=True)
+    except AddressError as error:
+        raise ServeError(str(error)) from error
+    for root in config.media_roots:
+        if not root.is_dir():
+            raise ServeError(f"media root {root} is no folder: check --media-root")
+
+
+@contextlib.contextmanager
+def _bell(with_stdin: bool) -> Iterator[sockets.socket]:
+    """A socket that becomes readable when the process is told to end.
+
+    Outside the main thread signals cannot be caught and do not ring.
+
+    Args:
+        with_stdin: whether the end of standard input rings as well.
+    """
+    ring, bell = sockets.socketpair()
+    with ring, bell:
+        ring.setblocking(False)
+        bell.setblocking(False)
+        if with_stdin:
+            threading.Thread(target=_ring_with_stdin, args=(ring,), daemon=True).start()
+        if threading.current_thread() is not threading.main_thread():
+            yield bell
+            return
+        previous_fd = signal.set_wakeup_fd(ring.fileno(), warn_on_full_buffer=False)
+        names = [signal.SIGINT, signal.SIGTERM]
+        previous = {name: signal.signal(name, lambda *_: None) for name in names}
+        try:
+            yield bell
+        finally:
+            signal.set_wakeup_fd(previous_fd)
+            for name, handler in previous.items():
+                signal.signal(name, handler)
+
+
+def _ring_with_stdin(ring: sockets.socket) -> None:
+    """Wait until whoever started this process closes its end, or is gone."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no stdin ends at once
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+    with contextlib.suppress(OSError):  # the backend has ended meanwhile
+        ring.send(b"\0")
+
+
+class _Broker:
+    """Sockets and loop of one backend."""
+
+    def __init__(self, config: ServeConfig, folder: Path, bell: sockets.socket) -> None:
+        self._config, self._limits, self._bell = config, config.limits, bell
+        self._context = zmq.Context()
+        self._ready_file: Path | None = None
+        self._last_heartbeat = 0.0
+        try:
+            self._front = self._open_router(self._limits.wire.part_bytes)
+            self._back = self._open_router(-1)
+            self.address = self._bind_front(config.bind)
+            worker_address = self._bind_back(folder)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._sessions = SessionTable(self._front, self._limits.wire.result_window)
+        store = ContentStore(
+            folder / "content", self._limits.content_bytes, self._limits.wire.upload_bytes
+        )
+        self._jobs = JobDesk(self._limits, self._sessions, store, self._send_to_worker)
+        self._supervisor = Supervisor(config, worker_address, store.folder, self._jobs.worker_died)
+        self._jobs.supervisor = self._supervisor
+        roots = tuple(root.resolve() for root in config.media_roots)
+        self._desk = FrontDesk(self._limits, roots, self._sessions, store, self._jobs)
+
+    def run(self) -> None:
+        """Serve until the bell rings."""
+        self._supervisor.start()
+        self._announce()
+        poller = zmq.Poller()
+        for source in (self._front, self._back, self._bell):
+            poller.register(source, zmq.POLLIN)
+        next_tick = time.monotonic()
+        while True:
+            patience = max(0.0, next_tick - time.monotonic())
+            ready = dict(poller.poll(int(patience * 1000) + 1))
+            if self._bell.fileno() in ready:
+                logger.info("the backend was told to end")
+                return
+            if self._back in ready:
+                self._drain(self._back, WORKER_LIMITS, self._hear_worker)
+            if self._front in ready:
+                self._drain(self._front, self._limits.wire, self._desk.receive)
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + TICK_S
+                self._tick()
+
+    def close(self) -> None:
+        """End the workers, tell the clients, free the port."""
+        self._supervisor.stop(lambda worker: self._send_to_worker(worker, Stop()))
+        farewell = Refused("shutdown", "The backend is shutting down.")
+        for session in self._sessions.all():
+            self._sessions.send(session, farewell)
+        if self._ready_file is not None:
+            self._ready_file.unlink(missing_ok=True)
+        for socket in (self._front, self._back):
+            socket.close(linger=100 if socket is self._front else 0)
+        self._context.term()
+        logger.info("the backend has ended")
+
+    # Sockets
+
+    def _open_router(self, part_bytes: int) -> zmq.Socket:
+        socket = self._context.socket(zmq.ROUTER)
+        socket.linger = 0
+        socket.router_mandatory = True
+        socket.sndhwm = socket.rcvhwm = 256
+        socket.maxmsgsize = part_bytes
+        return socket
+
+    def _bind_front(self, address: str) -> str:
+        self._front.ipv6 = "[" in address
+        try:
+            self._front.bind(address.replace(":0", ":*") if address.endswith(":0") else address)
+        except zmq.ZMQError as error:
+            raise ServeError(
+                f"cannot listen on {address} ({error.strerror}): is another backend running there? "
+                "Stop it, or choose another port with --bind"
+            ) from error
+        return self._front.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+    def _bind_back(self, folder: Path) -> str:
+        path = folder / "workers"
+        is_short = len(os.fsencode(path)) < MAX_SOCKET_PATH
+        has_ipc = zmq.has("ipc") and sys.platform != "win32" and is_short
+        self._back.bind(f"ipc://{path}" if has_ipc else "tcp://127.0.0.1:*")
+        return self._back.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+    def _announce(self) -> None:
+        """Say where the backend listens: in the log, on standard output, in the ready file."""
+        logger.info("the backend listens on %s", self.address)
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stdout
+            sys.stdout.write(f"ready {self.address}\n")
+            sys.stdout.flush()
+        if self._config.ready_file is not None:
+            self._ready_file = self._config.ready_file
+            temporary = self._ready_file.with_name(
+                f".{self._ready_file.name}.{secrets.token_hex(4)}"
+            )
+            try:
+                temporary.write_text(f"{self.address}\n")
+                temporary.replace(self._ready_file)
+            except OSError as error:
+                raise ServeError(
+                    f"cannot write {self._ready_file} ({error.strerror}): choose another ready file"
+                ) from error
+
+    def _drain(self, socket: zmq.Socket, limits: Limits, receive: Any) -> None:
+        """Handle what has arrived; the one place where any error of handling ends.
+
+        Only `Exception` is caught, logged, and answered by a `Failure`; the broker goes on.
+        """
+        for _ in range(MAX_MESSAGES_A_TURN):
+            try:
+                identity, parts = _receive_bounded(socket, limits)
+            except zmq.Again:
+                return
+            try:
+                receive(identity, parts)
+            except Exception:
+                logger.exception("a message could not be handled")
+                if socket is self._front and (session := self._sessions.of_identity(identity)):
+                    reason = "the backend could not handle a message: see its log"
+                    self._sessions.send(session, Failure("internal", reason))
+
+    # Workers
+
+    def _hear_worker(self, identity: bytes, parts: list[Any]) -> None:
+        buffers = [part.buffer for part in parts]
+        worker = self._supervisor.of_identity(identity)
+        try:
+            envelope = open_envelope(buffers, WORKER_LIMITS)
+            if envelope.name == WorkerHello.NAME:
+                worker = self._supervisor.greet(identity, envelope.text("token") or "")
+            if worker is None:
+                logger.warning("something that is no worker of this backend called it")
+                return
+            worker.heard_at = time.monotonic()
+            if envelope.name in (Alive.NAME, WorkerReady.NAME):
+                self._hear_of_worker(worker, decode(buffers, WORKER_LIMITS, WORKER_MESSAGES))
+            elif envelope.name != WorkerHello.NAME:
+                self._jobs.hear_job_message(worker, envelope, parts)
+        except (CodecError, ProtocolError) as error:
+            logger.warning("a message of a worker was dropped: %s", error)
+        self._jobs.assign()
+
+    def _hear_of_worker(self, worker: Worker, message: Message) -> None:
+        if isinstance(message, WorkerReady):
+            self._jobs.worker_is_ready(worker, message)
+            self._desk.tell_status()
+        elif isinstance(message, Alive):
+            self._jobs.hear_alive(worker, message)
+
+    def _send_to_worker(self, worker: Worker, message: Message | list[Any]) -> bool:
+        if worker.identity is None:
+            return False
+        parts = message if isinstance(message, list) else encode(message)
+        try:
+            self._back.send_multipart([worker.identity, *parts], zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError as error:
+            logger.warning("worker on %s cannot be reached: %s", worker.device, error)
+            return False
+        return True
+
+    # Time
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._supervisor.tick(now)
+        self._jobs.tick(now)
+        for session in self._sessions.all():
+            silence = now - session.heard_at
+            if session.identity is not None and silence > self._limits.client_silence_s:
+                logger.info("%s has gone silent", session.label)
+                self._desk.lose(session)
+            elif session.identity is None and silence > self._limits.session_keep_s:
+                logger.info("%s did not come back and is forgotten", session.label)
+                self._jobs.end_session(session)
+            elif now - session.said_at > self._limits.heartbeat_s:
+                self._sessions.send(session, Heartbeat())
+            self._sessions.pump(session)
+        if now - self._last_heartbeat > self._limits.heartbeat_s:
+            self._last_heartbeat = now
+            for worker in self._supervisor.workers:
+                if worker.identity is not None:
+                    self._send_to_worker(worker, Heartbeat())
+
+
+def _receive_bounded(socket: zmq.Socket, limits: Limits) -> tuple[bytes, list[Any]]:
+    """One multipart message; parts beyond the limits are read and let go, the first one too many is
+    kept so that the codec refuses the message.
+
+    Raises:
+        zmq.Again: nothing has arrived.
+    """
+    identity = socket.recv(zmq.NOBLOCK)
+    parts: list[Any] = []
+    size = 0
+    while socket.get(zmq.RCVMORE):
+        part = socket.recv(copy=False)
+        if len(parts) <= limits.parts and size <= limits.message_bytes:
+            parts.append(part)
+            size += len(part)
+    return identity, parts

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a backend: where it listens, what it allows, how long it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from posefit_shared.addresses import DEFAULT_ADDRESS
+from posefit_shared.messages import Limits
+
+from ..errors import PosefitError
+
+__all__ = ["ServeConfig", "ServeError", "ServeLimits"]
+
+
+class ServeError(PosefitError):
+    """The backend cannot start; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ServeLimits:
+    """Bounds of memory, disk and time; times in seconds."""
+
+    wire: Limits = field(default_factory=Limits)
+    """What clients may send; told to them in `Welcome`."""
+    sessions: int = 64
+    """Clients at once, those that may come back included."""
+    queued_bytes: int = 2 << 30
+    """Memory of requests that wait or run."""
+    result_bytes: int = 1 << 30
+    """Memory of results that no client has acknowledged."""
+    content_bytes: int = 32 << 30
+    """Disk space of uploads; the longest unused go first."""
+    credit: int = 16
+    """Upload pieces and submissions that a client may have under way."""
+    heartbeat_s: float = 1.0
+    """Silence after which either side says that it is still there."""
+    client_silence_s: float = 15.0
+    """Silence that counts as a lost client."""
+    session_keep_s: float = 600.0
+    """How long a lost client's jobs run on and its results are kept."""
+    job_deadline_s: float = 6 * 3600.0
+    """Longest time of one job."""
+    job_stall_s: float = 300.0
+    """Longest time in which a job neither reports nor asks whether it is cancelled."""
+    job_retries: int = 1
+    """How often a job whose worker died is given to another."""
+    cancel_grace_s: float = 5.0
+    """Time for a cancelled job to end by itself before its worker is killed."""
+    worker_start_s: float = 180.0
+    """Time for a worker to load its models."""
+    worker_silence_s: float = 30.0
+    """Silence of a worker process that counts as hung."""
+    worker_restart_s: float = 0.5
+    """Pause before a worker is started again; doubles while it keeps dying at the start."""
+    stop_grace_s: float = 3.0
+    """Time for workers to exit by themselves at shutdown."""
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """One backend."""
+
+    bind: str = DEFAULT_ADDRESS
+    """Loopback address to listen on; port 0 takes a free one."""
+    media_roots: tuple[Path, ...] = ()
+    """Folders whose footage clients may name by path; none: uploads only."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    workers: int | None = None
+    """Worker processes; none: one for each GPU, or one on the CPU."""
+    handlers: str = "posefit.jobs:run_job"
+    """Function that runs a job, as `module:function`; imported by the workers only."""
+    ready_file: Path | None = None
+    """File that receives the address once the backend listens; removed when it stops."""
+    exit_with_stdin: bool = False
+    """End when standard input ends: for a program that starts a backend and may crash."""
+    limits: ServeLimits = field(default_factory=ServeLimits)

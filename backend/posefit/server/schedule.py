@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs, and which of them runs next.
+
+A job of a more urgent class always goes first, so an artist's frame overtakes a batch. Within a
+class sessions take turns, so nobody waits for another's hundred jobs; within a session jobs keep
+their order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from posefit_shared.messages import PRIORITIES, Priority
+
+__all__ = ["Job", "KeptResult", "Schedule"]
+
+
+@dataclass(eq=False)
+class KeptResult:
+    """A result until its client has acknowledged it."""
+
+    revision: int
+    is_final: bool
+    parts: list[Any]
+    size: int
+    is_sent: bool = False
+
+
+@dataclass(eq=False)
+class Job:
+    """One job from its submission until its client has everything."""
+
+    job: str
+    session: str
+    kind: str
+    priority: Priority
+    parts: list[Any]
+    """The client's `Submit` as it came, passed on to the worker untouched."""
+    size: int
+    """Bytes of `parts`."""
+    content_hashes: tuple[str, ...] = ()
+    attempts: int = 0
+    next_revision: int = 0
+    cancelled_at: float | None = None
+    submitted_at: float = field(default_factory=time.monotonic)
+    results: OrderedDict[int, KeptResult] = field(default_factory=OrderedDict)
+    end: Any = None
+    """`Failure` or `Cancelled`, until it is acknowledged."""
+    end_is_sent: bool = False
+    is_ended: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the client has everything, so that the job can be forgotten."""
+        return self.is_ended and not self.results and self.end is None
+
+
+class Schedule:
+    """Jobs that wait."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, OrderedDict[str, deque[Job]]] = {
+            priority: OrderedDict() for priority in PRIORITIES
+        }
+
+    def __len__(self) -> int:
+        return sum(len(jobs) for turns in self._classes.values() for jobs in turns.values())
+
+    def add(self, job: Job, *, first: bool = False) -> None:
+        """Let a job wait; `first` puts it ahead of its session's others (after a failed try)."""
+        jobs = self._classes[job.priority].setdefault(job.session, deque())
+        jobs.appendleft(job) if first else jobs.append(job)
+
+    def remove(self, job: Job) -> bool:
+        """Take a job out; false if it did not wait."""
+        turns = self._classes[job.priority]
+        jobs = turns.get(job.session, deque())
+        if job not in jobs:
+            return False
+        jobs.remove(job)
+        if not jobs:
+            del turns[job.session]
+        return True
+
+    def take(self) -> Job | None:
+        """The job that runs next, or None; its session goes to the end of the line."""
+        for turns in self._classes.values():
+            if turns:
+                session, jobs = next(iter(turns.items()))
+                job = jobs.popleft()
+                turns.move_to_end(session)
+                if not jobs:
+                    del turns[session]
+                return job
+        return None
+
+    def ahead_of(self, job: Job) -> int:
+        """How many waiting jobs are likely to run before this one."""
+        ahead = 0
+        for priority, turns in self._classes.items():
+            if priority == job.priority:
+                own = turns.get(job.session, deque())
+                place = own.index(job) if job in own else len(own)
+                others = (len(jobs) for key, jobs in turns.items() if key != job.session)
+                return ahead + place + sum(min(count, place + 1) for count in others)
+            ahead += sum(len(jobs) for jobs in turns.values())
+        return ahead

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker process: takes a job, runs it, streams what it gives.
+
+The main thread runs jobs. A second one (`_Line`) owns the socket to the broker, so that heartbeats
+and cancellation pass while a job computes. A third waits on standard input, which ends when the
+broker does. Handlers import torch, after the broker has been told that the process lives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import zmq
+
+from posefit_shared.codec import CodecError, decode, encode
+from posefit_shared.messages import (
+    Cancel,
+    Cancelled,
+    Failure,
+    Message,
+    ProtocolError,
+    Record,
+    Request,
+    Submit,
+)
+
+from .job_context import JobCancelled, JobContext, JobFolders, WorkerInfo
+from .worker_messages import (
+    WORKER_LIMITS,
+    WORKER_MESSAGES,
+    Alive,
+    Assign,
+    Idle,
+    Stop,
+    WorkerHello,
+    WorkerReady,
+)
+
+__all__ = ["WorkerSettings", "main"]
+
+logger = logging.getLogger("posefit.worker")  # its own name when run with -m
+
+RunJob = Callable[[Request, JobContext], Record | None]
+EXIT_GRACE_S = 2.0
+"""Time for the running job to end by itself after the broker is gone."""
+PR_SET_PDEATHSIG = 1
+"""linux/prctl.h: the signal that this process gets when its parent dies."""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What the broker writes on the worker's standard input."""
+
+    address: str
+    """Where the broker listens for workers."""
+    token: str
+    """Secret that proves to the broker whose worker this is."""
+    device: str
+    handlers: str
+    """`module:function` that runs a job; the module may have `warm_up(device) -> WorkerInfo`."""
+    content_folder: str
+    media_roots: list[str]
+    heartbeat_s: float
+    broker_silence_s: float
+    """Silence of the broker after which the worker exits."""
+    broker_pid: int
+    log_level: int
+
+
+def main() -> NoReturn:
+    """Serve jobs until the broker says stop, or is gone."""
+    settings = WorkerSettings(**json.loads(_read_line()))
+    logging.basicConfig(
+        level=settings.log_level,
+        format=f"%(asctime)s %(levelname)s worker {os.getpid()} %(name)s %(message)s",
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the broker's to answer
+    _die_with_parent(settings.broker_pid)
+    context = zmq.Context()
+    line = _Line(settings, context)
+    threading.Thread(target=_exit_with_broker, args=(line,), daemon=True).start()
+    line.start()
+    try:
+        _Worker(settings, line).run()
+    finally:
+        line.stop()
+        context.destroy(linger=100)
+    logging.shutdown()
+    os._exit(0)  # nothing is left to do, and the libraries' own endings take seconds
+
+
+def _read_line() -> bytes:
+    """The first line of standard input, read unbuffered: the thread that waits for its end must not
+    hold a lock that the interpreter wants at its own end."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(sys.stdin.fileno(), 1)):
+        line += byte
+    return line
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask Linux to end this process with the broker; elsewhere standard input tells."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(3)  # the broker died before the request
+
+
+def _exit_with_broker(line: _Line) -> None:
+    """Wait for the end of standard input: the broker is gone, or wants this worker to go."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    line.jobs.put(None)
+    line.cancel_everything()
+    time.sleep(EXIT_GRACE_S)
+    os._exit(3)
+
+
+class _Line:
+    """The thread that talks to the broker."""
+
+    def __init__(self, settings: WorkerSettings, context: zmq.Context) -> None:
+        self.jobs: queue.Queue[tuple[Assign, Submit] | None] = queue.Queue()
+        """What the main thread is to run; None: nothing any more."""
+        self.current: JobContext | None = None
+        self._settings, self._context = settings, context
+        self._cancelled: set[str] = set()
+        self._is_ending = False
+        self._assign: Assign | None = None
+        self._main_end = context.socket(zmq.PAIR)
+        self._main_end.bind("inproc://line")
+        self._thread = threading.Thread(target=self._run, name="line", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after what has been said is on its way; for the main thread."""
+        self._main_end.send_multipart([b""])
+        self._thread.join(EXIT_GRACE_S)
+        self._main_end.close(linger=0)
+
+    def say(self, message: Message) -> None:
+        """Send to the broker; for the main thread only."""
+        self._main_end.send_multipart(encode(message), copy=False)
+
+    def is_cancelled(self, job: str) -> bool:
+        """Whether a job is to end."""
+        return self._is_ending or job in self._cancelled
+
+    def cancel_everything(self) -> None:
+        """Let the running job and all that wait end."""
+        self._is_ending = True
+
+    def _run(self) -> None:
+        """Body of the thread."""
+        broker = self._context.socket(zmq.DEALER)
+        broker.linger = 100
+        inside = self._context.socket(zmq.PAIR)
+        inside.connect("inproc://line")
+        broker.connect(self._settings.address)
+        broker.send_multipart(encode(WorkerHello(self._settings.token)))
+        try:
+            self._relay(broker, inside)
+        finally:
+            inside.close(linger=0)
+            broker.close()
+
+    def _relay(self, broker: zmq.Socket, inside: zmq.Socket) -> None:
+        poller = zmq.Poller()
+        poller.register(broker, zmq.POLLIN)
+        poller.register(inside, zmq.POLLIN)
+        heard = said = time.monotonic()
+        pause_s = self._settings.heartbeat_s / 2
+        while True:
+            ready = dict(poller.poll(int(pause_s * 1000) + 1))
+            now = time.monotonic()
+            if inside in ready:
+                frames = inside.recv_multipart(copy=False)
+                if len(frames) == 1 and not len(frames[0]):
+                    return
+                broker.send_multipart(frames, copy=False)
+            if broker in ready:
+                heard = now
+                self._hear([frame.buffer for frame in broker.recv_multipart(copy=False)])
+            if now - said >= pause_s:
+                said = now
+                current = self.current
+                broker.send_multipart(encode(Alive(current.signs if current else 0)))
+            if now - heard > self._settings.broker_silence_s:
+                logger.error("the broker has gone silent; this worker exits")
+                os._exit(3)
+
+    def _hear(self, buffers: list[Any]) -> None:
+        try:
+            message = decode(buffers, WORKER_LIMITS, WORKER_MESSAGES)
+        except (CodecError, ProtocolError):
+            logger.exception("a message of the broker makes no sense")
+            return
+        if isinstance(message, Assign):
+            self._assign = message
+        elif isinstance(message, Submit) and self._assign is not None:
+            self._cancelled.intersection_update({message.job})
+            self.jobs.put((self._assign, message))
+        elif isinstance(message, Cancel):
+            self._cancelled.add(message.job)
+        elif isinstance(message, Stop):
+            self.cancel_everything()
+            self.jobs.put(None)
+
+
+class _Worker:
+    """The main thread's life: load, then one job after the other."""
+
+    def __init__(self, settings: WorkerSettings, line: _Line) -> None:
+        self._settings, self._line = settings, line
+        content = Path(settings.content_folder)
+        self._folders = JobFolders(
+            content,
+            tuple(Path(root) for root in settings.media_roots),
+            content.parent / f"worker-{os.getpid()}",
+        )
+
+    def run(self) -> None:
+        """Load the handlers and serve."""
+        self._folders.own.mkdir(exist_ok=True)
+        run_job, info = self._load()
+        words = info.description or info.device
+        self._line.say(WorkerReady(words[:128], info.models, info.kinds))
+        while (order := self._line.jobs.get()) is not None:
+            assign, submit = order
+            self._run_one(run_job, info, assign, submit)
+            self._line.say(Idle(submit.job))
+
+    def _load(self) -> tuple[RunJob, WorkerInfo]:
+        """Import the handlers and let them load their models."""
+        started = time.monotonic()
+        module_name, _, function = self._settings.handlers.partition(":")
+        module = importlib.import_module(module_name)
+        warm_up = getattr(module, "warm_up", None)
+        info = warm_up(self._settings.device) if warm_up else WorkerInfo(self._settings.device)
+        logger.info("ready on %s after %.1f s", info.device, time.monotonic() - started)
+        return getattr(module, function), info
+
+    def _run_one(self, run_job: RunJob, info: WorkerInfo, assign: Assign, submit: Submit) -> None:
+        """Run one job to its end; the one place where any error of a job ends."""
+        line, job = self._line, submit.job
+        context = JobContext(
+            job,
+            submit.kind,
+            device=info.device,
+            folders=self._folders,
+            send=line.say,
+            is_cancelled=lambda: line.is_cancelled(job),
+            first_revision=assign.first_revision,
+        )
+        line.current = context
+        try:
+            result = run_job(submit.payload, context)
+            if result is not None and not context.has_final:
+                context.publish(result, final=True)
+        except JobCancelled:
+            line.say(Cancelled(job))
+        except Exception as error:
+            failure = _failure_of(error, job)
+            is_expected = failure.kind not in ("internal", "memory")
+            level = logging.DEBUG if is_expected else logging.ERROR
+            logger.log(level, "job %s (%s) failed", job[:8], submit.kind, exc_info=True)
+            line.say(failure)
+        finally:
+            line.current = None
+            for path in self._folders.own.iterdir():
+                path.unlink(missing_ok=True)
+
+
+def _failure_of(error: Exception, job: str) -> Failure:
+    """What the client is told: an expected error's own words, else that the log has more."""
+    package = type(error).__module__.partition(".")[0]
+    speaks_to_users = package in ("posefit", "posefit_shared")
+    if speaks_to_users and isinstance(error, (ValueError, RuntimeError)):
+        return Failure(type(error).__name__[:64], str(error)[:2000] or "no words", job=job)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        words = "memory ran out on the backend: choose a smaller window_frames, or fewer frames"
+        return Failure("memory", words, job=job)
+    name = type(error).__name__[:64]
+    words = f"the backend failed in a way that it did not expect ({name}): see its log"
+    return Failure("internal", words, job=job)
+
+
+if __name__ == "__main__":
+    main()
