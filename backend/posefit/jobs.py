@@ -32,6 +32,7 @@ from .errors import PosefitError
 from .job_context import JobContext, WorkerInfo
 from .modalities import Modalities, render_modalities
 from .parameters import parameters_of_sequence
+from .refinement_jobs import run_estimate, run_refine, run_texture
 from .texture import load_png
 
 __all__ = ["JobError", "run_job", "warm_up"]
@@ -104,9 +105,19 @@ def _preview(request: PreviewRequest, context: JobContext) -> PreviewResult:
     return PreviewResult(request.modalities, torch.cat(pictures).cpu().numpy())
 
 
+def _with_body(
+    run: Callable[[Any, BodyModel, JobContext], Record | None],
+) -> Callable[[Any, JobContext], Record | None]:
+    """A job that gets the body its request names."""
+    return lambda request, context: run(request, body_of_job(request.body, context), context)
+
+
 _JOBS: dict[str, Callable[[Any, JobContext], Record | None]] = {
     "ping": _ping,
     "preview": _preview,
+    "refine": _with_body(run_refine),
+    "texture": _with_body(run_texture),
+    "estimate": _with_body(run_estimate),
 }
 """What this backend can do."""
 

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a refinement needs, gathered: keypoints, the person's texture, the estimator.
+
+The command line and the worker both come through here, so a sequence refined by either comes out
+the same. The method itself is `pipeline.refine`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from posefit_shared.sequence import Sequence as PoseSequence
+from posefit_shared.settings import RefineSettings
+
+from .body import BodyModel, pose_body
+from .displacement import DisplacementEstimator, load_estimator
+from .errors import RefinementError
+from .keypoint_sides import mend_sides
+from .keypoints import Keypoints, detect_keypoints
+from .observation import TextureMaps, keypoint_evidence
+from .parameters import parameters_of_sequence
+from .pictures import body_boxes
+from .pipeline import Clip, Freedom, Hooks, Refinement, refine
+from .solver import LandmarkPixels
+from .texture import Texture
+from .texture_clip import paint_from_views
+from .views import View
+
+__all__ = ["choose_device", "refine_views", "view_keypoints"]
+
+logger = logging.getLogger(__name__)
+
+_POSING_BATCH = 64
+_PREPARATION = 0.5
+"""Share of the progress that detecting and painting take."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU where there is one.
+
+    Raises:
+        RefinementError: `cuda` was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RefinementError(
+            "no CUDA device can be used (posefit doctor says more): install a GPU build of torch, "
+            "or use --device cpu"
+        )
+    return torch.device(name)
+
+
+def refine_views(
+    sequence: PoseSequence,
+    views: Sequence[View],
+    *,
+    body: BodyModel,
+    settings: RefineSettings | None = None,
+    texture: Texture | None = None,
+    freedom: Freedom | None = None,
+    hooks: Hooks | None = None,
+    rasterizer: str = "warp",
+) -> Refinement:
+    """Refine a sequence against its pictures, with everything it takes.
+
+    Args:
+        sequence: where the bodies are now.
+        views: pictures of them, through one or several cameras.
+        body: on the device that computes.
+        settings: how.
+        texture: the person's texture if it was made before; painted from the clip otherwise.
+        freedom: joints and frames that must not move.
+        hooks: progress, cancelling, provisional results.
+        rasterizer: `warp` or `pytorch3d`.
+
+    Raises:
+        RefinementError, FootageError, TextureError, DisplacementError: in words.
+    """
+    settings, hooks = settings or RefineSettings(), hooks or Hooks()
+    estimator = None
+    if settings.displacement != "none":
+        estimator = load_estimator(settings.displacement, body.device)
+    landmarks = _landmarks(sequence, views, body, hooks) if settings.keypoints else ()
+    textures = _textures(sequence, views, body, estimator, texture, settings, hooks)
+    clip = Clip(sequence, views, landmarks, textures)
+    share = _PREPARATION if settings.keypoints or estimator is not None else 0.0
+    later = Hooks(
+        progress=lambda fraction, stage: hooks.progress(share + (1 - share) * fraction, stage),
+        check_cancelled=hooks.check_cancelled,
+        publish=hooks.publish,
+    )
+    return refine(
+        clip,
+        body=body,
+        estimator=estimator,
+        settings=settings,
+        freedom=freedom,
+        hooks=later,
+        rasterizer=rasterizer,
+    )
+
+
+def view_keypoints(
+    sequence: PoseSequence, view: View, body: BodyModel, hooks: Hooks | None = None
+) -> Keypoints:
+    """The detector's landmarks of this person in a view, one row for each frame of the sequence.
+
+    The body says where to look, so that another person is never taken for this one.
+    """
+    hooks = hooks or Hooks()
+    rows = np.flatnonzero(view.frame_indices >= 0)
+
+    def told(done: int, total: int) -> None:
+        hooks.check_cancelled()
+        hooks.progress(done / max(total, 1), f"looking for keypoints in {view.name}")
+
+    found = detect_keypoints(
+        view.footage,
+        view.frame_indices[rows],
+        box_hint=_person_boxes(sequence, view, body)[rows],
+        with_masks=False,
+        progress=told,
+    )
+    return _spread(mend_sides(found), rows, view.frame_indices)
+
+
+def _landmarks(
+    sequence: PoseSequence, views: Sequence[View], body: BodyModel, hooks: Hooks
+) -> tuple[LandmarkPixels, ...]:
+    evidence = []
+    for k, view in enumerate(views):
+        part = Hooks(
+            progress=lambda fraction, stage, k=k: hooks.progress(
+                _PREPARATION * 0.8 * (k + fraction) / len(views), stage
+            ),
+            check_cancelled=hooks.check_cancelled,
+        )
+        keypoints = view_keypoints(sequence, view, body, part)
+        if not keypoints.found.any():
+            logger.warning("no person was found in %s: its keypoints say nothing", view.name)
+            continue
+        evidence.append(keypoint_evidence(view, keypoints, body))
+    return tuple(evidence)
+
+
+def _textures(
+    sequence: PoseSequence,
+    views: Sequence[View],
+    body: BodyModel,
+    estimator: DisplacementEstimator | None,
+    texture: Texture | None,
+    settings: RefineSettings,
+    hooks: Hooks,
+) -> TextureMaps:
+    if estimator is None:
+        return lambda frames: None
+    if texture is not None:
+        return texture.maps(body)
+    hooks.progress(_PREPARATION * 0.8, "painting the person's texture")
+    return paint_from_views(
+        sequence,
+        views,
+        body,
+        exclusion_seconds=settings.texture_exclusion_seconds,
+        check_cancelled=hooks.check_cancelled,
+    )
+
+
+def _person_boxes(sequence: PoseSequence, view: View, body: BodyModel) -> npt.NDArray[np.float64]:
+    """(T, 4) x0 y0 x1 y1 of the body in the view, source pixels; NaN where it cannot be seen."""
+    parameters = parameters_of_sequence(sequence, body)
+    squares = []
+    for first in range(0, len(sequence), _POSING_BATCH):
+        part = parameters[first : first + _POSING_BATCH]
+        cameras = [view.camera(first + k) for k in range(len(part))]
+        squares.append(body_boxes(pose_body(body, part).vertices, cameras, margin=1.0))
+    centre_and_side = np.concatenate(squares)
+    centre, half = centre_and_side[:, :2], centre_and_side[:, 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def _spread(
+    keypoints: Keypoints, rows: npt.NDArray[np.int64], frame_indices: npt.NDArray[np.int64]
+) -> Keypoints:
+    """Keypoints of some frames as rows among all frames of the sequence."""
+    frames = len(frame_indices)
+
+    def wide(values: np.ndarray) -> np.ndarray:
+        result = np.zeros((frames, *values.shape[1:]), values.dtype)
+        result[rows] = values
+        return result
+
+    return Keypoints(
+        frame_indices=frame_indices,
+        pixels=wide(keypoints.pixels),
+        confidence=wide(keypoints.confidence),
+        world=wide(keypoints.world),
+        person_box=wide(keypoints.person_box),
+        found=wide(keypoints.found),
+    )
