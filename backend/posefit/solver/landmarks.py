@@ -49,8 +49,9 @@ class LandmarkTable:
 
     names: tuple[str, ...]
     """The detector's own names."""
-    combinations: tuple[Combination, ...]
-    """What each landmark is on the body; empty where the body has nothing to offer."""
+    combinations: tuple[tuple[Combination, ...], ...]
+    """What each landmark is on the body, the best first: a body takes the first combination all of
+    whose names it has."""
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.combinations):
@@ -74,23 +75,24 @@ class LandmarkTable:
             Bound landmarks; those that need a name which the body lacks are not `known`.
         """
         joints = {name: index for index, name in enumerate(body.joint_names)}
-        used = sorted({n for c in self.combinations for n in c if n in body.landmarks})
+        available = joints.keys() | body.landmarks.keys()
+        chosen = [
+            next((c for c in alternatives if c.keys() <= available), None)
+            for alternatives in self.combinations
+        ]
+        used = sorted({name for c in chosen if c for name in c if name not in joints})
         columns = {**joints, **{name: len(joints) + k for k, name in enumerate(used)}}
         mixture = torch.zeros(len(columns), len(self.names), dtype=dtype)
-        known = []
-        for landmark, combination in enumerate(self.combinations):
-            is_known = bool(combination) and all(name in columns for name in combination)
-            known.append(is_known)
+        for landmark, combination in enumerate(chosen):
             # A landmark that the body lacks sits on the root, with weight zero in every term.
-            shares = combination if is_known else {body.joint_names[0]: 1.0}
-            for name, share in shares.items():
+            for name, share in (combination or {body.joint_names[0]: 1.0}).items():
                 mixture[columns[name], landmark] = share
         device = body.v_template.device
         vertices = torch.tensor([int(body.landmarks[n]) for n in used], device=device)
         return BoundLandmarks(
             mixture=mixture.to(device),
             vertices=vertices.long(),
-            known=torch.tensor(known, device=device),
+            known=torch.tensor([c is not None for c in chosen], device=device),
         )
 
 
@@ -131,54 +133,60 @@ def pose_landmarks(
 
 def joint_table(joint_names: tuple[str, ...]) -> LandmarkTable:
     """The body's own joints as landmarks, in the order given."""
-    return LandmarkTable(joint_names, tuple({name: 1.0} for name in joint_names))
+    return LandmarkTable(joint_names, tuple(({name: 1.0},) for name in joint_names))
 
 
-def _sided(template: dict[str, dict[str, float]], side: str) -> dict[str, dict[str, float]]:
+def _sided(
+    template: dict[str, tuple[dict[str, float], ...]], side: str
+) -> dict[str, tuple[dict[str, float], ...]]:
     """Replaces `{S}` (joints: L or R) and `{side}` (surface points, landmarks)."""
-    letter = {"left": "L", "right": "R"}[side]
+    letter = side[0].upper()
     return {
-        name.format(side=side): {
-            source.format(S=letter, side=side): share for source, share in combination.items()
-        }
-        for name, combination in template.items()
+        name.format(side=side): tuple(
+            {source.format(S=letter, side=side): share for source, share in combination.items()}
+            for combination in alternatives
+        )
+        for name, alternatives in template.items()
     }
 
 
-_LIMBS: dict[str, dict[str, float]] = {
-    "{side}_shoulder": {"{S}_Shoulder": 1.0},
-    "{side}_elbow": {"{S}_Elbow": 1.0},
-    "{side}_wrist": {"{S}_Wrist": 1.0},
-    "{side}_hip": {"{S}_Hip": 1.0},
-    "{side}_knee": {"{S}_Knee": 1.0},
-    "{side}_ankle": {"{S}_Ankle": 1.0},
-    "{side}_eye": {"{side}_eye": 1.0},
-    "{side}_ear": {"{side}_ear": 1.0},
-    "{side}_heel": {"{side}_heel": 1.0},
-    "{side}_big_toe": {"{side}_big_toe": 1.0},
-    "{side}_small_toe": {"{side}_small_toe": 1.0},
+def _knuckle(finger: str) -> tuple[dict[str, float], ...]:
+    """The finger's knuckle, or a point about half way from the wrist to its tip."""
+    return (
+        {f"{{side}}_{finger}_knuckle": 1.0},
+        {"{S}_Wrist": 0.45, f"{{side}}_{finger}_tip": 0.55},
+    )
+
+
+_LIMBS: dict[str, tuple[dict[str, float], ...]] = {
+    "{side}_shoulder": ({"{S}_Shoulder": 1.0},),
+    "{side}_elbow": ({"{S}_Elbow": 1.0},),
+    "{side}_wrist": ({"{S}_Wrist": 1.0},),
+    "{side}_hip": ({"{S}_Hip": 1.0},),
+    "{side}_knee": ({"{S}_Knee": 1.0},),
+    "{side}_ankle": ({"{S}_Ankle": 1.0},),
+    "{side}_eye": ({"{side}_eye": 1.0},),
+    "{side}_eye_inner": ({"{side}_eye_inner": 1.0},),
+    "{side}_eye_outer": ({"{side}_eye_outer": 1.0},),
+    "{side}_ear": ({"{side}_ear": 1.0},),
+    "mouth_{side}": ({"mouth_{side}": 1.0},),
+    "{side}_heel": ({"{side}_heel": 1.0},),
+    "{side}_big_toe": ({"{side}_big_toe": 1.0},),
+    "{side}_small_toe": ({"{side}_small_toe": 1.0},),
     # BlazePose's "foot index" is the tip of the longest toes.
-    "{side}_foot_index": {"{side}_big_toe": 0.75, "{side}_small_toe": 0.25},
-    # Its hand points are knuckles, about half way from the wrist to the fingertips.
-    "{side}_pinky": {"{S}_Wrist": 0.45, "{side}_pinky_tip": 0.55},
-    "{side}_index": {"{S}_Wrist": 0.45, "{side}_index_tip": 0.55},
-    "{side}_thumb": {"{S}_Wrist": 0.45, "{side}_thumb_tip": 0.55},
+    "{side}_foot_index": ({"{side}_big_toe": 0.75, "{side}_small_toe": 0.25},),
+    # Its hand points are knuckles.
+    "{side}_pinky": _knuckle("pinky"),
+    "{side}_index": _knuckle("index"),
+    "{side}_thumb": _knuckle("thumb"),
 }
-_POINTS: dict[str, dict[str, float]] = {
-    "nose": {"nose": 1.0},
-    "neck": {"L_Shoulder": 0.5, "R_Shoulder": 0.5},
-    "mid_hip": {"L_Hip": 0.5, "R_Hip": 0.5},
-    # The inner and outer corners of the eyes and the mouth have no landmark on the body.
-    **{
-        name: {}
-        for name in (
-            "left_eye_inner", "left_eye_outer", "right_eye_inner", "right_eye_outer",
-            "mouth_left", "mouth_right",
-        )
-    },
+_POINTS: dict[str, tuple[dict[str, float], ...]] = {
+    "nose": ({"nose": 1.0},),
+    "neck": ({"L_Shoulder": 0.5, "R_Shoulder": 0.5},),
+    "mid_hip": ({"L_Hip": 0.5, "R_Hip": 0.5},),
     **_sided(_LIMBS, "left"),
     **_sided(_LIMBS, "right"),
-}  # fmt: skip
+}
 
 
 def _table(*names: str) -> LandmarkTable:
