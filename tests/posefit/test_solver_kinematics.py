@@ -8,19 +8,7 @@ import pytest
 import torch
 
 from posefit.body import PoseParameters, axis_angle_to_matrix, matrix_to_axis_angle, pose_body
-from posefit.solver.kinematics import (
-    SkeletonModel,
-    State,
-    axis_points,
-    bind_points,
-    joint_points,
-    parameters_from_state,
-    pose_points,
-    pose_skeleton,
-    pull_back,
-    retract,
-    state_from_parameters,
-)
+from posefit.solver.kinematics import axis_points, bind_points, joint_points, pose_points, pull_back
 from posefit.solver.landmarks import BLAZEPOSE, pose_landmarks
 from posefit.solver.pose_prior import load_pose_prior
 from posefit.solver.priors import (
@@ -31,6 +19,14 @@ from posefit.solver.priors import (
     reference_term,
 )
 from posefit.solver.rotation_vectors import inverse_left_jacobian
+from posefit.solver.skeleton import (
+    SkeletonModel,
+    State,
+    parameters_from_state,
+    pose_skeleton,
+    retract,
+    state_from_parameters,
+)
 from posefit.solver.terms import direction_term, pixel_term, position_term
 
 JOINTS = 24

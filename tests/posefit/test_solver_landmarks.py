@@ -27,9 +27,9 @@ from posefit.solver import (
     joint_table,
     solve,
 )
-from posefit.solver.kinematics import SkeletonModel, pose_skeleton, state_from_parameters
 from posefit.solver.landmarks import pose_landmarks
 from posefit.solver.pose_prior import load_pose_prior
+from posefit.solver.skeleton import SkeletonModel, pose_skeleton, state_from_parameters
 
 BATCH = 4
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ..body import BodyModel
 from .config import SolverConfig
-from .kinematics import PosedPoints, Skeleton, SkeletonModel, bind_points, pose_points
+from .kinematics import PosedPoints, bind_points, pose_points
 from .landmarks import LandmarkTable, pose_landmarks
+from .skeleton import Skeleton, SkeletonModel
 from .terms import Term, direction_term, pixel_term, position_term
 
 __all__ = [

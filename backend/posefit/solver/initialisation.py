@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..body import BodyModel, PoseParameters, matrix_to_axis_angle, pose_joints
-from .kinematics import SkeletonModel, pose_skeleton, state_from_parameters
 from .landmarks import LandmarkTable, pose_landmarks
 from .pose_prior import load_pose_prior
+from .skeleton import SkeletonModel, pose_skeleton, state_from_parameters
 
 __all__ = ["initial_root"]
 

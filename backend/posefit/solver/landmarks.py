@@ -19,14 +19,13 @@ from ..body import BodyModel
 from .kinematics import (
     PointSet,
     PosedPoints,
-    Skeleton,
-    SkeletonModel,
     bind_points,
     join_points,
     joint_points,
     mix_points,
     pose_points,
 )
+from .skeleton import Skeleton, SkeletonModel
 
 __all__ = [
     "BLAZEPOSE",

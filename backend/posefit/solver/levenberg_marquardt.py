@@ -20,8 +20,9 @@ from ..body import BodyModel, PoseParameters
 from .banded import BandedMatrix, factorise, multiply, substitute
 from .config import SolverConfig
 from .evidence import Evidence
-from .kinematics import State, parameters_from_state, retract, state_from_parameters
-from .problem import Freedom, Linearisation, Problem, build_problem, linearise
+from .normal_equations import Linearisation, linearise
+from .problem import Freedom, Problem, build_problem
+from .skeleton import State, parameters_from_state, retract, state_from_parameters
 
 __all__ = ["Solution", "solve"]
 

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..rotations import matrix_to_axis_angle
-from .kinematics import Skeleton
 from .pose_prior import PosePrior
 from .rotation_vectors import inverse_left_jacobian
+from .skeleton import Skeleton
 from .terms import Term
 
 __all__ = [

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .kinematics import Skeleton, axis_points, join_points, joint_points, pull_back
+from .kinematics import axis_points, join_points, joint_points, pull_back
+from .skeleton import Skeleton
 from .terms import geman_mcclure
 
 _POINTS_A_JOINT = 4

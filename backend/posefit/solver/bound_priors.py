@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which priors a solve has, tied to its reference, its settings and its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..body import BodyModel
+from .config import SolverConfig
+from .evidence import Evidence
+from .pose_prior import load_pose_prior
+from .priors import (
+    LocalRotations,
+    limit_term,
+    local_rotations,
+    pelvis_term,
+    pose_prior_term,
+    reference_sigmas,
+    reference_term,
+)
+from .skeleton import Skeleton, SkeletonModel, State, pose_skeleton
+from .terms import Term, stack_terms
+
+__all__ = ["ChunkTerm", "bind_priors"]
+
+ChunkTerm = Callable[[Skeleton], Term]
+"""Linearises one source of knowledge about a chunk of frames."""
+
+ChunkBinder = Callable[[slice], ChunkTerm]
+"""Gives a prior's term for some frames."""
+
+RotationPrior = Callable[[LocalRotations], Term]
+
+
+def bind_priors(
+    body: BodyModel,
+    model: SkeletonModel,
+    start: State,
+    evidence: Sequence[Evidence],
+    config: SolverConfig,
+    *,
+    reference: State | None,
+    stiffness: Float[Tensor, "batch joint"],
+) -> list[ChunkBinder]:
+    """The priors that the settings ask for, shape and smoothness apart.
+
+    Args:
+        body: the body model.
+        model: its joints in the solver's dtype.
+        start: the first state; says sizes, dtype and device.
+        evidence: the first camera among it says what depth is.
+        config: which priors, how strong.
+        reference: what to stay near, or None.
+        stiffness: multiplies the precision of each joint's pull to the reference.
+
+    Returns:
+        Functions from a chunk of frames to one of its terms.
+    """
+    betas = start.betas.shape[1] if config.shape != "fixed" else 0
+    parameters = 3 * start.rotations.shape[1] + 3 + betas
+    from_rest = _rest_priors(body, config, parameters, start)
+    if reference is None or config.reference_weight <= 0:
+        return [_from_rest_alone(from_rest)] if from_rest else []
+    sigmas = start.transl.new_tensor(reference_sigmas(body.joint_names))
+    root = (config.reference_weight * stiffness).sqrt() / (sigmas * config.reference_sigma_scale)
+    pelvis = pose_skeleton(model, reference, with_shape=False).joints[:, 0]
+    rows = _pelvis_precision(pelvis, evidence, config)
+
+    def bind_rotations(frames: slice) -> ChunkTerm:
+        def term(skeleton: Skeleton) -> Term:
+            rest, near = local_rotations(skeleton, None, reference.rotations[frames])
+            terms = [prior(rest) for prior in from_rest]
+            return stack_terms([*terms, reference_term(near, root[frames], parameters)])
+
+        return term
+
+    def bind_pelvis(frames: slice) -> ChunkTerm:
+        return lambda skeleton: pelvis_term(skeleton, pelvis[frames], rows[frames], parameters)
+
+    return [bind_rotations, bind_pelvis]
+
+
+def _from_rest_alone(priors: list[RotationPrior]) -> ChunkBinder:
+    def term(skeleton: Skeleton) -> Term:
+        (rest,) = local_rotations(skeleton, None)
+        return stack_terms([prior(rest) for prior in priors])
+
+    return lambda frames: term
+
+
+def _rest_priors(
+    body: BodyModel, config: SolverConfig, parameters: int, start: State
+) -> list[RotationPrior]:
+    """Priors on rotations as measured from the rest pose: limits and likely poses."""
+    device, dtype = start.transl.device, start.transl.dtype
+    priors: list[RotationPrior] = []
+    if config.limit_weight <= 0 and config.pose_prior_weight <= 0:
+        return priors
+    learned = load_pose_prior(body.joint_names, device, dtype)
+    if config.limit_weight > 0:
+        unlimited = torch.full((body.num_joints, 3), torch.inf, device=device, dtype=dtype)
+        limited = slice(1, 1 + learned.joint_count)
+        lower, upper = -unlimited, unlimited.clone()
+        lower[limited], upper[limited] = learned.lower, learned.upper
+        strength = config.limit_weight**0.5 / config.limit_sigma
+        priors.append(lambda rest: limit_term(rest, lower, upper, strength, parameters))
+    if config.pose_prior_weight > 0:
+        weight_root = config.pose_prior_weight**0.5
+        priors.append(lambda rest: pose_prior_term(rest, learned, weight_root, parameters))
+    return priors
+
+
+def _pelvis_precision(
+    pelvis: Float[Tensor, "batch 3"], evidence: Sequence[Evidence], config: SolverConfig
+) -> Float[Tensor, "batch 3 3"]:
+    """Rows that measure a pelvis offset in σ: across the first camera's view, and along it."""
+    identity = torch.eye(3, device=pelvis.device, dtype=pelvis.dtype)
+    cameras = [getattr(entry, "world_to_camera", None) for entry in evidence]
+    matrix = next((camera for camera in cameras if camera is not None), None)
+    scale = config.reference_weight**0.5
+    if matrix is None:
+        return (scale * identity / config.translation_sigma_m).expand(len(pelvis), 3, 3)
+    matrix = matrix.to(pelvis.dtype)
+    position = (matrix[:, :3, :3] @ pelvis[..., None])[..., 0] + matrix[:, :3, 3]
+    distance = position.norm(dim=-1).clamp_min(0.2)
+    ray = torch.nn.functional.normalize(position, dim=-1)
+    along = ray[:, :, None] * ray[:, None]
+    rows = (identity - along) / config.lateral_sigma_fraction + along / config.depth_sigma_fraction
+    return scale * (rows / distance[:, None, None]) @ matrix[:, :3, :3]
