@@ -82,14 +82,20 @@ class Session:
         self.disconnect()
         self._open_client(address)
 
-    def start_backend(self, python: Path, media_roots: Sequence[Path], folder: Path) -> None:
+    def start_backend(
+        self,
+        python: Path,
+        media_roots: Sequence[Path],
+        folder: Path,
+        options: Sequence[str] = (),
+    ) -> None:
         """Start a backend on this machine and connect to it once it listens; returns at once.
 
         Raises:
             BackendStartError: it could not be started.
         """
         self.disconnect()
-        self._backend = backend_process.start(python, media_roots, folder)
+        self._backend = backend_process.start(python, media_roots, folder, options)
 
     def disconnect(self) -> None:
         """Leave the backend, drop what is under way, stop a backend that was started here."""

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Blender → a real backend process over a real socket → keys; and that process killed midway."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scene_makers import camera_fields, random_sequence, write_footage, write_movie
+
+from posefit_shared import rotations
+
+pytestmark = [pytest.mark.bpy, pytest.mark.slow]
+
+HANDLERS = Path(__file__).parent / "backend_for_tests"
+TURN = rotations.rotvec_to_matrix([0.0, 0.0, 0.3])
+
+
+@pytest.fixture
+def shot(context, tmp_path):
+    """An armature with eight frames of motion over a video in a folder with a space."""
+    from blender_addon import sequence_import
+
+    rng = np.random.default_rng(5)
+    (tmp_path / "my film").mkdir()
+    footage = write_movie(tmp_path / "my film" / "the clip.mp4", 8, (320, 240))
+    motion = random_sequence(rng, count=8, **camera_fields(rng))
+    options = sequence_import.ImportOptions("Shot", footage=footage)
+    return sequence_import.import_sequence(context, motion, options).armature
+
+
+@pytest.fixture
+def session(addon, shot, backend_python, tmp_path, monkeypatch):
+    """The session, connected to a backend process of its own that turns elbows."""
+    from blender_addon.operators.connection import media_roots
+    from blender_addon.session import SESSION
+
+    monkeypatch.chdir(HANDLERS)  # where the worker finds its handlers
+    options = ["--handlers", "turning_handlers:run_job", "--device", "cpu"]
+    SESSION.start_backend(backend_python, media_roots(), tmp_path / "backend", options)
+    assert SESSION.connection.kind == "starting"
+    step_until(SESSION, lambda: SESSION.is_connected, 60)
+    step_until(SESSION, lambda: SESSION._client.welcome.device, 60)
+    yield SESSION
+    SESSION.disconnect()
+    SESSION._jobs.clear()
+
+
+def step_until(session, condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        session.step()
+        assert time.monotonic() < deadline, (session.connection, session.jobs, session.log_text())
+        time.sleep(0.005)
+
+
+def read(context, armature, frames):
+    from blender_addon import scene_reader
+
+    return scene_reader.read_now(context, armature, frames).sequence
+
+
+def assert_turned(before, after, turned_frames):
+    for index in range(len(before)):
+        expected = rotations.rotvec_to_matrix(before.poses[index])
+        if index in turned_frames:
+            expected[18] = expected[18] @ TURN
+        found = rotations.rotvec_to_matrix(after.poses[index])
+        assert found == pytest.approx(expected, abs=2e-4)
+    assert after.trans == pytest.approx(before.trans, abs=1e-4)
+
+
+def test_a_frame_and_a_range_come_back_as_keys(context, shot, session):
+    import bpy
+
+    before = read(context, shot, range(1, 9))
+    old = shot.animation_data.action
+    context.scene.frame_set(4)
+    context.scene.posefit.prior_weight = 0
+    assert bpy.ops.posefit.refine_frame(wait=True) == {"FINISHED"}
+    assert_turned(before, read(context, shot, range(1, 9)), {3})
+    shot.animation_data.action = old
+    if hasattr(shot.animation_data, "action_slot"):
+        shot.animation_data.action_slot = old.slots[0]
+    assert bpy.ops.posefit.refine_range(wait=True) == {"FINISHED"}
+    assert_turned(before, read(context, shot, range(1, 9)), set(range(8)))
+    assert session.connection.kind == "connected"
+    assert any("test" in line for line in session.connection.details)
+
+
+def test_the_backend_opens_the_very_frame_that_blender_shows(context, shot, session):
+    from blender_addon.apply_refinement import Refinement
+
+    seen = []
+    session._apply = lambda job_id: seen.append(session.take_refinement(job_id))
+    try:
+        settings = type(context.scene.posefit.refine_settings())(prior_weight=0.0)
+        session.refine(context, shot, [3, 6], settings)
+        step_until(session, lambda: seen)
+    finally:
+        del session._apply
+    assert isinstance(seen[0], Refinement)
+    greys = np.array(seen[0].result.report["greys"]) / 255 * 9 - 1
+    assert greys == pytest.approx([2, 5], abs=0.3)
+
+
+def test_footage_outside_the_media_roots_is_uploaded(context, shot, session, tmp_path):
+    import shutil
+
+    import bpy
+
+    from blender_addon import sequence_import
+
+    elsewhere = tmp_path / "elsewhere" / "other.mp4"
+    elsewhere.parent.mkdir()
+    shutil.copy(tmp_path / "my film" / "the clip.mp4", elsewhere)
+    clip = sequence_import.load_clip(elsewhere)
+    context.scene.camera.data.background_images[0].clip = clip
+    before = read(context, shot, range(1, 9))
+    context.scene.posefit.prior_weight = 0
+    context.scene.frame_set(2)
+    assert bpy.ops.posefit.refine_frame(wait=True) == {"FINISHED"}
+    assert session.jobs[-1].by_upload
+    assert_turned(before, read(context, shot, range(1, 9)), {1})
+
+
+def test_a_body_file_of_the_users_own_travels_with_the_job(context, shot, session, tmp_path):
+    import shutil
+
+    import bpy
+
+    from blender_addon import body_builder
+    from posefit_shared import body_files
+
+    source = Path(body_files.__file__).parent / "assets" / "free_body.npz"
+    mine = tmp_path / "my body.npz"
+    shutil.copy(source, mine)
+    shot[body_builder.BODY_KEY] = str(mine)
+    context.scene.posefit.prior_weight = 0
+    assert bpy.ops.posefit.refine_frame(wait=True) == {"FINISHED"}
+
+
+def test_cancel_ends_a_running_job_within_a_second(context, shot, session):
+    from posefit_shared.settings import RefineSettings
+
+    session.refine(context, shot, range(1, 9), RefineSettings(prior_weight=30.0))
+    job = session.jobs[-1]
+    step_until(session, lambda: job.fraction > 0)
+    start = time.monotonic()
+    session.cancel_all()
+    assert not session.is_busy
+    session.refine(context, shot, [2], RefineSettings(prior_weight=0.0))
+    step_until(session, lambda: not session.is_busy)
+    assert time.monotonic() - start < 6
+    assert shot.animation_data.action.name == "Shot.posefit"
+    assert [j.is_problem for j in session.jobs] == [False, False]
+
+
+def test_a_backend_killed_midway_is_said_and_blender_goes_on(context, shot, session):
+    from posefit_shared.settings import RefineSettings
+
+    old = shot.animation_data.action
+    session.refine(context, shot, range(1, 9), RefineSettings(prior_weight=30.0))
+    job = session.jobs[-1]
+    step_until(session, lambda: job.fraction > 0)
+    os.killpg(session._backend.process.pid, signal.SIGKILL)
+    step_until(session, lambda: not job.is_open)
+    assert "the backend ended" in job.words
+    assert session.connection.kind == "lost"
+    assert shot.animation_data.action == old
+    start = time.perf_counter()
+    session.step()
+    assert time.perf_counter() - start < 0.1
+
+
+def test_footage_that_is_cut_off_fails_in_a_sentence(context, shot, session, tmp_path):
+    from posefit_shared.settings import RefineSettings
+
+    path = tmp_path / "my film" / "the clip.mp4"
+    session.refine(context, shot, [2], RefineSettings(prior_weight=0.0))
+    job = session.jobs[-1]
+    path.write_bytes(path.read_bytes()[:500])
+    step_until(session, lambda: not job.is_open)
+    assert job.is_problem
+    assert "the clip.mp4" in job.words
+
+
+def test_image_folders_are_read_in_place(context, shot, session, tmp_path):
+    from blender_addon import sequence_import
+    from posefit_shared.settings import RefineSettings
+
+    folder = write_footage(tmp_path / "my film" / "frames", 8)
+    clip = sequence_import.load_clip(folder)
+    sequence_import.show_footage(context.scene, context.scene.camera, clip, 1)
+    context.scene.camera.data.background_images[0].clip = clip
+    session.refine(context, shot, [2, 3], RefineSettings(prior_weight=0.0))
+    step_until(session, lambda: not session.is_busy)
+    assert not session.jobs[-1].is_problem, session.jobs[-1].words
