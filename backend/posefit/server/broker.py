@@ -207,11 +207,7 @@ class _Broker:
         return self._back.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def _announce(self) -> None:
-        """Say where the backend listens: in the log, on standard output, in the ready file."""
-        logger.info("the backend listens on %s", self.address)
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stdout
-            sys.stdout.write(f"ready {self.address}\n")
-            sys.stdout.flush()
+        """Say where the backend listens: in the ready file, the log, and on standard output."""
         if self._config.ready_file is not None:
             self._ready_file = self._config.ready_file
             temporary = self._ready_file.with_name(
@@ -224,6 +220,10 @@ class _Broker:
                 raise ServeError(
                     f"cannot write {self._ready_file} ({error.strerror}): choose another ready file"
                 ) from error
+        logger.info("the backend listens on %s", self.address)
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stdout
+            sys.stdout.write(f"ready {self.address}\n")
+            sys.stdout.flush()
 
     def _drain(self, socket: zmq.Socket, limits: Limits, receive: Any) -> None:
         """Handle what has arrived; the one place where any error of handling ends.
