@@ -15,14 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .blazepose import MODEL_FILE
 from .body import load_body
 from .footage import FootageError, open_footage
-from .blazepose import MODEL_FILE
 from .rasterizer import rasterize
 
 __all__ = ["Finding", "examine"]
 
-_PACKAGES = ("torch", "numpy", "warp-lang", "ai-edge-litert", "av", "pyzmq", "msgpack", "safetensors")
+_PACKAGES = (
+    "torch", "numpy", "warp-lang", "ai-edge-litert", "av", "pyzmq", "msgpack", "safetensors",
+)  # fmt: skip
 _LEAST_FREE_BYTES = 1 << 30
 
 
