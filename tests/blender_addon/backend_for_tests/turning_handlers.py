@@ -36,7 +36,7 @@ def run_job(request: RefineRequest, context: JobContext) -> RefineResult:
     for place, index in enumerate(motion.frame_indices):
         context.progress(place / len(motion), "turning", f"frame {index}")
         greys.append(float(footage.read(int(index)).mean()))
-        time.sleep(request.settings.prior_weight / len(motion))
+        _pass_time(request.settings.prior_weight / len(motion), context)
     poses = motion.poses.astype(float)
     poses[:, 18] = rotations.matrix_to_rotvec(rotations.rotvec_to_matrix(poses[:, 18]) @ TURN)
     return RefineResult(
@@ -48,3 +48,10 @@ def run_job(request: RefineRequest, context: JobContext) -> RefineResult:
         status=("refined",) * len(poses),
         report={"greys": greys, "body": name},
     )
+
+
+def _pass_time(seconds: float, context: JobContext) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        context.check_cancelled()
+        time.sleep(0.02)
