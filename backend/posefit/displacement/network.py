@@ -285,6 +285,7 @@ class CorrespondenceNetwork(nn.Module):
         mask = functional.max_pool2d(render[:, MODALITY_CHANNELS["mask"]], STRIDE)[:, 0] > 0.5
         cells = body_cells(mask, query_budget)
         matches = self._match(cells, rendered, picture, own, seen)
+        shows_body = mask.flatten(1).gather(1, cells)[..., None]
         grid = torch.stack([cells % size[1], cells // size[1]], dim=2).float()
         flow, rest = first[:, :2].float(), first[:, 2:].float()
         predictions = [torch.cat([flow * STRIDE, rest], dim=1)]
@@ -292,7 +293,10 @@ class CorrespondenceNetwork(nn.Module):
             flow = flow.detach()
             centers = grid + gather_cells(flow, cells)
             taps = torch.cat([pyramid.at(centers) for pyramid in matches], dim=2)
-            taps = scatter_cells(taps, cells, size).contiguous(memory_format=torch.channels_last)
+            # cells that pad a sample's list must not tell of the other samples in the batch
+            taps = scatter_cells(taps * shows_body, cells, size).contiguous(
+                memory_format=torch.channels_last
+            )
             hidden, change = self.update(hidden, gates, taps, flow)
             change = change.float()
             flow = flow + change[:, :2]
