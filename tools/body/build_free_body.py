@@ -30,7 +30,6 @@ from garments import Wearer, build_garments, garment_fields, vertex_normals
 from joint_truth import TIED_JOINTS, anatomical_joints
 from landmarks import find_landmarks
 from people import People, draw_people, rest_bodies
-from posefit_shared.skeleton import SMPL_JOINT_NAMES, SMPL_PARENTS
 from regressor import RegressorFit, fit_regressor
 from rest_pose import PELVIS, BoneMotion, pose_to_t, skin_dual_quaternions
 from shape_space import ShapeSpace, fit_shape_space
@@ -38,6 +37,8 @@ from skeleton_map import bone_to_joint, joint_weights, joints_from_heads
 from skin_mesh import SkinMesh, build_skin_mesh
 from skin_weights import four_joints_a_vertex, smooth_trunk_weights
 from source_model import SourceModel, load_source_model
+
+from posefit_shared.skeleton import SMPL_JOINT_NAMES, SMPL_PARENTS
 
 logger = logging.getLogger("build_free_body")
 
@@ -121,9 +122,7 @@ def _build(
     bone_weights = smooth_trunk_weights(
         mesh.take(source.bone_weights), source.bone_labels, mesh.faces
     )
-    weights = four_joints_a_vertex(
-        joint_weights(bone_weights, source.bone_labels), mesh.faces
-    )
+    weights = four_joints_a_vertex(joint_weights(bone_weights, source.bone_labels), mesh.faces)
     skin = np.concatenate([
         mesh.take_points(sample.vertices[start : start + _CHUNK].astype(np.float64)).astype("f4")
         for start in range(0, len(sample.vertices), _CHUNK)
@@ -138,9 +137,9 @@ def _build(
     correctives = fit_correctives(bending, rng)
     logger.info("correctives: %s", correctives.error_mm)
     shift = space.v_template.mean(axis=0) - mesh.take_points(
-        skin_dual_quaternions(
-            sample.sculpted[0], source.bone_weights, motion, source.bone_parents
-        )[None]
+        skin_dual_quaternions(sample.sculpted[0], source.bone_weights, motion, source.bone_parents)[
+            None
+        ]
     )[0].mean(axis=0)
     turned_tails = np.einsum("bij,bj->bi", motion.rotations, sample.sculpted[2])
     landmarks = find_landmarks(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from posefit_shared.skeleton import SMPL_JOINT_NAMES, SMPL_PARENTS
 from rest_pose import BoneMotion, skin_dual_quaternions
 from scipy.spatial.transform import Rotation
 from skin_mesh import smooth_over_mesh
+
+from posefit_shared.skeleton import SMPL_JOINT_NAMES, SMPL_PARENTS
 
 __all__ = ["Bending", "CorrectiveFit", "fit_correctives"]
 

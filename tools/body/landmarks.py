@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from posefit_shared.skeleton import SMPL_JOINT_NAMES
 from skin_mesh import SkinMesh
+
+from posefit_shared.skeleton import SMPL_JOINT_NAMES
 
 __all__ = ["find_landmarks"]
 
 Array = npt.NDArray[np.float64]
+_HELIX_TO_TRAGUS_M = 0.02
+"""How far in front of the ear's outermost point its canal lies."""
 _FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
 
@@ -69,7 +72,9 @@ def _face(mesh: SkinMesh, points: Array, is_head: npt.NDArray[np.bool_]) -> dict
         found[f"{side}_eye_outer"] = int(rim[np.argmax(across)])
         eye_height, nose_height = points[rim, 1].mean(), points[found["nose"], 1]
         is_ear_level = (points[:, 1] < eye_height) & (points[:, 1] > nose_height - 0.01)
-        found[f"{side}_ear"] = _furthest(points, is_head & is_ear_level, [sign, 0, 0.3])
+        helix = points[_furthest(points, is_head & is_ear_level, [sign, 0, 0])]
+        tragus = np.array([helix[0] - 0.012 * sign, 0.5 * (eye_height + nose_height), helix[2]])
+        found[f"{side}_ear"] = _nearest(points, tragus + [0, 0, _HELIX_TO_TRAGUS_M], is_head)
     mouth = _mouth(mesh, points)
     found["mouth_left"] = int(mouth[np.argmax(points[mouth, 0])])
     found["mouth_right"] = int(mouth[np.argmin(points[mouth, 0])])

@@ -15,7 +15,7 @@ __all__ = ["People", "draw_people", "rest_bodies"]
 Array = npt.NDArray[np.float64]
 
 STATURE_M = {"male": (1.765, 0.070), "female": (1.635, 0.066)}
-"""Mean and standard deviation of adult stature; half of each make mean 1.70 m, deviation 0.094 m."""
+"""Mean and standard deviation of adult stature; together mean 1.70 m, deviation 0.094 m."""
 STATURE_LIMITS_M = (1.47, 1.98)
 """Nobody outside; 2.5 to 3 standard deviations of the mixture."""
 YEARS = (20.0, 70.0)

@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float64]
 
 _BY_PREFIX = (
     ("root", "Pelvis"), ("pelvis", "Pelvis"), ("spine05", "Pelvis"),
-    ("spine04", "Spine1"), ("spine03", "Spine1"), ("spine02", "Spine2"), ("breast", "Spine3"),
+    ("spine04", "Spine1"), ("spine03", "Spine1"), ("spine02", "Spine2"), ("breast", "Spine2"),
     ("spine01", "Spine3"), ("neck01", "Neck"), ("neck02", "Neck"),
     ("clavicle", "Collar"), ("shoulder01", "Collar"), ("upperarm", "Shoulder"),
     ("lowerarm", "Elbow"), ("wrist", "Wrist"), ("metacarpal", "Wrist"), ("finger1-1", "Wrist"),
