@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -27,6 +27,7 @@ class DisplacementField:
     """Chance that the point can be seen in the picture, 0 to 1."""
 
 
+@runtime_checkable
 class DisplacementEstimator(Protocol):
     """Anything that predicts a displacement field."""
 

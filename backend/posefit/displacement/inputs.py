@@ -7,7 +7,7 @@ same numbers in both. All channels are about −1 … 1, and zero outside the re
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -42,6 +42,7 @@ KNOWN_TEXTURE = 0.25
 """Texture that is known less well than this counts as unknown; the channel is 0 or 1."""
 
 
+@runtime_checkable
 class RenderedModalities(Protocol):
     """What `posefit.modalities.Modalities` offers; training fills the same fields."""
 

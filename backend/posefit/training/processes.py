@@ -33,10 +33,10 @@ class Team:
             values.div_(self.size)
 
     def from_leader(self, *numbers: float) -> tuple[float, ...]:
-        """The leader's numbers, in every process; they travel between CPUs."""
+        """The leader's numbers, in every process; waits for the device."""
         if self.size == 1:
             return numbers
-        values = torch.tensor(numbers, dtype=torch.float64)
+        values = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         dist.broadcast(values, 0)
         return tuple(values.tolist())
 
@@ -59,5 +59,5 @@ def join_team(device: str) -> Team:
     else:
         chosen = torch.device(device)
     if size > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
     return Team(rank, size, chosen)
