@@ -43,6 +43,14 @@ def check_content_hash(content_hash: str, where: str) -> str:
     return content_hash
 
 
+_NEEDED = {"poses", "trans"}
+_SEQUENCE_KINDS: dict[str, type | tuple[type, ...]] = {
+    "model_type": str, "body": str, "gender": str, "world": str, "mocap_framerate": (int, float),
+    "image_size": (list, tuple), "person_id": int, "status": np.ndarray,
+}  # fmt: skip
+"""What a sequence's fields are on the wire; those not named are arrays."""
+
+
 def sequence_to_map(sequence: Sequence) -> dict[str, Any]:
     """A sequence as its arrays and plain values; statuses as positions in `STATUSES`."""
     fields = {item.name: getattr(sequence, item.name) for item in dataclasses.fields(sequence)}
@@ -50,7 +58,9 @@ def sequence_to_map(sequence: Sequence) -> dict[str, Any]:
     if sequence.status is not None:
         values["status"] = status_codes(sequence.status)
     if sequence.image_size is not None:
-        values["image_size"] = list(sequence.image_size)
+        values["image_size"] = [int(side) for side in sequence.image_size]
+    values["mocap_framerate"] = float(sequence.mocap_framerate)
+    values["person_id"] = int(sequence.person_id)
     return values
 
 
@@ -61,14 +71,18 @@ def sequence_from_map(values: Mapping[str, Any]) -> Sequence:
         ProtocolError: it is no valid sequence.
     """
     known = {item.name for item in dataclasses.fields(Sequence)}
-    fields = {str(name): value for name, value in values.items() if name in known}
-    if missing := sorted({"poses", "trans"} - fields.keys()):
+    fields: dict[str, Any] = {name: value for name, value in values.items() if name in known}
+    if missing := sorted(_NEEDED - fields.keys()):
         raise ProtocolError(f"the sequence lacks the required field '{missing[0]}'")
-    if fields.get("status") is not None:
+    for name, value in list(fields.items()):
+        if value is None and name not in _NEEDED:
+            del fields[name]
+            continue
+        expected = _SEQUENCE_KINDS.get(name, np.ndarray)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise ProtocolError(f"the sequence's {name} is of type {type(value).__name__}")
+    if "status" in fields:
         fields["status"] = status_words(fields["status"])
-    for name in ("model_type", "body", "gender", "world"):
-        if not isinstance(fields.get(name, ""), str):
-            raise ProtocolError(f"the sequence's {name} is not a text")
     try:
         return Sequence(**fields)
     except SequenceError as error:

@@ -17,6 +17,9 @@ from posefit_shared.messages import PRIORITIES, Priority
 
 __all__ = ["Job", "KeptResult", "Schedule"]
 
+REMEMBERED_TURNS = 1000
+"""Sessions whose last turn is remembered; the longest ago are forgotten first."""
+
 
 @dataclass(eq=False)
 class KeptResult:
@@ -65,6 +68,8 @@ class Schedule:
         self._classes: dict[str, OrderedDict[str, deque[Job]]] = {
             priority: OrderedDict() for priority in PRIORITIES
         }
+        self._last_turns: dict[str, int] = {}
+        """When each session last had its turn, counted in turns."""
 
     def __len__(self) -> int:
         return sum(len(jobs) for turns in self._classes.values() for jobs in turns.values())
@@ -86,16 +91,21 @@ class Schedule:
         return True
 
     def take(self) -> Job | None:
-        """The job that runs next, or None; its session goes to the end of the line."""
-        for turns in self._classes.values():
-            if turns:
-                session, jobs = next(iter(turns.items()))
-                job = jobs.popleft()
-                turns.move_to_end(session)
-                if not jobs:
-                    del turns[session]
-                return job
-        return None
+        """The job that runs next, or None: of the session that has waited longest for a turn."""
+        turns = next((turns for turns in self._classes.values() if turns), None)
+        if turns is None:
+            return None
+        session = min(turns, key=lambda key: self._last_turns.get(key, 0))
+        job = turns[session].popleft()
+        if not turns[session]:
+            del turns[session]
+        self._note_turn(session)
+        return job
+
+    def _note_turn(self, session: str) -> None:
+        self._last_turns[session] = max(self._last_turns.values(), default=0) + 1
+        if len(self._last_turns) > REMEMBERED_TURNS:
+            del self._last_turns[min(self._last_turns, key=self._last_turns.__getitem__)]
 
     def ahead_of(self, job: Job) -> int:
         """How many waiting jobs are likely to run before this one."""
