@@ -38,7 +38,7 @@ class CameraLook:
     """Blur of each frame."""
     noise: Float[Tensor, "batch 1 1 1"]
     """Deviation of the noise."""
-    compression: Float[Tensor, "batch 1 1 1 1 1"]
+    compression: Float[Tensor, "batch 1 1 1 1"]
     """Scale of JPEG's quantisation table, in 0..1 colours; 0 leaves the picture alone."""
 
 
