@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import lzma
 
 import torch
 
@@ -13,7 +14,7 @@ __all__ = ["load_compiled", "save_compiled"]
 
 logger = logging.getLogger(__name__)
 
-NAME = "compiled.bin"
+NAME = "compiled.xz"
 LARGEST_BYTES = 15 * 2**20
 """A larger file isn't written: it couldn't travel."""
 
@@ -24,7 +25,7 @@ def load_compiled(config: TrainingConfig) -> None:
         return
     path = config.resume / NAME
     if path.is_file():
-        torch.compiler.load_cache_artifacts(path.read_bytes())
+        torch.compiler.load_cache_artifacts(lzma.decompress(path.read_bytes()))
         logger.info("compiled code from %s", path)
 
 
@@ -35,7 +36,7 @@ def save_compiled(config: TrainingConfig) -> None:
     artifacts = torch.compiler.save_cache_artifacts()
     if artifacts is None:
         return
-    size = len(artifacts[0])
-    logger.info("compiled code: %.1f MiB", size / 2**20)
-    if size <= LARGEST_BYTES:
-        (config.output / NAME).write_bytes(artifacts[0])
+    packed = lzma.compress(artifacts[0], preset=1)
+    logger.info("compiled code: %.1f MiB", len(packed) / 2**20)
+    if len(packed) <= LARGEST_BYTES:
+        (config.output / NAME).write_bytes(packed)
