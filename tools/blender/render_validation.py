@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the validation set with Blender's Cycles: pictures, masks, truth and wrong estimates.
+
+    python tools/training/prepare_poses.py --asfamc DIR --expmap DIR --deepmimic DIR --output POSES
+    python tools/blender/render_validation.py --poses POSES --output .cache/validation/set
+
+Runs in posefit's own environment and starts Blender's Python (`--blender-python`) for the pictures.
+docs/validation.md says what is in the set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from validation.cast import CAST, FRAMES
+from validation.develop import contact_sheet, develop
+from validation.motion import held_out_clips
+from validation.staging import SEED, Staged, stage_member
+from validation.starts import LEVELS, simulate_start
+
+from posefit.body import PoseParameters, load_body, pose_body
+from posefit.validation_set import PERSON, ValidationSet, write_validation_set
+from posefit_shared.body_files import read_body
+from posefit_shared.frames import Camera, project
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to make."""
+
+    poses: Path
+    """Motion, as tools/training/prepare_poses.py writes it."""
+    output: Path = REPOSITORY / ".cache/validation/set"
+    """Folder of the set."""
+    work: Path = REPOSITORY / ".cache/validation/work"
+    """Folder for jobs and renderings; pictures that are there already are kept."""
+    blender_python: Path = REPOSITORY / ".venv-bpy42/bin/python"
+    """A Python with bpy and posefit_shared."""
+    side: int = 288
+    """Pixels of the square pictures."""
+    samples: int = 12
+    """Cycles' samples per pixel."""
+    quality: int = 95
+    """JPEG quality of the pictures."""
+    people: tuple[int, ...] = tuple(range(len(CAST)))
+    """Which of the cast."""
+    sheet: Path | None = None
+    """Where a contact sheet of all pictures goes."""
+    fresh: bool = False
+    """Throw away earlier jobs and renderings."""
+
+
+def render(options: Options) -> None:
+    """Renders all jobs that have no picture yet, in Blender's Python."""
+    environment = dict(os.environ, PYTHONPATH=str(HERE))
+    command = [
+        str(options.blender_python), "-m", "validation.cycles_pictures", str(options.work),
+        "--samples", str(options.samples),
+    ]  # fmt: skip
+    with (options.work / "cycles.log").open("w") as log:
+        subprocess.run(command, env=environment, stdout=log, stderr=log, check=True)
+
+
+def keep_pictures(options: Options, index: int, frame: int, job: Path) -> str:
+    """Puts one picture and its mask into the set; returns their name."""
+    member, name = CAST[index], job.stem.replace("_", "/")
+    for kind in ("images", "masks"):
+        (options.output / kind / name).parent.mkdir(parents=True, exist_ok=True)
+    develop(
+        job.with_suffix(".png"), options.output / "images" / f"{name}.jpg", noise=member.noise,
+        qualities=member.jpeg, quality=options.quality, seed=(SEED, index, frame),
+    )  # fmt: skip
+    with Image.open(job.with_suffix(".mask.png")) as picture:
+        numbers = np.round(np.asarray(picture.convert("L"), np.float32) / 255 * 4).astype(np.uint8)
+    mask = Image.fromarray(numbers, mode="P")
+    mask.putpalette([0, 0, 0, 255, 255, 255, 230, 90, 40, 70, 90, 160])
+    mask.save(options.output / "masks" / f"{name}.png", optimize=True)
+    return name
+
+
+def assemble(options: Options, body, content_hash: str, staged: list[Staged]) -> ValidationSet:  # noqa: ANN001
+    """The set's file from all that was staged and rendered."""
+    truths = [one.truth for one in staged]
+    files, starts = [], {level.name: [] for level in LEVELS}
+    for index, one in zip(options.people, staged, strict=True):
+        files += [keep_pictures(options, index, f, job) for f, job in enumerate(one.jobs)]
+        for place, level in enumerate(LEVELS):
+            random = np.random.default_rng([SEED, 7, index, place])
+            truth = one.truth
+            start = simulate_start(
+                body, truth.betas, truth.poses, truth.trans, truth.world_to_camera, level, random
+            )
+            starts[level.name].append(start)
+    members = [CAST[index] for index in options.people]
+    per_frame = np.repeat(np.arange(len(members)), FRAMES)
+    dataset = ValidationSet(
+        folder=options.output,
+        body=content_hash,
+        people=tuple(member.name for member in members),
+        clips=tuple(member.clip for member in members),
+        frame_rates=np.array([30.0 / member.stride for member in members]),
+        levels=tuple(level.name for level in LEVELS),
+        image_size=(options.side, options.side),
+        person=per_frame,
+        files=tuple(files),
+        intrinsics=np.stack([t.intrinsics for t in truths])[per_frame],
+        world_to_camera=np.concatenate([t.world_to_camera for t in truths]),
+        betas=np.stack([t.betas for t in truths]).astype(np.float32),
+        poses=np.concatenate([t.poses for t in truths]).astype(np.float32),
+        trans=np.concatenate([t.trans for t in truths]).astype(np.float32),
+        start_betas=_stack(starts, "betas"),
+        start_poses=np.stack([np.concatenate([s.poses for s in row]) for row in starts.values()])
+        .astype(np.float32),
+        start_trans=np.stack([np.concatenate([s.trans for s in row]) for row in starts.values()])
+        .astype(np.float32),
+        blurred=np.array([member.blur > 0 for member in members])[per_frame],
+        shallow=np.array([member.f_stop > 0 for member in members])[per_frame],
+        **dict.fromkeys(("crowded", "occluded", "truncated"), np.zeros(len(per_frame), bool)),
+    )  # fmt: skip
+    return _with_flags(dataset, body)
+
+
+def _stack(starts: dict, name: str) -> np.ndarray:
+    return np.stack([[getattr(s, name) for s in row] for row in starts.values()]).astype(np.float32)
+
+
+def _with_flags(dataset: ValidationSet, body) -> ValidationSet:  # noqa: ANN001
+    """The set with what can be told from masks and projections."""
+    crowded, occluded, truncated = [], [], []
+    for frame in range(len(dataset)):
+        mask, person = dataset.mask(frame), dataset.person[frame]
+        pose = torch.from_numpy(dataset.poses[frame : frame + 1])
+        parameters = PoseParameters(
+            torch.from_numpy(dataset.betas[person : person + 1]), pose[:, 0], pose[:, 1:],
+            torch.from_numpy(dataset.trans[frame : frame + 1]),
+        )  # fmt: skip
+        vertices = pose_body(body, parameters).vertices[0].numpy()
+        camera = Camera(
+            dataset.intrinsics[frame], dataset.world_to_camera[frame], dataset.image_size
+        )
+        pixels = project(camera, vertices)[0]
+        inside = ((pixels >= 0) & (pixels < dataset.image_size)).all(1)
+        column, row = pixels[inside].astype(int).T
+        crowded.append((mask == 2).mean() > 0.005)
+        occluded.append((mask[row, column] != PERSON).mean() > 0.04)
+        truncated.append(inside.mean() < 0.98)
+    return dataclasses.replace(
+        dataset,
+        crowded=np.array(crowded),
+        occluded=np.array(occluded),
+        truncated=np.array(truncated),
+    )
+
+
+def main(options: Options) -> None:
+    """Stages, renders and writes the set."""
+    torch.set_num_threads(2)
+    started = time.monotonic()
+    if options.fresh and options.work.exists():
+        shutil.rmtree(options.work)
+    options.work.mkdir(parents=True, exist_ok=True)
+    body, arrays = load_body("free"), read_body("free")
+    clips = held_out_clips(options.poses)
+    staged = [
+        stage_member(index, body, arrays, clips, options.work, options.side)
+        for index in options.people
+    ]
+    print(f"staged {len(staged)} people in {time.monotonic() - started:.0f} s")
+    render(options)
+    print(f"rendered after {time.monotonic() - started:.0f} s")
+    dataset = assemble(options, body, arrays.content_hash, staged)
+    write_validation_set(dataset)
+    shutil.copy(HERE / "validation/LICENSE.md", options.output / "LICENSE.md")
+    if options.sheet:
+        pictures = [
+            [options.output / "images" / f"{dataset.files[f]}.jpg" for f in dataset.frames_of(p)]
+            for p in range(len(dataset.people))
+        ]
+        contact_sheet(pictures, options.sheet, 128, 78)
+    size = sum(f.stat().st_size for f in options.output.rglob("*") if f.is_file()) / 2**20
+    print(f"{len(dataset)} frames, {size:.1f} MiB -> {options.output}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
