@@ -86,7 +86,7 @@ def read_body(source: str | Path, *, num_betas: int = 10) -> BodyArrays:
     if num_betas < 1:
         raise BodyFileError(f"num_betas is {num_betas}, expected at least 1")
     if source == FREE_BODY:
-        asset = resources.files(__package__).joinpath("assets", "free_body.npz")
+        asset = resources.files(__name__.rpartition(".")[0]).joinpath("assets", "free_body.npz")
         with asset.open("rb") as stream:
             return _assemble(_read_npz(stream.read()), FREE_BODY, FREE_BODY, num_betas)
     path = Path(source).expanduser()

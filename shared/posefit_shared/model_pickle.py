@@ -13,7 +13,7 @@ import io
 import math
 import pickle
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ _MAX_DEPTH = 12
 _DTYPES = {
     "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8",
 }  # fmt: skip
+_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
 _REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
@@ -198,10 +199,10 @@ def read_model_pickle(data: bytes, wanted: frozenset[str]) -> dict[str, Any]:
 def _scan_opcodes(data: bytes) -> None:
     """Refuse, before loading, opcodes that no body model uses or that reserve huge memory."""
     try:
-        for count, (opcode, argument, _position) in enumerate(pickletools.genops(data)):
-            if opcode.name in _REFUSED_OPCODES:
-                raise ModelPickleError(f"it uses the pickle instruction {opcode.name}")
-            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > _MAX_MEMO:
+        for count, (name, argument) in enumerate(_instructions(io.BytesIO(data))):
+            if name in _REFUSED_OPCODES:
+                raise ModelPickleError(f"it uses the pickle instruction {name}")
+            if name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > _MAX_MEMO:
                 raise ModelPickleError("it reserves more objects than any body model holds")
             if count > _MAX_OPCODES:
                 raise ModelPickleError("it has more instructions than any body model")
@@ -209,6 +210,24 @@ def _scan_opcodes(data: bytes) -> None:
         raise
     except (ValueError, KeyError, IndexError, UnicodeError, OverflowError) as error:
         raise ModelPickleError(f"it is not a pickle, or is cut short ({error})") from error
+
+
+def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
+    """Each instruction's name and argument, up to STOP.
+
+    As `pickletools.genops`, which refuses the escaped bytes in Python 2's text pickles.
+    """
+    name = ""
+    while name != "STOP":
+        opcode = _OPCODES.get(stream.read(1))
+        if opcode is None:
+            raise ValueError(f"no instruction at byte {stream.tell()}")
+        name, argument = opcode.name, None
+        if name == "STRING":
+            stream.readline()
+        elif opcode.arg is not None:
+            argument = opcode.arg.reader(stream)
+        yield name, argument
 
 
 def _resolve(value: Any, depth: int = 0) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import builtins
 import collections
+import gzip
 import io
 import os
 import pickle
@@ -164,6 +165,29 @@ def test_a_python_2_pickle_reads_whichever_numpy_wrote_it(
     path.write_bytes(stream.getvalue().replace(written, core.encode()))
     body = read_body(path)
     np.testing.assert_array_equal(body.posedirs, np.asarray(fields["posedirs"], dtype=np.float32))
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+def test_a_file_that_python_2_and_chumpy_wrote_reads_to_the_number(
+    tmp_path: Path, protocol: int
+) -> None:
+    """`data/` holds made-up bodies pickled by Python 2.7, numpy 1.16, scipy 1.2, chumpy 0.70."""
+
+    def ramp(*shape: int) -> np.ndarray:
+        return (np.arange(np.prod(shape)) % 97).reshape(shape) / 128
+
+    packed = Path(__file__).parent / "data" / f"chumpy_body_protocol{protocol}.pkl.gz"
+    path = tmp_path / "model.pkl"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    body = read_body(path)
+    np.testing.assert_array_equal(body.v_template, ramp(12, 3))
+    np.testing.assert_array_equal(body.shapedirs, ramp(12, 3, 10))
+    np.testing.assert_array_equal(body.posedirs, ramp(12, 3, 207).astype(np.float32))
+    assert body.parents.tolist() == list(skeleton.SMPL_PARENTS)
+    regressor = np.zeros((24, 12))
+    regressor[np.arange(24), np.arange(24) % 12] = 0.5
+    regressor[np.arange(24), (np.arange(24) + 3) % 12] = 0.5
+    np.testing.assert_array_equal(body.J_regressor, regressor)
 
 
 def test_reading_never_imports_what_the_pickle_names(
