@@ -293,8 +293,10 @@ class _Broker:
             if session.identity is not None and silence > self._limits.client_silence_s:
                 logger.info("%s has gone silent", session.label)
                 self._desk.lose(session)
-            elif session.identity is None and silence > self._limits.session_keep_s:
-                logger.info("%s did not come back and is forgotten", session.label)
+            elif session.identity is None and (
+                silence > self._limits.session_keep_s or not session.jobs
+            ):
+                logger.info("%s is forgotten", session.label)
                 self._jobs.end_session(session)
             elif now - session.said_at > self._limits.heartbeat_s:
                 self._sessions.send(session, Heartbeat())

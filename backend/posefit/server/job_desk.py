@@ -181,15 +181,17 @@ class JobDesk:
         revision, is_final = envelope.fields.get("revision"), envelope.fields.get("final")
         if not isinstance(revision, int) or not isinstance(is_final, bool):
             raise ProtocolError("a worker gave a result without revision or final")
-        size = sum(len(part) for part in parts)
-        job.results[revision] = KeptResult(revision, is_final, parts, size)
         job.next_revision = revision + 1
-        self._result_bytes += size
         if is_final:
             self._finish(job)
+        session = self._sessions.of_token(job.session)
+        if session is None:
+            return  # its client has left for good
+        size = sum(len(part) for part in parts)
+        job.results[revision] = KeptResult(revision, is_final, parts, size)
+        self._result_bytes += size
         self._trim_results()
-        if (session := self._sessions.of_token(job.session)) is not None:
-            self._sessions.pump(session)
+        self._sessions.pump(session)
 
     def _trim_results(self) -> None:
         """Keep results within memory: provisional ones go first, then those of lost clients."""

@@ -143,16 +143,21 @@ class Supervisor:
         worker.token = secrets.token_hex(16)
         worker.started_at = worker.heard_at = now
         worker.state, worker.identity, worker.signs = "starting", None, 0
-        settings = self._worker_settings(worker)
-        worker.process = subprocess.Popen(
-            [sys.executable, "-m", "posefit.worker"],
-            stdin=subprocess.PIPE,
-            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-            start_new_session=sys.platform != "win32",
-        )
+        try:
+            worker.process = subprocess.Popen(
+                [sys.executable, "-m", "posefit.worker"],
+                stdin=subprocess.PIPE,
+                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+                start_new_session=sys.platform != "win32",
+            )
+        except OSError as error:
+            reason = f"the worker process cannot be started ({error.strerror})"
+            self._bury(worker, reason, can_retry=True)
+            return
         assert worker.process.stdin is not None
         with contextlib.suppress(OSError):  # it died at once; the next tick finds it
-            worker.process.stdin.write(json.dumps(settings).encode() + b"\n")
+            line = json.dumps(self._worker_settings(worker)) + "\n"
+            worker.process.stdin.write(line.encode())
             worker.process.stdin.flush()
         logger.info("worker on %s started as process %d", worker.device, worker.process.pid)
 
