@@ -143,7 +143,7 @@ def surface_points(
     intrinsics: Float[Tensor, "batch 3 3"],
     world_to_camera: Float[Tensor, "batch 4 4"],
     *,
-    max_points: int = 1500,
+    max_points: int = 1000,
 ) -> SurfacePoints:
     """Evidence for the solver: a subset of the vertices with the pixels they should move to.
 
@@ -152,7 +152,7 @@ def surface_points(
         projected: where that view shows the vertices now, in the pixels of `targets`.
         intrinsics: the crop's pinhole.
         world_to_camera: metres.
-        max_points: vertices a frame; 1 000 to 1 500 say all there is.
+        max_points: vertices a frame; neighbours err together, so more say nothing new.
 
     Returns:
         Surface points of all frames.

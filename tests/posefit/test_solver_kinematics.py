@@ -240,3 +240,15 @@ def test_parameters_survive_the_way_through_a_state(generator):
         axis_angle_to_matrix(again.body_pose), axis_angle_to_matrix(parameters.body_pose)
     )
     torch.testing.assert_close(again.transl, parameters.transl)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-6, 0.3, 3.0])
+def test_a_step_turns_a_joint_by_its_rotation_vector(generator, angle):
+    state = random_state(generator, batch=2)
+    turns = torch.randn(2, JOINTS, 3, generator=generator, dtype=torch.float64)
+    turns = angle * torch.nn.functional.normalize(turns, dim=-1)
+    identity = torch.eye(3, dtype=torch.float64).expand(2, JOINTS, 3, 3)
+    zeros = torch.zeros(2, 10, dtype=torch.float64)
+    after = retract(state, identity, turns, zeros[:, :3], zeros)
+    expected = axis_angle_to_matrix(turns) @ state.rotations
+    torch.testing.assert_close(after.rotations, expected)
