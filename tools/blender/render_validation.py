@@ -63,12 +63,12 @@ class Options:
     """Throw away earlier jobs and renderings."""
 
 
-def render(options: Options) -> None:
-    """Renders all jobs that have no picture yet, in Blender's Python."""
+def render(options: Options, staged: list[Staged]) -> None:
+    """Renders all staged jobs that have no picture yet, in Blender's Python."""
     environment = dict(os.environ, PYTHONPATH=str(HERE))
     command = [
         str(options.blender_python), "-m", "validation.cycles_pictures", str(options.work),
-        "--samples", str(options.samples),
+        "--samples", str(options.samples), "--only", *(job.stem for one in staged for job in one.jobs),
     ]  # fmt: skip
     with (options.work / "cycles.log").open("w") as log:
         subprocess.run(command, env=environment, stdout=log, stderr=log, check=True)
@@ -179,7 +179,7 @@ def main(options: Options) -> None:
         for index in options.people
     ]
     print(f"staged {len(staged)} people in {time.monotonic() - started:.0f} s")
-    render(options)
+    render(options, staged)
     print(f"rendered after {time.monotonic() - started:.0f} s")
     dataset = assemble(options, body, arrays.content_hash, staged)
     write_validation_set(dataset)
