@@ -73,21 +73,21 @@ class _Circumstances:
 
     times: Float[Tensor, " frame"]
     """Seconds."""
-    directions: Float[Tensor, "view frame 3"]
-    """From the root to the camera, unit vectors in the root's own frame."""
+    root_to_camera: Float[Tensor, "view frame 3 3"]
+    """How the person is turned towards each camera. An error that is constant in the picture lies
+    elsewhere on the surface when the person is seen from another side, or upside down."""
     rotations: Float[Tensor, "frame joint 3 3"]
     """Body pose."""
 
     def differences(self, target: Source, sources: Sequence[Source]) -> tuple[Tensor, ...]:
-        """Seconds, radians between directions of view and mean radians between joints."""
+        """Seconds, radians between views of the root and mean radians between joints."""
         views = [source.view for source in sources]
         frames = [source.frame for source in sources]
         seconds = (self.times[frames] - self.times[target.frame]).abs()
-        cosine = self.directions[views, frames] @ self.directions[target.view, target.frame]
-        turned = self.rotations[frames].transpose(-1, -2) @ self.rotations[target.frame]
-        trace = turned.diagonal(dim1=-2, dim2=-1).sum(-1)
-        angles = ((trace - 1) / 2).clamp(-1, 1).acos()
-        return seconds, cosine.clamp(-1, 1).acos(), angles.mean(-1)
+        own_view = self.root_to_camera[target.view, target.frame]
+        view_angle = _angle_between(self.root_to_camera[views, frames], own_view)
+        pose_angle = _angle_between(self.rotations[frames], self.rotations[target.frame])
+        return seconds, view_angle, pose_angle.mean(-1)
 
 
 def paint_from_views(
@@ -212,7 +212,7 @@ def source_weights(
     """
     kinship = torch.zeros(len(sources), dtype=circumstances.times.dtype)
     kinship = kinship.to(circumstances.times.device)
-    for view in range(len(circumstances.directions)):
+    for view in range(len(circumstances.root_to_camera)):
         target = Source(view, frame)
         _, view_angle, pose_angle = circumstances.differences(target, sources)
         squared = (view_angle / _VIEW_SCALE_RAD).square() + (pose_angle / _POSE_SCALE_RAD).square()
@@ -241,23 +241,27 @@ def _circumstances(
 ) -> _Circumstances:
     like = parameters.transl
     root = axis_angle_to_matrix(parameters.global_orient)
-    directions = []
+    turns = []
     for view in views:
         extrinsics = np.stack([view.camera(t).world_to_camera for t in range(len(sequence))])
-        rotation = torch.tensor(extrinsics[:, :3, :3], dtype=like.dtype, device=like.device)
-        shift = torch.tensor(extrinsics[:, :3, 3], dtype=like.dtype, device=like.device)
-        centre = -(rotation.transpose(1, 2) @ shift[..., None])[..., 0]
-        towards = (root.transpose(1, 2) @ (centre - parameters.transl)[..., None])[..., 0]
-        directions.append(torch.nn.functional.normalize(towards, dim=-1))
+        turns.append(root.new_tensor(extrinsics[:, :3, :3]) @ root)
     if sequence.times is not None:
         times = np.asarray(sequence.times, np.float64)
     else:
         times = np.arange(len(sequence)) / sequence.mocap_framerate
     return _Circumstances(
         times=torch.tensor(times, dtype=like.dtype, device=like.device),
-        directions=torch.stack(directions),
+        root_to_camera=torch.stack(turns),
         rotations=axis_angle_to_matrix(parameters.body_pose),
     )
+
+
+def _angle_between(
+    rotations: Float[Tensor, "*batch 3 3"], other: Float[Tensor, "*other 3 3"]
+) -> Float[Tensor, "*batch"]:
+    """Radians that lead from one rotation to the other."""
+    trace = (rotations * other).sum((-1, -2))
+    return ((trace - 1) / 2).clamp(-1, 1).acos()
 
 
 def _observe(

@@ -15,6 +15,8 @@ __all__ = ["TexturePainter"]
 
 _AGREEMENT = 0.12
 """Colours within this of the median, in every channel, are taken for the same surface."""
+_BRIGHTNESS = (0.299, 0.587, 0.114)
+"""Rec. 601 luma."""
 _ENOUGH_WEIGHT = 0.5
 """Agreeing weight at which a texel is known to 63%."""
 
@@ -22,16 +24,17 @@ _ENOUGH_WEIGHT = 0.5
 class TexturePainter:
     """Merges the same frames again and again, with another weight for each frame every time.
 
-    Colours are sorted once; each map then costs a running sum over the sources. The merge is a
-    weighted median per channel, then the mean of the sources that agree with it: hands before the
-    body, wrong poses and passers-by do not mix into the colour, they are outvoted.
+    Colours are sorted by brightness once; each map then costs a running sum over the sources. The
+    merge is the colour of weighted median brightness, then the mean of the sources that agree with
+    it: hands before the body, wrong poses and passers-by do not mix in, they are outvoted.
     """
 
     def __init__(self, grid: TexelGrid, colors: SurfaceColors) -> None:
         self._grid = grid
         self._colors = colors
-        self._order: Int[Tensor, "source texel 3"] = colors.rgb.argsort(dim=0)
-        self._sorted = colors.rgb.gather(0, self._order)
+        brightness = colors.rgb @ colors.rgb.new_tensor(_BRIGHTNESS)
+        self._order: Int[Tensor, "source texel"] = brightness.argsort(dim=0)
+        self._colors_by_texel = colors.rgb.transpose(0, 1).contiguous()
 
     @property
     def num_sources(self) -> int:
@@ -62,7 +65,7 @@ class TexturePainter:
         return Texture(image[:3].permute(1, 2, 0).contiguous(), image[3], self._grid.uv_hash)
 
     def _weighted_median(self, weights: Float[Tensor, "source texel"]) -> Float[Tensor, "texel 3"]:
-        sorted_weights = weights[..., None].expand_as(self._order).gather(0, self._order)
-        running = sorted_weights.cumsum(0)
-        below = (running < 0.5 * running[-1]).sum(0, keepdim=True)
-        return self._sorted.gather(0, below.clamp(max=self.num_sources - 1))[0]
+        running = weights.gather(0, self._order).cumsum(0)
+        below = (running < 0.5 * running[-1]).sum(0).clamp(max=self.num_sources - 1)
+        source = self._order.gather(0, below[None])[0]
+        return self._colors_by_texel[torch.arange(len(source), device=source.device), source]
