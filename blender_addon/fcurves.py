@@ -20,6 +20,8 @@ Channel = tuple[str, int]
 
 LINEAR, BEZIER, AUTO_CLAMPED = 1, 2, 4
 """Blender's numbers of these interpolations and of this handle type."""
+SAME_FRAME = 1e-3
+"""Keys nearer to a frame than this lie on it."""
 
 
 def curves_of(owner: bpy.types.ID) -> dict[Channel, bpy.types.FCurve]:
@@ -45,8 +47,13 @@ def ensure_curve(owner: bpy.types.ID, channel: Channel, group: str) -> bpy.types
     """The curve of a channel in the action that the owner uses, made where it is missing."""
     data_path, index = channel
     action = owner.animation_data.action
-    if hasattr(action, "fcurve_ensure_for_datablock"):
+    if bpy.app.version >= (5, 0):
         return action.fcurve_ensure_for_datablock(owner, data_path, index=index, group_name=group)
+    if hasattr(action, "fcurve_ensure_for_datablock"):
+        curve = action.fcurve_ensure_for_datablock(owner, data_path, index=index)
+        bag = action.layers[0].strips[0].channelbag(owner.animation_data.action_slot)
+        curve.group = bag.groups.get(group) or bag.groups.new(group)
+        return curve
     found = action.fcurves.find(data_path, index=index)
     return found or action.fcurves.new(data_path, index=index, action_group=group)
 
@@ -107,39 +114,49 @@ def read_keys(curve: bpy.types.FCurve) -> Keys:
 
 
 def merge_keys(keys: Keys, frames: npt.ArrayLike, values: npt.ArrayLike) -> Keys:
-    """Keys with `values` (N,) at `frames` (N,): set where there is a key, added where not.
+    """Keys with `values` (N,) at `frames` (N,): moved where there is a key, added where not.
 
-    An added key takes the interpolation of the key before it (linear where there is none); all
-    other keys stay as they are.
+    A key that is moved takes its handles along; an added one takes the interpolation of the key
+    before it (linear where there is none); all others stay as they are.
     """
-    frames = np.asarray(frames, np.float32)
-    order = np.argsort(frames, kind="stable")
-    points = np.stack([frames, np.asarray(values, np.float32)], -1)[order]
-    old_times = keys.points[:, 0]
-    before = np.searchsorted(old_times, points[:, 0] + 1e-3, side="right") - 1
-    kinds = np.full((len(points), 3), AUTO_CLAMPED, np.int32)
+    frames, values = np.asarray(frames, np.float32), np.asarray(values, np.float32)
+    times = keys.points[:, 0]
+    place, is_there = _places(times, frames)
+    shift = np.zeros_like(keys.points)
+    shift[place[is_there], 1] = values[is_there] - keys.points[place[is_there], 1]
+    moved = Keys(keys.points + shift, keys.left + shift, keys.right + shift, keys.kinds)
+    if is_there.all():
+        return moved
+    added = np.stack([frames, values], -1)[~is_there]
+    kinds = np.full((len(added), 3), AUTO_CLAMPED, np.int32)
     kinds[:, 0] = LINEAR
-    if len(old_times):
-        kinds[:, 0] = np.where(before >= 0, keys.kinds[np.maximum(before, 0), 0], keys.kinds[0, 0])
-    nearest = np.searchsorted(points[:, 0], old_times)
-    distance = np.full(len(old_times), np.inf)
-    for candidate in (nearest - 1, nearest):
-        inside = (candidate >= 0) & (candidate < len(points))
-        gap = np.abs(old_times - points[np.clip(candidate, 0, len(points) - 1), 0])
-        distance = np.where(inside, np.minimum(distance, gap), distance)
-    kept = distance > 1e-3
-    times = np.concatenate([old_times[kept], points[:, 0]])
-    order = np.argsort(times, kind="stable")
+    if len(times):
+        before = np.searchsorted(times, added[:, 0], side="right") - 1
+        kinds[:, 0] = keys.kinds[np.maximum(before, 0), 0]
+    order = np.argsort(np.concatenate([times, added[:, 0]]), kind="stable")
 
     def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        return np.concatenate([old[kept], new])[order]
+        return np.concatenate([old, new])[order]
 
     return Keys(
-        joined(keys.points, points),
-        joined(keys.left, points),
-        joined(keys.right, points),
-        joined(keys.kinds, kinds),
+        joined(moved.points, added),
+        joined(moved.left, added),
+        joined(moved.right, added),
+        joined(moved.kinds, kinds),
     )
+
+
+def _places(
+    times: npt.NDArray[np.float32], frames: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Of each frame (N,) the nearest key and whether that lies on it."""
+    if len(times) == 0:
+        return np.zeros(len(frames), np.intp), np.zeros(len(frames), bool)
+    right = np.clip(np.searchsorted(times, frames), 0, len(times) - 1)
+    left = np.maximum(right - 1, 0)
+    is_left = np.abs(times[left] - frames) < np.abs(times[right] - frames)
+    place = np.where(is_left, left, right)
+    return place, np.abs(times[place] - frames) < SAME_FRAME
 
 
 def set_keys(curve: bpy.types.FCurve, frames: npt.ArrayLike, values: npt.ArrayLike) -> None:
@@ -158,11 +175,13 @@ def set_keys(curve: bpy.types.FCurve, frames: npt.ArrayLike, values: npt.ArrayLi
         curve.keyframe_points.foreach_set("interpolation", np.full(len(points), LINEAR, np.int32))
         curve.update()
         return
-    write_all_keys(curve, merge_keys(read_keys(curve), frames, values))
+    keys = read_keys(curve)
+    merged = merge_keys(keys, frames, values)
+    write_all_keys(curve, merged, with_kinds=merged.kinds is not keys.kinds)
 
 
-def write_all_keys(curve: bpy.types.FCurve, keys: Keys) -> None:
-    """Make a curve hold exactly these keys."""
+def write_all_keys(curve: bpy.types.FCurve, keys: Keys, with_kinds: bool = True) -> None:
+    """Make a curve hold exactly these keys; without kinds, those that it has stay."""
     target = curve.keyframe_points
     missing = len(keys.points) - len(target)
     if missing < 0:
@@ -171,7 +190,7 @@ def write_all_keys(curve: bpy.types.FCurve, keys: Keys) -> None:
     if missing:
         target.add(missing)
     target.foreach_set("co", np.ascontiguousarray(keys.points).ravel())
-    for name, numbers in zip(_KINDS, keys.kinds.T, strict=True):
+    for name, numbers in zip(_KINDS, keys.kinds.T if with_kinds else (), strict=with_kinds):
         target.foreach_set(name, np.ascontiguousarray(numbers))
     # Free handles lie where they lay; automatic ones are placed anew by update().
     target.foreach_set("handle_left", np.ascontiguousarray(keys.left).ravel())

@@ -15,6 +15,7 @@ from posefit_shared import rotations
 
 pytestmark = [pytest.mark.bpy, pytest.mark.slow]
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 HANDLERS = Path(__file__).parent / "backend_for_tests"
 TURN = rotations.rotvec_to_matrix([0.0, 0.0, 0.3])
 
@@ -235,3 +236,31 @@ def test_image_folders_are_read_in_place(context, shot, session, folder):
     session.refine(context, shot, [2, 3], RefineSettings(prior_weight=0.0))
     step_until(session, lambda: not session.is_busy)
     assert not session.jobs[-1].is_problem, session.jobs[-1].words
+
+
+def test_the_real_engine_refines_a_frame_of_the_real_clip(addon, context, backend_python, tmp_path):
+    """The estimate (four frames, 34 to 37) was made by `posefit estimate` on the same clip."""
+    import bpy
+    from blender_addon.session import SESSION
+
+    clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
+    estimate = Path(__file__).with_name("demo_estimate.npz")
+    assert bpy.ops.posefit.import_sequence(filepath=str(estimate), footage=str(clip)) == {
+        "FINISHED"
+    }
+    armature = bpy.data.objects["demo_estimate"]
+    before = read(context, armature, [35])
+    SESSION.start_backend(backend_python, [clip.parent], tmp_path / "backend")
+    step_until(SESSION, lambda: SESSION.is_connected, 60)
+    context.scene.frame_set(35)
+    bpy.ops.posefit.refine_frame()
+    step_until(SESSION, lambda: not SESSION.is_busy, 120)
+    job = SESSION.jobs[-1]
+    assert not job.is_problem, job.words
+    after = read(context, armature, [35])
+    is_refined = "1 of 1 frames refined" in job.words
+    assert is_refined == (armature.animation_data.action.name == "demo_estimate.posefit")
+    moved = np.linalg.norm(after.trans - before.trans)
+    assert (0 < moved < 0.5) if is_refined else moved == pytest.approx(0, abs=1e-6)
+    SESSION.disconnect()
+    SESSION._jobs.clear()

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 GHOST_COLOUR = (1.0, 0.42, 0.12, 0.45)
 REFINED_COLOUR = (0.25, 0.55, 1.0, 1.0)
+BODY_OPACITY = 0.75
+"""Of bodies in the still: the person behind stays visible."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def _render_over(scene: bpy.types.Scene, footage: Path, scene_frame: int, path: 
     _add_footage(strips, footage)
     over = strips.new_scene(name="Body", scene=scene, channel=2, frame_start=scene.frame_start)
     over.blend_type = "ALPHA_OVER"
+    over.blend_alpha = BODY_OPACITY
     scene.frame_set(scene_frame)  # the render takes its frame from the open scene
     cut.render.image_settings.file_format = "PNG"
     cut.render.filepath = str(path)
