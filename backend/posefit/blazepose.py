@@ -259,7 +259,7 @@ def box_overlap(box: npt.ArrayLike, boxes: npt.ArrayLike) -> Array:
     high = np.minimum(box[2:], boxes[..., 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=-1)
     area = np.prod(box[2:] - box[:2]) + np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
-    return shared / np.maximum(area - shared, 1e-9)
+    return np.asarray(shared / np.maximum(area - shared, 1e-9))
 
 
 def _square_around(shape: tuple[int, ...], within: Array | None) -> Region:

@@ -39,7 +39,15 @@ from .texture import (
 )
 from .views import View
 
-__all__ = ["Source", "choose_sources", "paint_from_views", "paint_texture", "source_weights"]
+__all__ = [
+    "Circumstances",
+    "Source",
+    "choose_sources",
+    "circumstances_of",
+    "paint_from_views",
+    "paint_texture",
+    "source_weights",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +76,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class _Circumstances:
+class Circumstances:
     """What makes two pictures of a person alike, for every frame and view."""
 
     times: Float[Tensor, " frame"]
@@ -122,7 +130,7 @@ def paint_from_views(
         logger.warning("the body %s has no texture coordinates: no texture is used", body.name)
         return lambda frames: None
     parameters = parameters_of_sequence(sequence, body)
-    circumstances = _circumstances(sequence, views, parameters)
+    circumstances = circumstances_of(sequence, views, parameters)
     sources = choose_sources(views, circumstances, max_sources)
     grid = texel_grid(body, texture_size)
     seen, colors = _observe(sources, views, parameters, body, grid, check_cancelled)
@@ -168,9 +176,15 @@ def paint_texture(
     """
     grid = texel_grid(body, texture_size)
     parameters = parameters_of_sequence(sequence, body)
-    sources = choose_sources(views, _circumstances(sequence, views, parameters), max_sources)
+    sources = choose_sources(views, circumstances_of(sequence, views, parameters), max_sources)
     _, colors = _observe(
-        sources, views, parameters, body, grid, check_cancelled, crop_size=min(texture_size, 1024)
+        sources,
+        views,
+        parameters,
+        body,
+        grid,
+        check_cancelled,
+        crop_size=min(max(texture_size, 384), 1024),
     )
     if colors is None:
         raise TextureError(
@@ -180,7 +194,7 @@ def paint_texture(
     return TexturePainter(grid, colors).texture()
 
 
-def choose_sources(views: Sequence[View], circumstances: _Circumstances, most: int) -> list[Source]:
+def choose_sources(views: Sequence[View], circumstances: Circumstances, most: int) -> list[Source]:
     """Pictures that differ in time, direction of view and pose, by farthest-point sampling."""
     frames = len(circumstances.times)
     per_view = max(1, _MOST_CANDIDATES // max(1, len(views)))
@@ -204,7 +218,7 @@ def choose_sources(views: Sequence[View], circumstances: _Circumstances, most: i
 
 
 def source_weights(
-    circumstances: _Circumstances, frame: int, sources: Sequence[Source], exclusion_seconds: float
+    circumstances: Circumstances, frame: int, sources: Sequence[Source], exclusion_seconds: float
 ) -> Float[Tensor, " source"]:
     """What each source counts for a frame: 0 near it in time, more the less it is like it.
 
@@ -226,7 +240,7 @@ def source_weights(
 
 
 def _distance(
-    circumstances: _Circumstances, source: Source, candidates: Sequence[Source]
+    circumstances: Circumstances, source: Source, candidates: Sequence[Source]
 ) -> Float[Tensor, " candidate"]:
     seconds, view_angle, pose_angle = circumstances.differences(source, candidates)
     return (
@@ -236,9 +250,10 @@ def _distance(
     )
 
 
-def _circumstances(
+def circumstances_of(
     sequence: PoseSequence, views: Sequence[View], parameters: PoseParameters
-) -> _Circumstances:
+) -> Circumstances:
+    """What distinguishes the pictures of a sequence, for every frame and view."""
     like = parameters.transl
     root = axis_angle_to_matrix(parameters.global_orient)
     turns = []
@@ -249,7 +264,7 @@ def _circumstances(
         times = np.asarray(sequence.times, np.float64)
     else:
         times = np.arange(len(sequence)) / sequence.mocap_framerate
-    return _Circumstances(
+    return Circumstances(
         times=torch.tensor(times, dtype=like.dtype, device=like.device),
         root_to_camera=torch.stack(turns),
         rotations=axis_angle_to_matrix(parameters.body_pose),
