@@ -160,7 +160,7 @@ def score_look(look: FirstLook, estimator: DisplacementEstimator) -> dict[str, t
         found = estimator.predict(look.images, look.modalities)
     error = (found.displacement - look.displacement).norm(dim=-1)
     before = look.displacement.norm(dim=-1)
-    certain = look.counted & (found.scale <= found.scale[look.counted].median())
+    certain = more_certain_half(found.scale, look.counted)
     parts = {
         "epe": (error, look.counted),
         "epe_certain_half": (error, certain),
@@ -177,6 +177,16 @@ def score_look(look: FirstLook, estimator: DisplacementEstimator) -> dict[str, t
         name: (float((values * where).sum()), float(where.sum()))
         for name, (values, where) in parts.items()
     }
+
+
+def more_certain_half(scale: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """The half of the counted pixels with the smaller scale; of equal ones the earlier."""
+    order = (
+        torch.where(counted, scale.nan_to_num(torch.inf), torch.inf).flatten().argsort(stable=True)
+    )
+    chosen = torch.zeros(scale.numel(), dtype=torch.bool)
+    chosen[order[: int(counted.sum()) // 2]] = True
+    return chosen.view(scale.shape) & counted
 
 
 def score_refinement(

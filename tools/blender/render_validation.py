@@ -66,11 +66,12 @@ class Options:
 def render(options: Options, staged: list[Staged]) -> None:
     """Renders all staged jobs that have no picture yet, in Blender's Python."""
     environment = dict(os.environ, PYTHONPATH=str(HERE))
+    names = [job.stem for one in staged for job in one.jobs]
     command = [
         str(options.blender_python), "-m", "validation.cycles_pictures", str(options.work),
-        "--samples", str(options.samples), "--only", *(job.stem for one in staged for job in one.jobs),
+        "--samples", str(options.samples), "--only", *names,
     ]  # fmt: skip
-    with (options.work / "cycles.log").open("w") as log:
+    with (options.work / "cycles.log").open("a") as log:
         subprocess.run(command, env=environment, stdout=log, stderr=log, check=True)
 
 
