@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +125,7 @@ def _one_mesh(
 
 def _layer(
     fragments: Fragments, faces: Tensor, in_camera: Tensor, color: tuple[float, float, float]
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[Any]:
     """(H, W, 4) shaded colour times coverage, and coverage, at the fragments' resolution."""
     normals = vertex_normals(in_camera, faces)
     both = interpolate(fragments, faces, torch.cat([normals, in_camera], dim=-1))
@@ -170,8 +172,8 @@ def _lens_margin(camera: Camera) -> int:
 
 
 def _through_lens(
-    layer: npt.NDArray[np.float32], region: tuple[int, int, int, int], camera: Camera
-) -> npt.NDArray[np.float32]:
+    layer: npt.NDArray[Any], region: tuple[int, int, int, int], camera: Camera
+) -> npt.NDArray[Any]:
     """A region of the ideal picture as the lens shows it, in the whole frame."""
     width, height = camera.image_size
     x0, y0, x1, y1 = region

@@ -7,6 +7,8 @@ nothing where the texture is blank or the person's clothes are plain, and says s
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +67,9 @@ class FlowEstimator:
         return DisplacementField(*stacked)
 
 
-_Field = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Plane = npt.NDArray[Any]
+"""(H, W) or (H, W, C); float32, masks bool."""
+_Field = tuple[Plane, Plane, Plane]
 
 
 def _blind(size: tuple[int, ...]) -> _Field:
@@ -78,10 +82,10 @@ def _blind(size: tuple[int, ...]) -> _Field:
 
 
 def _field(
-    picture: npt.NDArray[np.float32],
-    render: npt.NDArray[np.float32],
-    valid: npt.NDArray[np.float32],
-    mask: npt.NDArray[np.bool_],
+    picture: Plane,
+    render: Plane,
+    valid: Plane,
+    mask: Plane,
 ) -> _Field:
     if valid.sum() < _LEAST_TEXTURE * max(1, mask.sum()):
         return _blind(mask.shape)
@@ -101,30 +105,27 @@ def _field(
 
 
 def _composite(
-    picture: npt.NDArray[np.float32],
-    render: npt.NDArray[np.float32],
-    valid: npt.NDArray[np.float32],
-) -> npt.NDArray[np.float32]:
+    picture: Plane,
+    render: Plane,
+    valid: Plane,
+) -> Plane:
     """The rendering over a flat ground: the picture's own background would hold the flow still."""
     ground = picture.reshape(-1, 3).mean(0)
     weight = np.clip(valid, 0, 1)[..., None]
     return (render * weight + ground * (1.0 - weight)).astype(np.float32)
 
 
-def _flow(
-    source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+def _flow(source: Plane, target: Plane) -> Plane:
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return estimator.calc(_grey(source), _grey(target), None)
+    still = np.zeros((*source.shape[:2], 2), np.float32)
+    return estimator.calc(_grey(source), _grey(target), still)
 
 
-def _grey(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def _grey(image: Plane) -> Plane:
     return cv2.cvtColor((np.clip(image, 0, 1) * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
 
 
-def _warp(
-    values: npt.NDArray[np.float32], flow: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+def _warp(values: Plane, flow: Plane) -> Plane:
     """`values` where `flow` leads from each pixel."""
     height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -134,9 +135,7 @@ def _warp(
     )  # fmt: skip
 
 
-def _structure(
-    render: npt.NDArray[np.float32], valid: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+def _structure(render: Plane, valid: Plane) -> Plane:
     """0 on plain surface, towards 1 where colours vary within a few pixels."""
     grey = cv2.cvtColor(render, cv2.COLOR_RGB2GRAY)
     window = (11, 11)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
-from pytorch3d.structures import Meshes
+from pytorch3d.renderer.mesh.rasterize_meshes import (  # pyright: ignore[reportMissingImports]
+    rasterize_meshes,
+)
+from pytorch3d.structures import Meshes  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from .fragments import Fragments

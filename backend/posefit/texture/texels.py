@@ -104,9 +104,10 @@ def texel_grid(body: BodyModel, size: int = 256) -> TexelGrid:
 
 def _nearest_true(mask: np.ndarray) -> np.ndarray:
     """(H, W) flat index of the nearest True place of a mask that has one."""
-    _, labels = cv2.distanceTransformWithLabels(
+    _, found = cv2.distanceTransformWithLabels(
         (~mask).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
+    labels = np.asarray(found, np.int64)
     place_of_label = np.zeros(labels.max() + 1, np.int64)
     place_of_label[labels[mask]] = np.flatnonzero(mask)
     return place_of_label[labels]
