@@ -132,7 +132,7 @@ def _background(camera: bpy.types.Object) -> bpy.types.CameraBackgroundImage | N
 
 def _from_clip(clip: bpy.types.MovieClip) -> SceneFootage:
     path = _existing_file(clip.filepath, clip.library)
-    _check_readable(path, clip.size)
+    _check_readable(path, is_readable(clip))
     sequence = clip.source == "SEQUENCE"
     numbers, number, folder = _image_numbers(path) if sequence else ((), 0, path)
     return SceneFootage(
@@ -150,7 +150,7 @@ def _from_clip(clip: bpy.types.MovieClip) -> SceneFootage:
 def _from_image(image: bpy.types.Image, user: bpy.types.ImageUser) -> SceneFootage:
     path = _existing_file(image.filepath, image.library)
     size = _picture_size(image, path)
-    _check_readable(path, size)
+    _check_readable(path, size[0] > 0)
     common = {
         "image_size": size,
         "display_aspect": image.display_aspect[0] / image.display_aspect[1],
@@ -179,8 +179,13 @@ def _existing_file(filepath: str, library: bpy.types.Library | None) -> Path:
     return path
 
 
-def _check_readable(path: Path, size: tuple[int, int]) -> None:
-    if size[0] <= 0 or size[1] <= 0:
+def is_readable(clip: bpy.types.MovieClip) -> bool:
+    """Whether Blender can read a clip's file; one that it cannot read claims to be 256 x 256."""
+    return clip.frame_duration > 0 and clip.size[0] > 0
+
+
+def _check_readable(path: Path, is_readable: bool) -> None:
+    if not is_readable:
         raise SceneError(f"Blender cannot read the footage {path}: convert it, or choose another")
 
 
@@ -189,7 +194,7 @@ def _picture_size(image: bpy.types.Image, path: Path) -> tuple[int, int]:
         return int(image.size[0]), int(image.size[1])
     # A sequence knows its size only once it is drawn; a movie clip reads it at once.
     clip = bpy.data.movieclips.load(str(path))
-    size = int(clip.size[0]), int(clip.size[1])
+    size = (int(clip.size[0]), int(clip.size[1])) if is_readable(clip) else (0, 0)
     bpy.data.movieclips.remove(clip)
     return size
 

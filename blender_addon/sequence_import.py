@@ -122,7 +122,7 @@ def load_clip(path: Path) -> bpy.types.MovieClip:
     if not path.is_file():
         raise SceneError(f"the footage {path} is not there: choose it again")
     clip = bpy.data.movieclips.load(str(path), check_existing=True)
-    if clip.size[0] == 0:
+    if not scene_footage.is_readable(clip):
         bpy.data.movieclips.remove(clip)
         raise SceneError(f"Blender cannot read the footage {path}: convert it, or choose another")
     return clip

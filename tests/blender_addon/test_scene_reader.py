@@ -249,6 +249,15 @@ def _missing_footage(context, imported):
     shutil.rmtree(Path(bpy.data.movieclips[0].filepath).parent)
 
 
+def _broken_footage(context, imported):
+    import bpy
+
+    broken = Path(bpy.data.movieclips[0].filepath).with_name("broken.mp4")
+    broken.write_bytes(b"no film")
+    background = context.scene.camera.data.background_images[0]
+    background.clip = bpy.data.movieclips.load(str(broken))
+
+
 def _orthographic(context, imported):
     context.scene.camera.data.type = "ORTHO"
 
@@ -271,6 +280,7 @@ def _turned_background(context, imported):
         (_no_camera, "no camera"),
         (_no_footage, "has no footage"),
         (_missing_footage, "is not there"),
+        (_broken_footage, "cannot read the footage"),
         (_orthographic, "perspective"),
         (_zero_scale, "scale is zero"),
         (_renamed_bone, "no bones found for left_knee"),

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panels name only what exists: no window draws them here, so their calls are checked."""
+
+from types import SimpleNamespace
+
+import pytest
+from scene_makers import camera_fields, random_sequence, write_footage
+
+pytestmark = pytest.mark.bpy
+
+
+class Recorder:
+    """Takes a panel's calls, and refuses names that this Blender does not know."""
+
+    def __init__(self, words):
+        import bpy
+
+        self.words = words
+        icon = bpy.types.UILayout.bl_rna.functions["label"].parameters["icon"]
+        self.icons = {item.identifier for item in icon.enum_items}
+
+    def label(self, *, text="", icon="NONE"):
+        assert icon in self.icons
+        self.words.append(text)
+
+    def prop(self, data, name, *, text=None, icon="NONE"):
+        assert name in data.bl_rna.properties
+        assert icon in self.icons
+        self.words.append(name)
+
+    def operator(self, name, *, text="", icon="NONE"):
+        import bpy
+
+        group, _, verb = name.partition(".")
+        assert getattr(getattr(bpy.ops, group), verb).get_rna_type()
+        assert icon in self.icons
+        self.words.append(name)
+
+    def progress(self, *, factor, type, text):
+        assert 0 <= factor <= 1
+        assert type == "BAR"
+        self.words.append(text)
+
+    def column(self, align=False):
+        return self
+
+    def box(self):
+        return self
+
+
+def drawn(context) -> list[str]:
+    from blender_addon import panels
+
+    words = []
+    for panel in panels.CLASSES:
+        panel.draw(SimpleNamespace(layout=Recorder(words)), context)
+    return words
+
+
+def test_an_empty_scene_is_told_what_is_missing(context):
+    words = drawn(context)
+    assert "Not connected" in words
+    assert "No armature is selected" in words
+    assert "Connect to a backend above" in words
+    assert "Add the camera that filmed the footage" in words
+    assert {"posefit.connect", "posefit.add_body", "posefit.import_sequence"} <= set(words)
+    assert "posefit.cancel" not in words
+
+
+def test_a_ready_scene_lacks_only_the_backend(context, rng, tmp_path):
+    from blender_addon import panels, sequence_import
+
+    motion = random_sequence(rng, count=2, **camera_fields(rng))
+    options = sequence_import.ImportOptions("Shot", footage=write_footage(tmp_path / "f", 2))
+    imported = sequence_import.import_sequence(context, motion, options)
+    context.view_layer.objects.active = imported.armature
+    assert panels.missing_for_refinement(context) == ["Connect to a backend above"]
+    assert "Shot: SMPL rig" in drawn(context)
+
+
+def test_a_rig_that_is_not_smpl_is_said_in_the_panel(context):
+    import bpy
+
+    other = bpy.data.objects.new("Other", bpy.data.armatures.new("Other"))
+    context.collection.objects.link(other)
+    context.view_layer.objects.active = other
+    text = " ".join(drawn(context))
+    assert "the armature is no SMPL rig" in text
+
+
+def test_a_running_and_an_ended_refinement_are_shown(context):
+    from blender_addon.refine_job import RefineJob
+    from blender_addon.session import SESSION
+
+    from posefit_shared.settings import RefineSettings
+
+    running = RefineJob("Scene", "Hans", (3, 4, 5), RefineSettings(), words="frame 4", fraction=0.5)
+    ended = RefineJob("Scene", "Hans", (7,), RefineSettings())
+    ended.end("the backend ended (status 1): out of memory", is_problem=True)
+    SESSION._jobs = [ended, running]
+    try:
+        words = drawn(context)
+    finally:
+        SESSION._jobs = []
+    assert "Hans 3-5: frame 4" in words
+    assert any(line.startswith("Hans 7: the backend ended") for line in words)
+    assert "posefit.cancel" in words
