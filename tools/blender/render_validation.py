@@ -26,9 +26,9 @@ from validation.cast import CAST, FRAMES
 from validation.develop import contact_sheet, develop
 from validation.motion import held_out_clips
 from validation.staging import SEED, Staged, stage_member
-from validation.starts import LEVELS, simulate_start
+from validation.starts import LEVELS, Start, simulate_start
 
-from posefit.body import PoseParameters, load_body, pose_body
+from posefit.body import BodyModel, PoseParameters, load_body, pose_body
 from posefit.validation_set import PERSON, ValidationSet, write_validation_set
 from posefit_shared.body_files import read_body
 from posefit_shared.frames import Camera, project
@@ -92,53 +92,63 @@ def keep_pictures(options: Options, index: int, frame: int, job: Path) -> str:
     return name
 
 
-def assemble(options: Options, body, content_hash: str, staged: list[Staged]) -> ValidationSet:  # noqa: ANN001
-    """The set's file from all that was staged and rendered."""
-    truths = [one.truth for one in staged]
-    files, starts = [], {level.name: [] for level in LEVELS}
-    for index, one in zip(options.people, staged, strict=True):
-        files += [keep_pictures(options, index, f, job) for f, job in enumerate(one.jobs)]
-        for place, level in enumerate(LEVELS):
-            random = np.random.default_rng([SEED, 7, index, place])
-            truth = one.truth
-            start = simulate_start(
-                body, truth.betas, truth.poses, truth.trans, truth.world_to_camera, level, random
+def make_starts(options: Options, body: BodyModel, staged: list[Staged]) -> list[list[Start]]:
+    """Simulated estimates of all people, level by level."""
+    return [
+        [
+            simulate_start(
+                body, one.truth.betas, one.truth.poses, one.truth.trans, one.truth.world_to_camera,
+                level, np.random.default_rng([SEED, 7, index, place]),
             )
-            starts[level.name].append(start)
-    members = [CAST[index] for index in options.people]
+            for index, one in zip(options.people, staged, strict=True)
+        ]
+        for place, level in enumerate(LEVELS)
+    ]  # fmt: skip
+
+
+def assemble(
+    options: Options, body: BodyModel, staged: list[Staged], starts: list[list[Start]]
+) -> ValidationSet:
+    """The set of all that was staged and rendered; pictures and masks go to its folder."""
+    members, truths = [CAST[index] for index in options.people], [one.truth for one in staged]
     per_frame = np.repeat(np.arange(len(members)), FRAMES)
-    dataset = ValidationSet(
+    unknown = np.zeros(len(per_frame), bool)
+    return ValidationSet(
         folder=options.output,
-        body=content_hash,
+        body=body.content_hash,
         people=tuple(member.name for member in members),
         clips=tuple(member.clip for member in members),
         frame_rates=np.array([30.0 / member.stride for member in members]),
         levels=tuple(level.name for level in LEVELS),
         image_size=(options.side, options.side),
         person=per_frame,
-        files=tuple(files),
-        intrinsics=np.stack([t.intrinsics for t in truths])[per_frame],
-        world_to_camera=np.concatenate([t.world_to_camera for t in truths]),
-        betas=np.stack([t.betas for t in truths]).astype(np.float32),
-        poses=np.concatenate([t.poses for t in truths]).astype(np.float32),
-        trans=np.concatenate([t.trans for t in truths]).astype(np.float32),
-        start_betas=_stack(starts, "betas"),
-        start_poses=np.stack([np.concatenate([s.poses for s in row]) for row in starts.values()])
-        .astype(np.float32),
-        start_trans=np.stack([np.concatenate([s.trans for s in row]) for row in starts.values()])
-        .astype(np.float32),
+        files=tuple(
+            keep_pictures(options, index, frame, job)
+            for index, one in zip(options.people, staged, strict=True)
+            for frame, job in enumerate(one.jobs)
+        ),
+        intrinsics=np.stack([truth.intrinsics for truth in truths])[per_frame],
+        world_to_camera=np.concatenate([truth.world_to_camera for truth in truths]),
+        betas=single(np.stack([truth.betas for truth in truths])),
+        poses=single(np.concatenate([truth.poses for truth in truths])),
+        trans=single(np.concatenate([truth.trans for truth in truths])),
+        start_betas=single(np.stack([[start.betas for start in row] for row in starts])),
+        start_poses=single(np.stack([np.concatenate([s.poses for s in row]) for row in starts])),
+        start_trans=single(np.stack([np.concatenate([s.trans for s in row]) for row in starts])),
         blurred=np.array([member.blur > 0 for member in members])[per_frame],
         shallow=np.array([member.f_stop > 0 for member in members])[per_frame],
-        **dict.fromkeys(("crowded", "occluded", "truncated"), np.zeros(len(per_frame), bool)),
-    )  # fmt: skip
-    return _with_flags(dataset, body)
+        crowded=unknown,
+        occluded=unknown,
+        truncated=unknown,
+    )
 
 
-def _stack(starts: dict, name: str) -> np.ndarray:
-    return np.stack([[getattr(s, name) for s in row] for row in starts.values()]).astype(np.float32)
+def single(values: np.ndarray) -> np.ndarray:
+    """The same numbers in single precision."""
+    return values.astype(np.float32)
 
 
-def _with_flags(dataset: ValidationSet, body) -> ValidationSet:  # noqa: ANN001
+def with_flags(dataset: ValidationSet, body: BodyModel) -> ValidationSet:
     """The set with what can be told from masks and projections."""
     crowded, occluded, truncated = [], [], []
     for frame in range(len(dataset)):
@@ -182,7 +192,8 @@ def main(options: Options) -> None:
     print(f"staged {len(staged)} people in {time.monotonic() - started:.0f} s")
     render(options, staged)
     print(f"rendered after {time.monotonic() - started:.0f} s")
-    dataset = assemble(options, body, arrays.content_hash, staged)
+    dataset = assemble(options, body, staged, make_starts(options, body, staged))
+    dataset = with_flags(dataset, body)
     write_validation_set(dataset)
     shutil.copy(HERE / "validation/LICENSE.md", options.output / "LICENSE.md")
     if options.sheet:

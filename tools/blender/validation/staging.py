@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from posefit.body import BodyModel, PoseParameters, pose_body
+from posefit.body import BodyModel, PosedBody, PoseParameters, pose_body
 from posefit_shared.body_arrays import BodyArrays
 
 from .body_map import BodyMap, map_body
 from .cameras import place_cameras
-from .cast import CAST, FRAMES, Member, betas_of
+from .cast import CAST, FRAMES, Member, Neighbour, Obstacle, betas_of
 from .decals import decal_file
 from .drape import Piece, pose_piece
 from .face import skin_colors
@@ -88,24 +88,28 @@ def stage_member(
     truth = Truth(
         truth.betas, truth.poses[1::3], truth.trans[1::3], intrinsics, views, truth.rows[1::3]
     )
-    lookers = _neighbour_meshes(member, arrays, body, clips, truth, side)
+    looks = _materials("person", wearer, folder)
+    others: dict[int, dict[str, npt.NDArray]] = {}
+    if member.neighbour is not None:
+        other = _dress(CAST[member.neighbour.member], arrays)
+        others = _neighbour_meshes(member.neighbour, other, body, clips, truth)
+        other_looks = _materials("neighbour", other, folder)
     jobs = []
     for frame in range(FRAMES):
         moments = [3 * frame, 3 * frame + 1, 3 * frame + 2] if member.blur else [3 * frame + 1]
         meshes = _meshes(wearer, vertices[moments], matrices[moments], truth.poses[frame])
-        name = f"p{index:02d}_f{frame:02d}"
-        arrays_of_frame = _flatten("person", meshes) | lookers.get(frame, {})
-        np.savez(folder / f"{name}.npz", **arrays_of_frame)
-        job = _job(member, index, frame, name, truth, side)
-        job["materials"] = _materials("person", wearer, folder)
-        if frame in lookers and member.neighbour:
-            other = _dress(CAST[member.neighbour.member], arrays)
-            job["materials"] |= _materials("neighbour", other, folder)
-        job["digest"] = _digest(job, arrays_of_frame)
-        path = folder / f"{name}.json"
-        path.write_text(json.dumps(job))
-        jobs.append(path)
+        job = _job(member, index, frame, truth, side)
+        job["materials"] = looks | (other_looks if frame in others else {})
+        jobs.append(_write_job(job, _flatten("person", meshes) | others.get(frame, {}), folder))
     return Staged(truth, tuple(jobs))
+
+
+def _write_job(job: dict[str, object], meshes: dict[str, npt.NDArray], folder: Path) -> Path:
+    """Writes a scene and its meshes; returns the scene's file."""
+    path = folder / f"{job['name']}.json"
+    np.savez(path.with_suffix(".npz"), **meshes)
+    path.write_text(json.dumps(job | {"digest": _digest(job, meshes)}))
+    return path
 
 
 def _perform(
@@ -134,7 +138,7 @@ def _perform(
     return truth, posed.vertices.numpy().astype(float), posed.joint_matrices.numpy().astype(float)
 
 
-def _pose(body: BodyModel, betas: Array, poses: Array, trans: Array):  # noqa: ANN202
+def _pose(body: BodyModel, betas: Array, poses: Array, trans: Array) -> PosedBody:
     """The posed bodies of all moments."""
     values = torch.from_numpy(poses.astype(np.float32))
     shape = torch.from_numpy(np.tile(betas.astype(np.float32), (len(poses), 1)))
@@ -178,28 +182,19 @@ def _meshes(
 
 
 def _neighbour_meshes(
-    member: Member,
-    arrays: BodyArrays,
-    body: BodyModel,
-    clips: dict[str, Clip],
-    truth: Truth,
-    side: int,
+    neighbour: Neighbour, wearer: _Wearer, body: BodyModel, clips: dict[str, Clip], truth: Truth
 ) -> dict[int, dict[str, npt.NDArray]]:
-    """Meshes of the second person by frame, flattened; empty without one."""
-    if member.neighbour is None:
-        return {}
-    other = CAST[member.neighbour.member]
-    random = np.random.default_rng([SEED, 1000 + member.neighbour.member])
-    its, vertices, matrices = _perform(other, body, clips, random)
-    wearer = _dress(other, arrays)
+    """Meshes of the second person in the frames that they are in, flattened."""
+    random = np.random.default_rng([SEED, 1000 + neighbour.member])
+    its, vertices, matrices = _perform(wearer.member, body, clips, random)
     view = truth.world_to_camera[FRAMES // 2]
     right, forward = view[0, :3] * [1, 1, 0], view[2, :3] * [1, 1, 0]
-    aside, behind = member.neighbour.place
+    aside, behind = neighbour.place
     place = truth.trans.mean(0) * [1, 1, 0]
     place += aside * right / np.linalg.norm(right) + behind * forward / np.linalg.norm(forward)
     result = {}
     for frame in range(FRAMES):
-        if not member.neighbour.frames[0] <= frame <= member.neighbour.frames[1]:
+        if not neighbour.frames[0] <= frame <= neighbour.frames[1]:
             continue
         moment = 3 * frame + 1
         shift = place - its.trans[moment] * [1, 1, 0]
@@ -230,14 +225,12 @@ def _flatten(who: str, meshes: dict[str, dict[str, npt.NDArray]]) -> dict[str, n
     }
 
 
-def _job(
-    member: Member, index: int, frame: int, name: str, truth: Truth, side: int
-) -> dict[str, object]:
+def _job(member: Member, index: int, frame: int, truth: Truth, side: int) -> dict[str, object]:
     """All of a picture's scene but its meshes and materials."""
     view = truth.world_to_camera[frame]
     middle = truth.trans[frame] + [0, 0, 0.0]
     return {
-        "name": name,
+        "name": f"p{index:02d}_f{frame:02d}",
         "seed": index,
         "size": [side, side],
         "intrinsics": truth.intrinsics.tolist(),
@@ -263,7 +256,7 @@ def _digest(job: dict[str, object], meshes: dict[str, npt.NDArray]) -> str:
     return digest.hexdigest()
 
 
-def _stand(obstacle, truth: Truth) -> dict[str, object]:  # noqa: ANN001
+def _stand(obstacle: Obstacle, truth: Truth) -> dict[str, object]:
     """An obstacle with its place on the ground."""
     view = truth.world_to_camera[obstacle.frame]
     camera = -view[:3, :3].T @ view[:3, 3]
