@@ -28,7 +28,6 @@ from .body import BodyModel, PoseParameters, pose_vertices
 from .camera_file import WorldCamera, default_camera
 from .errors import PosefitError
 from .footage import Footage, check_size
-from .keypoint_sides import mend_sides
 from .keypoints import Keypoints, detect_keypoints
 from .solver import (
     BLAZEPOSE,
@@ -169,7 +168,6 @@ def estimate_from_keypoints(
             f"no person was found in any of {len(keypoints)} frames: check that the video shows "
             "one, at least a tenth of the picture tall, or choose other frames or another person"
         )
-    keypoints = mend_sides(keypoints)
     parameters = _start(keypoints, body, camera.camera, config)
     evidence = keypoint_evidence(keypoints, camera.camera, body, config)
     seconds = torch.tensor(times - times[0], dtype=torch.float32, device=body.device)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .blazepose import LANDMARK_NAMES
-from .keypoints import Keypoints
+from .keypoint_tracks import Keypoints
 
 __all__ = ["mend_sides"]
 

@@ -6,23 +6,24 @@ The evidence of the first estimate and of every refinement that uses keypoints. 
 
 Following: the last frame's landmarks say where to look in the next one. A frame in which they end
 elsewhere than expected, or see nobody, looks for people again and takes the one nearest to where
-the person was; somebody else is never taken over, that frame counts as not found.
+the person was; somebody else is never taken over, that frame counts as not found. Last, the track
+as a whole is mended: sides that traded places (`keypoint_sides`), landmarks that leapt
+(`keypoint_steadiness`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .blazepose import MIN_SCORE, MODEL_FILE, BlazePose, Landmarks, Region, box_overlap
-from .footage import Footage, FootageError
+from .blazepose import MIN_SCORE, BlazePose, Landmarks, Region, box_overlap
+from .footage import Footage
+from .keypoint_sides import mend_sides
+from .keypoint_steadiness import doubt_jumps
+from .keypoint_tracks import KEYPOINTS, MASK_SIDE, Keypoints, read_keypoints, write_keypoints
 
 __all__ = [
     "KEYPOINTS",
@@ -33,9 +34,6 @@ __all__ = [
     "write_keypoints",
 ]
 
-KEYPOINTS = 33
-MASK_SIDE = 128
-"""Pixels a side of the stored person masks."""
 MIN_CONFIDENCE = 0.3
 """Landmarks below this do not shape the person's box."""
 BOX_MARGIN = 0.08
@@ -53,48 +51,6 @@ Cancelled = Callable[[], bool]
 
 class KeypointsCancelledError(RuntimeError):
     """The caller asked to stop."""
-
-
-@dataclass(frozen=True)
-class Keypoints:
-    """BlazePose landmarks of one person, frame by frame; zeros where the person was not found."""
-
-    frame_indices: npt.NDArray[np.int64]
-    """(T,) decoded frames of the footage."""
-    pixels: npt.NDArray[np.float32]
-    """(T, 33, 2) source pixels, lens distortion included."""
-    confidence: npt.NDArray[np.float32]
-    """(T, 33) 0–1, visibility × presence."""
-    world: npt.NDArray[np.float32]
-    """(T, 33, 3) metres from the hips' middle, OpenCV camera axes seen straight ahead."""
-    person_box: npt.NDArray[np.float32]
-    """(T, 4) x0 y0 x1 y1, source pixels."""
-    found: npt.NDArray[np.bool_]
-    """(T,) whether the person was found."""
-    masks: npt.NDArray[np.uint8] | None = None
-    """(T, 128, 128) 0–255 person masks, each over its `mask_box`."""
-    mask_box: npt.NDArray[np.float32] | None = None
-    """(T, 4) the square that each mask covers, source pixels."""
-
-    def __len__(self) -> int:
-        return len(self.frame_indices)
-
-    def mask(self, frame: int, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-        """Person mask (H, W), 0–1, of a frame (index into this object) at `size` (width, height).
-
-        Args:
-            frame: index into these keypoints.
-            size: width and height of the footage, pixels.
-        """
-        width, height = size
-        if self.masks is None or self.mask_box is None or not self.found[frame]:
-            return np.zeros((height, width), np.float32)
-        x0, y0, x1, _ = self.mask_box[frame].astype(np.float64)
-        scale = (x1 - x0) / MASK_SIDE
-        shift = np.array([x0, y0]) + 0.5 * scale - 0.5
-        affine = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        mask = self.masks[frame].astype(np.float32) / 255.0
-        return cv2.warpAffine(mask, affine, (width, height), flags=cv2.INTER_LINEAR)
 
 
 def detect_keypoints(
@@ -141,7 +97,8 @@ def detect_keypoints(
         seen.append(landmarks)
         if progress is not None:
             progress(k + 1, len(indices))
-    return _gather(indices, seen, masks if with_masks else None, boxes if with_masks else None)
+    found = _gather(indices, seen, masks if with_masks else None, boxes if with_masks else None)
+    return doubt_jumps(mend_sides(found), footage.times[found.frame_indices])
 
 
 def _gather(
@@ -310,38 +267,3 @@ def _upright_mask(
     turned = cv2.warpAffine(mask, affine[:2], (MASK_SIDE, MASK_SIDE), flags=flags)
     box = np.array([x0, y0, x0 + side, y0 + side], np.float32)
     return (turned * 255).round().astype(np.uint8), box
-
-
-def write_keypoints(path: str | os.PathLike[str], keypoints: Keypoints) -> None:
-    """Write keypoints to an `.npz`, whole or not at all."""
-    path = Path(path)
-    arrays = {name: value for name, value in vars(keypoints).items() if value is not None}
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, detector=detector_name(), **arrays)
-    partial.replace(path)
-
-
-def read_keypoints(path: str | os.PathLike[str]) -> Keypoints:
-    """Keypoints that `write_keypoints` wrote.
-
-    Raises:
-        FootageError: the file is none, or comes from another detector.
-    """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-        if str(arrays.pop("detector", "")) != detector_name():
-            raise FootageError(f"{path.name} comes from another pose detector: delete it")
-        return Keypoints(**arrays)
-    except (OSError, ValueError, TypeError) as error:
-        if isinstance(error, FootageError):
-            raise
-        raise FootageError(f"{path.name} holds no keypoints ({error}): delete it") from error
-
-
-def detector_name() -> str:
-    """Name of the detector with a hash of its networks, so that stale keypoints are known."""
-    with MODEL_FILE.open("rb") as file:
-        return "blazepose-full-" + hashlib.file_digest(file, "sha256").hexdigest()[:12]

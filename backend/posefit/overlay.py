@@ -129,9 +129,13 @@ def _layer(
     """(H, W, 4) shaded colour times coverage, and coverage, at the fragments' resolution."""
     normals = vertex_normals(in_camera, faces)
     both = interpolate(fragments, faces, torch.cat([normals, in_camera], dim=-1))
-    covered = (fragments.pix_to_face >= 0)[..., None].float()
-    rgb = shade(torch.nn.functional.normalize(both[..., :3], dim=-1), both[..., 3:], color)
-    layer = torch.cat([rgb * covered, covered], dim=-1)[0].cpu().numpy().astype(np.float32)
+    covered = fragments.pix_to_face[0] >= 0
+    # shading only what is covered spares four fifths of the work
+    seen = both[0][covered][None, None]
+    rgb = shade(torch.nn.functional.normalize(seen[..., :3], dim=-1), seen[..., 3:], color)
+    shaded = both.new_zeros(*covered.shape, 4)
+    shaded[covered] = torch.cat([rgb, torch.ones_like(rgb[..., :1])], dim=-1)[0, 0]
+    layer = shaded.cpu().numpy().astype(np.float32)
     depth = fragments.zbuf[0].cpu().numpy()
     kernel = np.ones((3, 3), np.uint8)
     behind = (depth - cv2.erode(depth, kernel) > _CREASE_M) & (cv2.erode(depth, kernel) > 0)
