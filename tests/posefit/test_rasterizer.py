@@ -325,6 +325,32 @@ def test_pytorch3d_gives_the_same_fragments_of_crossing_broken_and_masked_faces(
     assert (ours.zbuf[covered] / theirs.zbuf[covered] - 1).abs().max() < 1e-4
 
 
+@pytest.mark.pytorch3d
+def test_pytorch3ds_own_output_is_our_pytorch3d_layout(free_body):
+    pytest.importorskip("pytorch3d")
+    from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
+    from pytorch3d.structures import Meshes
+
+    from posefit.rasterizer.pytorch3d_backend import to_ndc
+
+    size = (60, 90)
+    vertices = free_body.v_template * torch.tensor([1.0, -1.0, -1.0]) + torch.tensor([0, 0, 2.6])
+    batch, intrinsics = vertices.repeat(2, 1, 1), camera(size, 0.5).repeat(2, 1, 1)
+    faces = free_body.faces.expand(2, -1, -1)
+    theirs = rasterize_meshes(
+        Meshes(verts=to_ndc(batch, intrinsics, size), faces=faces),
+        image_size=size,
+        faces_per_pixel=1,
+        perspective_correct=True,
+    )
+    ours = rasterize(batch, free_body.faces, intrinsics, size).as_pytorch3d(faces.shape[1])
+    for found, expected in zip(ours[:3], theirs[:3], strict=True):
+        assert found.shape == expected.shape
+        assert found.dtype == expected.dtype
+    assert (ours.pix_to_face != theirs[0]).sum() <= 4
+    assert (ours.pix_to_face[1] >= faces.shape[1]).any()
+
+
 @pytest.mark.gpu
 def test_cuda_gives_the_fragments_of_the_cpu(rng):
     if not torch.cuda.is_available():

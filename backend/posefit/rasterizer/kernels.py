@@ -20,7 +20,7 @@ from typing import no_type_check  # annotations are Warp's: no type checker know
 import warp as wp
 
 # A fused multiply-add rounds the shared edge of two triangles differently in each: cracks.
-wp.set_module_options({"fuse_fp": False, "enable_backward": False})
+wp.set_module_options({"fuse_fp": False, "enable_backward": False, "optimization_level": 3})
 
 EMPTY_KEY = 0x7FFFFFFFFFFFFFFF
 """Depth-buffer key of a pixel that no face covers."""
@@ -142,11 +142,12 @@ def draw_pixel(
 ):
     """Enter a face into the depth buffer at one pixel if the pixel's ray meets it."""
     e = edge_functions(p0, p1, p2, float(x) + 0.5, float(y) + 0.5)
-    total = e[0] + e[1] + e[2]
-    if total != 0.0:
-        bary = e * (1.0 / total)
-        z = bary[0] * p0[2] + bary[1] * p1[2] + bary[2] * p2[2]
-        if wp.min(bary[0], wp.min(bary[1], bary[2])) >= 0.0 and z >= near:
+    least = wp.min(e[0], wp.min(e[1], e[2]))
+    most = wp.max(e[0], wp.max(e[1], e[2]))
+    if least * most >= 0.0:
+        total = e[0] + e[1] + e[2]
+        z = (e[0] * p0[2] + e[1] * p1[2] + e[2] * p2[2]) / total
+        if z >= near:  # false as well for a face seen edge-on, where z is not a number
             # the bits of a positive float sort like an integer; equal depths go to the lower id
             key = (wp.int64(wp.cast(z, wp.int32)) << DEPTH_SHIFT) | wp.int64(face)
             wp.atomic_min(keys, slot, y, x, key)

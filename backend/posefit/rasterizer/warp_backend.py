@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -122,7 +123,8 @@ def interpolate_warp(
     if device.type == "cuda":
         blend((0, batch), width)
     else:
-        _over_threads(blend, [(images, 1) for images in _runs(batch, torch.get_num_threads())])
+        threads = torch.get_num_threads()
+        _over_threads(lambda thread, run: blend(run, 1), _runs(batch, 2 * threads), threads)
     return values
 
 
@@ -145,20 +147,16 @@ def _draw_on_cuda(
 def _draw_on_cpu(
     mesh: tuple[Tensor, Tensor, Tensor], face_mask: Tensor, near: float, fragments: Fragments
 ) -> None:
-    """Runs of images, or of faces into one depth buffer each where images are few."""
+    """Images side by side; where there are fewer than threads, faces and then rows of them."""
     device = mesh[0].device
     batch, height, width = fragments.pix_to_face.shape
     num_faces, threads = len(mesh[1]), torch.get_num_threads()
     layers = min(threads, 1 + num_faces // _FACES_WORTH_A_THREAD) if batch < threads else 1
     keys = torch.full((layers * batch, height, width), kernels.EMPTY_KEY, dtype=torch.int64)
-    keys_array, mesh_arrays, outputs = (
-        _array(keys, wp.int64),
-        _mesh_arrays(mesh),
-        _outputs(fragments),
-    )
-    mask_array = _array(face_mask, wp.bool)
+    keys_array, mask_array = _array(keys, wp.int64), _array(face_mask, wp.bool)
+    mesh_arrays, outputs = _mesh_arrays(mesh), _outputs(fragments)
 
-    def draw(images: Run, faces: Run, layer: int) -> None:
+    def draw(layer: int, images: Run, faces: Run) -> None:
         options = (mask_array, near, images[0], *faces, 1, 1, layer * batch + images[0], keys_array)
         _launch(kernels.draw_faces, device, (images[1], 1, 1), *mesh_arrays, *options)
 
@@ -166,14 +164,19 @@ def _draw_on_cpu(
         options = (keys_array, layers, images[0], rows[0], 1, *outputs)
         _launch(kernels.resolve_pixels, device, (images[1], rows[1], 1), *mesh_arrays, *options)
 
-    image_runs = _runs(batch, 1 if layers > 1 else threads)
-    face_runs = _runs(num_faces, layers)
+    def draw_images(thread: int, images: Run) -> None:
+        draw(0, images, (0, num_faces))
+        resolve(images, (0, height))
+
+    if layers == 1:
+        _over_threads(draw_images, _runs(batch, 2 * threads), threads)
+        return
+    # each thread has a depth buffer of its own: Warp's CPU atomics are not atomic across launches
+    everything, parts = (0, batch), 2 * layers
     _over_threads(
-        draw, [(images, run, i) for images in image_runs for i, run in enumerate(face_runs)]
+        lambda thread, faces: draw(thread, everything, faces), _runs(num_faces, parts), layers
     )
-    _over_threads(
-        resolve, [(images, rows) for images in image_runs for rows in _runs(height, layers)]
-    )
+    _over_threads(lambda thread, rows: resolve(everything, rows), _runs(height, parts), layers)
 
 
 def _mesh_arrays(mesh: tuple[Tensor, Tensor, Tensor]) -> tuple[Any, Any, Any]:
@@ -202,12 +205,12 @@ def _launch(kernel: Any, device: torch.device, threads: tuple[int, ...], *inputs
         wp.launch(kernel, dim=threads, inputs=inputs, device="cpu")
 
 
-def _lanes(num_faces: int) -> Run:
-    """How many threads share a face's box, across and down: as many as a GPU has room for."""
+def _lanes(num_faces: int) -> tuple[int, int]:
+    """Threads across and down that share a face's box: as many as a GPU has room for."""
     lanes = 1
     while lanes < _MOST_LANES and 2 * lanes * num_faces <= _CUDA_THREADS:
         lanes *= 2
-    across = 1 << ((lanes.bit_length()) // 2)
+    across = 1 << (lanes.bit_length() // 2)
     return across, lanes // across
 
 
@@ -223,11 +226,37 @@ def _pool(pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=f"rasterizer-{pid}")
 
 
-def _over_threads(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
-    """Run the calls side by side, the first of them here; returns when all are done."""
+@functools.cache
+def _load_cpu_kernels() -> None:
+    """Compile before threads ask for it at the same time."""
     wp.load_module(kernels, device="cpu")
+
+
+def _over_threads(work: Callable[[int, Run], None], runs: list[Run], threads: int) -> None:
+    """Work through the runs with this thread and helpers; returns when all are done.
+
+    Whoever is free takes the next run, and helpers that have not begun are not waited for: on a
+    busy machine this thread does everything itself and loses nothing.
+
+    Args:
+        work: called with the number of the thread that does it, below `threads`, and the run.
+        runs: taken from the front.
+        threads: how many may work at once, this one included.
+    """
+    _load_cpu_kernels()
+    waiting = deque(runs)
+
+    def take(thread: int) -> None:
+        while waiting:
+            try:
+                run = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            work(thread, run)
+
     pool = _pool(os.getpid())
-    others = [pool.submit(work, *call) for call in calls[1:]]
-    work(*calls[0])
-    for other in others:
-        other.result()
+    helpers = [pool.submit(take, k) for k in range(1, min(threads, len(runs)))]
+    take(0)
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
