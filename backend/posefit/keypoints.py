@@ -181,10 +181,12 @@ class _Follower:
         people = self._networks.detect(image, hint)
         if expected is not None and hint is None:
             people += self._networks.detect(image, expected)
-        if not people and hint is None:
-            people = [
-                found for tile in tiles(image.shape) for found in self._networks.detect(image, tile)
-            ]
+        wanted = self._person + 1 if expected is None else 1
+        if len(people) < wanted and hint is None:
+            people = distinct(
+                people
+                + [p for tile in tiles(image.shape) for p in self._networks.detect(image, tile)]
+            )
         if not people:
             return None
         if expected is None:
@@ -211,6 +213,15 @@ def landmark_box(landmarks: Landmarks) -> npt.NDArray[np.float64]:
     low, high = points.min(axis=0), points.max(axis=0)
     margin = BOX_MARGIN * float((high - low).max())
     return np.concatenate([low - margin, high + margin])
+
+
+def distinct(people: list[Region]) -> list[Region]:
+    """The people without those found twice."""
+    kept: list[Region] = []
+    for region in people:
+        if all(box_overlap(region.box, other.box) < SAME_PERSON_OVERLAP for other in kept):
+            kept.append(region)
+    return kept
 
 
 def tiles(shape: tuple[int, ...]) -> list[npt.NDArray[np.float64]]:

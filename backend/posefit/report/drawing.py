@@ -37,7 +37,7 @@ __all__ = [
 RgbImage = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]
 
-BEFORE_COLOR = (0.93, 0.62, 0.36)
+BEFORE_COLOR = (0.98, 0.57, 0.20)
 """Bodies as they came in: amber."""
 AFTER_COLOR = (0.36, 0.72, 0.86)
 """Bodies as they came out: blue-green, told from amber by the colour-blind as well."""

@@ -76,7 +76,7 @@ def _score_card(scores: Mapping[str, Any], name: str, title: str) -> str:
     before, after = (scores[which]["all"].get(name) for which in ("initial", "refined"))
     if before is None or after is None:
         return _card(title, "–", "nothing marked")
-    unit, digits = ("px", 1) if name.endswith("px") else ("", 3)
+    unit, digits = ("px", 1) if name.endswith("px") else ("", 2)
     return _card(
         title,
         _arrow(f"{before['mean']:.{digits}f}", f"{after['mean']:.{digits}f}", unit),
