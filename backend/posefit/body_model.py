@@ -14,6 +14,7 @@ from torch import Tensor
 from posefit_shared.body_files import BodyArrays
 
 from .rest_colors import rest_pose_colors
+from .unwrap import unwrap_body
 
 __all__ = ["BodyModel", "body_from_arrays"]
 
@@ -45,7 +46,7 @@ class BodyModel:
     vertex_colors: Float[Tensor, "vertex 3"]
     """A colour per surface point, 0 to 1, alike on every body (`rest_colors`)."""
     vt: Float[Tensor, "uv 2"] | None
-    """Texture coordinates, v up; None when the file has none."""
+    """Texture coordinates, v up; worked out (`unwrap`) when the file has none."""
     ft: Int[Tensor, "face 3"] | None
     """Texture coordinate of each face corner, int64."""
     parents: tuple[int, ...]
@@ -123,6 +124,12 @@ def body_from_arrays(
     joint_template = regressor @ arrays.v_template.astype(np.float64)
     joint_shapedirs = np.einsum("jv,vkn->jkn", regressor, arrays.shapedirs, optimize=True)
 
+    vt, ft = arrays.vt, arrays.ft
+    if vt is None or ft is None:
+        vt, ft = unwrap_body(
+            arrays.v_template, arrays.faces, arrays.lbs_weights, joint_template, arrays.parents
+        )
+
     def real(values: np.ndarray) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
 
@@ -141,8 +148,8 @@ def body_from_arrays(
         joint_shapedirs=real(joint_shapedirs),
         is_descendant=torch.tensor(_descendants(arrays.parents), device=device),
         vertex_colors=real(rest_pose_colors(arrays.v_template, joint_template)),
-        vt=None if arrays.vt is None else real(arrays.vt),
-        ft=None if arrays.ft is None else whole(arrays.ft),
+        vt=real(vt),
+        ft=whole(ft),
         parents=tuple(int(parent) for parent in arrays.parents),
         joint_names=arrays.joint_names,
         landmarks=dict(arrays.landmarks),
