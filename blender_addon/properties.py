@@ -89,22 +89,26 @@ class PosefitSceneSettings(bpy.types.PropertyGroup):
         max=1000,
     )
 
-    def refine_settings(self) -> RefineSettings:
-        """These settings as the backend takes them."""
-        return RefineSettings(
-            displacement=self.displacement,
-            keypoints=self.use_keypoints,
-            refine_shape=self.refine_shape,
-            refine_translation=self.refine_translation,
-            prior_weight=self.prior_weight,
-            smoothness=self.smoothness,
-        )
 
-    def frames(self, scene: bpy.types.Scene) -> range:
-        """The frames of Refine Range."""
-        if self.use_scene_range:
-            return range(scene.frame_start, scene.frame_end + 1)
-        return range(self.frame_start, self.frame_end + 1)
+# Functions, not methods: in the module bpy 4.2 a PropertyGroup with a method crashes at exit.
+def refine_settings(scene: bpy.types.Scene) -> RefineSettings:
+    """A scene's settings as the backend takes them."""
+    settings = scene.posefit
+    return RefineSettings(
+        displacement=settings.displacement,
+        keypoints=settings.use_keypoints,
+        refine_shape=settings.refine_shape,
+        refine_translation=settings.refine_translation,
+        prior_weight=settings.prior_weight,
+        smoothness=settings.smoothness,
+    )
+
+
+def range_to_refine(scene: bpy.types.Scene) -> range:
+    """The frames of Refine Range."""
+    if scene.posefit.use_scene_range:
+        return range(scene.frame_start, scene.frame_end + 1)
+    return range(scene.posefit.frame_start, scene.posefit.frame_end + 1)
 
 
 def preferences(context: bpy.types.Context) -> PosefitPreferences:

@@ -7,7 +7,7 @@ import bpy
 
 from posefit_shared.body_files import BodyFileError
 
-from .. import session
+from .. import properties, session
 from ..apply_refinement import apply_refinement
 from ..rig import SceneError
 
@@ -34,7 +34,7 @@ class _Refine:
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         frames = self.frames(context)
-        settings = context.scene.posefit.refine_settings()
+        settings = properties.refine_settings(context.scene)
         try:
             job = session.SESSION.refine(context, context.object, frames, settings)
             if self.wait:
@@ -66,7 +66,7 @@ class POSEFIT_OT_refine_range(_Refine, bpy.types.Operator):
 
     def frames(self, context: bpy.types.Context) -> list[int]:
         """The range that the scene's settings name."""
-        return list(context.scene.posefit.frames(context.scene))
+        return list(properties.range_to_refine(context.scene))
 
 
 class POSEFIT_OT_cancel(bpy.types.Operator):

@@ -10,6 +10,7 @@ from scripted_backend import SHIFT, TURN, ScriptedBackend, turned_result
 
 from posefit_shared import rotations
 from posefit_shared.messages import Failure, Refused
+from posefit_shared.settings import RefineSettings
 
 pytestmark = pytest.mark.bpy
 
@@ -130,7 +131,6 @@ def test_scripts_may_wait_for_the_result(context, shot, session):
 
 def test_a_shape_that_was_refined_moves_sliders_and_joints(context, shot, session, body):
     from blender_addon import body_builder
-    from posefit_shared.settings import RefineSettings
 
     betas = np.linspace(-1, 1, 10).astype(np.float32)
     with ScriptedBackend(answer=lambda request: turned_result(request, betas=betas)) as backend:
@@ -153,7 +153,7 @@ def test_a_pose_that_was_kept_changes_nothing(context, shot, session):
     old = current_action(shot)
     with ScriptedBackend(answer=lambda request: turned_result(request, "kept")) as backend:
         connect(session, backend)
-        session.refine(context, shot, [4], context.scene.posefit.refine_settings())
+        session.refine(context, shot, [4], RefineSettings(refine_shape=False))
         job = finished(session)
     assert current_action(shot) == old
     assert "nothing was changed" in job.words
@@ -166,7 +166,7 @@ def test_a_late_reply_is_dropped_with_a_word(context, shot, session, fate):
 
     with ScriptedBackend() as backend:
         connect(session, backend)
-        session.refine(context, shot, [4, 5], context.scene.posefit.refine_settings())
+        session.refine(context, shot, [4, 5], RefineSettings(refine_shape=False))
         step_until(session, lambda: backend.requests)
         job = session.jobs[-1]
         if fate == "removed":
@@ -194,7 +194,7 @@ def test_cancel_stops_the_job_at_the_backend_and_changes_nothing(context, shot, 
     old = current_action(shot)
     with ScriptedBackend() as backend:
         connect(session, backend)
-        session.refine(context, shot, [4, 5], context.scene.posefit.refine_settings())
+        session.refine(context, shot, [4, 5], RefineSettings(refine_shape=False))
         job = session.jobs[-1]
         step_until(session, lambda: job.fraction == 0.25)
         assert job.words == "frame 1 of 4, 2 s left"
@@ -213,7 +213,7 @@ def test_an_undo_while_a_range_is_read_reads_it_again(context, shot, session):
     bpy.ops.ed.undo_push(message="moved")
     with ScriptedBackend(answer=turned_result) as backend:
         connect(session, backend)
-        session.refine(context, shot, range(3, 11), context.scene.posefit.refine_settings())
+        session.refine(context, shot, range(3, 11), RefineSettings(refine_shape=False))
         assert session.jobs[-1].is_reading
         bpy.ops.ed.undo()
         job = finished(session)
@@ -234,14 +234,14 @@ def test_a_backend_that_may_not_open_the_path_gets_the_file(context, shot, sessi
     refused = Failure("media", "not below a media root")
     with ScriptedBackend(answer=lambda request: refused) as backend:
         connect(session, backend)
-        session.refine(context, shot, [4], context.scene.posefit.refine_settings())
+        session.refine(context, shot, [4], RefineSettings(refine_shape=False))
         step_until(session, lambda: session.jobs[-1].by_upload)
         assert backend.requests[0].media.path.endswith("clip.mp4")
     with ScriptedBackend(answer=lambda request: refused) as backend:
         connect(session, backend)
         folder = sequence_import.load_clip(tmp_path / "my footage")
         context.scene.camera.data.background_images[0].clip = folder
-        session.refine(context, shot, [4], context.scene.posefit.refine_settings())
+        session.refine(context, shot, [4], RefineSettings(refine_shape=False))
         assert finished(session).words == "not below a media root"
 
 
@@ -249,7 +249,7 @@ def test_what_the_backend_says_went_wrong_is_shown(context, shot, session):
     failure = Failure("FootageError", "frame 3 cannot be decoded: the file is cut off")
     with ScriptedBackend(answer=lambda request: failure) as backend:
         connect(session, backend)
-        session.refine(context, shot, [4], context.scene.posefit.refine_settings())
+        session.refine(context, shot, [4], RefineSettings(refine_shape=False))
         job = finished(session)
     assert job.is_problem
     assert job.words == failure.message
@@ -261,7 +261,7 @@ def test_an_answer_for_other_frames_is_dropped(context, shot, session):
 
     with ScriptedBackend(answer=other) as backend:
         connect(session, backend)
-        session.refine(context, shot, [4], context.scene.posefit.refine_settings())
+        session.refine(context, shot, [4], RefineSettings(refine_shape=False))
         job = finished(session)
     assert "other frames" in job.words
     assert current_action(shot).name == "Shot"
@@ -328,7 +328,7 @@ def test_no_step_holds_blender_for_long_while_a_long_range_is_read(context, sess
     try:
         with ScriptedBackend() as backend:
             connect(session, backend)
-            settings = context.scene.posefit.refine_settings()
+            settings = RefineSettings(refine_shape=False)
             session.refine(context, armature, range(1, count + 1), settings)
             while session.jobs[-1].is_reading:
                 start = time.thread_time()  # other work on the machine does not count

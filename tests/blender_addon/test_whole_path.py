@@ -120,10 +120,12 @@ def test_a_frame_and_a_range_come_back_as_keys(context, shot, session):
 def test_the_backend_opens_the_very_frame_that_blender_shows(context, shot, session):
     from blender_addon.apply_refinement import Refinement
 
+    from posefit_shared.settings import RefineSettings
+
     seen = []
     session._apply = lambda job_id: seen.append(session.take_refinement(job_id))
     try:
-        settings = type(context.scene.posefit.refine_settings())(prior_weight=0.0)
+        settings = RefineSettings(prior_weight=0.0)
         session.refine(context, shot, [3, 6], settings)
         step_until(session, lambda: seen)
     finally:
