@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: each command is a few lines over a function of the engine.
+
+The names and options are promises: scripts outside the project call them. Every error that a user
+can act on ends as one sentence on stderr and exit status 2; a run that was interrupted as 130.
+Engine modules are imported inside the commands, so that `posefit serve` and `--help` never wait
+for torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from posefit_shared.client import BackendError
+
+from posefit_shared.body_files import BodyFileError
+from posefit_shared.sequence import SequenceError
+from posefit_shared.settings import RefineSettings, SettingsError
+
+from .errors import PosefitError
+
+__all__ = ["main"]
+
+logger = logging.getLogger(__name__)
+
+_USER_ERRORS = (PosefitError, BackendError, BodyFileError, SequenceError, SettingsError)
+Device = Literal["auto", "cpu", "cuda"]
+Rasterizer = Literal["warp", "pytorch3d"]
+Settings = Annotated[RefineSettings, tyro.conf.arg(name="")]
+_DEFAULTS = RefineSettings()
+
+
+def demo(output: Path = Path("demo"), device: Device = "auto", blender: Path | None = None) -> None:
+    """Run the main job on the bundled real clip: estimate, texture, refine, evaluate, report.
+
+    Args:
+        output: Folder for the sequences, the overlay video, the report and demo.blend.
+        device: Where to compute.
+        blender: Python with the module bpy, for demo.blend (found beside the checkout if there).
+    """
+    from .demo import run_demo
+
+    run_demo(output, device=device, blender=blender)
+
+
+def estimate(
+    video: tyro.conf.Positional[Path],
+    output: Path,
+    person: int = 0,
+    intrinsics: Path | None = None,
+    body: str = "free",
+    device: Device = "auto",
+) -> None:
+    """Make a first estimate of one person's motion from a video.
+
+    Args:
+        video: Video file or folder of images.
+        output: Sequence file to write.
+        person: Which person, 0 being the largest in the first frames.
+        intrinsics: Camera file (docs/formats.md); without it a usual lens is assumed.
+        body: Body file, or "free".
+        device: Where to compute.
+    """
+    from . import commands
+
+    commands.estimate_video(
+        video, output, person=person, intrinsics=intrinsics, body=body, device=device
+    )
+
+
+def texture(
+    output: Path,
+    sequence: Path | None = None,
+    frames: Path | None = None,
+    shot: Path | None = None,
+    body: str = "free",
+    device: Device = "auto",
+) -> None:
+    """Paint the person's texture map from the footage under the poses of a sequence.
+
+    Args:
+        output: PNG to write; coverage is its alpha, the hash of its UVs lies in its text.
+        sequence: Sequence file with its camera.
+        frames: Video file or folder of images.
+        shot: Shot file, instead of sequence and frames.
+        body: Body file, or "free".
+        device: Where to compute.
+    """
+    from . import commands
+
+    commands.make_texture(
+        output, sequence=sequence, frames=frames, shot=shot, body=body, device=device
+    )
+
+
+def refine(
+    output: Path,
+    sequence: Path | None = None,
+    frames: Path | None = None,
+    shot: Path | None = None,
+    body: str = "free",
+    texture: Path | None = None,
+    report: Path | None = None,
+    device: Device = "auto",
+    rasterizer: Rasterizer = "warp",
+    server: str | None = None,
+    settings: Settings = _DEFAULTS,
+) -> None:
+    """Move the body of a sequence until it lies over the footage.
+
+    Args:
+        output: Sequence file to write; a folder with --shot.
+        sequence: Sequence file with its camera.
+        frames: Video file or folder of images.
+        shot: Shot file with several cameras or people, instead of sequence and frames.
+        body: Body file, or "free".
+        texture: Personal texture from `posefit texture`; painted afresh without it.
+        report: Folder for an HTML report.
+        device: Where to compute.
+        rasterizer: Warp, or PyTorch3D's own as the reference.
+        server: Address of a running backend (tcp://127.0.0.1:5557) that computes instead.
+    """
+    from . import commands
+
+    commands.refine_files(
+        commands.RefineFiles(output, sequence, frames, shot, texture, report),
+        body=body, device=device, rasterizer=rasterizer, server=server, settings=settings,
+    )  # fmt: skip
+
+
+def evaluate(predicted: Path, reference: Path, body: str = "free") -> None:
+    """Compare two sequences of one person and print the errors as JSON.
+
+    Args:
+        predicted: Sequence file to judge.
+        reference: Sequence file taken as the truth.
+        body: Body file, or "free".
+    """
+    from . import commands
+
+    sys.stdout.write(json.dumps(commands.evaluate_files(predicted, reference, body), indent=2))
+    sys.stdout.write("\n")
+
+
+def serve(
+    bind: str = "tcp://127.0.0.1:5557",
+    media_root: tuple[Path, ...] = (),
+    device: Device = "auto",
+    ready_file: Path | None = None,
+) -> int:
+    """Run the backend that Blender and `refine --server` talk to.
+
+    Args:
+        bind: Loopback address and port; port 0 takes a free one.
+        media_root: Folders whose footage clients may name by path.
+        device: Where to compute.
+        ready_file: File that receives the address once the backend listens.
+    """
+    from .server import ServeConfig
+    from .server import serve as run_server
+
+    return run_server(
+        ServeConfig(bind=bind, media_roots=media_root, device=device, ready_file=ready_file)
+    )
+
+
+def doctor() -> int:
+    """Say whether this machine has what posefit needs."""
+    from .doctor import examine
+
+    ok = True
+    for finding in examine():
+        ok &= finding.ok
+        sys.stdout.write(f"{'ok   ' if finding.ok else 'LACKS'} {finding.name}: {finding.words}\n")
+        sys.stdout.flush()
+    return 0 if ok else 1
+
+
+def bench(only: str | None = None, output: Path | None = None) -> int:
+    """Print the tables of docs/benchmarks.md again, each with the plain way in the same run.
+
+    Args:
+        only: One table (rasterizer, solver, demo).
+        output: Folder for the tables as JSON.
+    """
+    from .bench import run_benchmarks
+
+    return run_benchmarks(only=only, output=output)
+
+
+_COMMANDS = {
+    function.__name__: function
+    for function in (demo, estimate, texture, refine, evaluate, serve, doctor, bench)
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what a console script and `python -m posefit` call.
+
+    Args:
+        arguments: Words of the command line; those of the process unless given.
+
+    Returns:
+        Exit status: 0 done, 1 done but something is lacking, 2 refused in words, 130 interrupted.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        status = tyro.extras.subcommand_cli_from_dict(
+            _COMMANDS, prog="posefit", args=arguments,
+            description="Moves an SMPL body until it lies over the picture it came from.",
+        )  # fmt: skip
+    except _USER_ERRORS as error:
+        sys.stderr.write(f"posefit: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("posefit: interrupted; nothing half-written was left behind\n")
+        return 130
+    return int(status or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands do: files in, engine, files out; progress bars, no parsing.
+
+The worker runs jobs through the same engine (`jobs`), so a sequence refined here and one refined
+by a backend come out alike.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from posefit_shared.sequence import Sequence, read_sequence, write_sequence
+from posefit_shared.settings import RefineSettings
+from posefit_shared.shot import read_shot
+
+from .body import BodyModel, load_body
+from .camera_file import read_camera
+from .engine import choose_device, refine_views
+from .errors import RefinementError
+from .estimate import estimate
+from .evaluate import evaluate
+from .footage import open_footage
+from .pipeline import Hooks, Refinement
+from .remote import refine_on_server
+from .report import ReportData, write_report
+from .texture import Texture, load_png, save_png
+from .texture_clip import paint_texture
+from .views import View, view_of_sequence, views_of_shot
+
+__all__ = [
+    "RefineFiles",
+    "estimate_video",
+    "evaluate_files",
+    "make_texture",
+    "progress_bar",
+    "refine_files",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RefineFiles:
+    """Files of one `posefit refine`."""
+
+    output: Path
+    """Sequence file, or a folder with a shot."""
+    sequence: Path | None = None
+    """Sequence file with its camera."""
+    frames: Path | None = None
+    """Its footage."""
+    shot: Path | None = None
+    """Shot file, instead of both."""
+    texture: Path | None = None
+    """The person's texture, if it was made before."""
+    report: Path | None = None
+    """Folder for the report."""
+
+
+@dataclass(frozen=True)
+class _Person:
+    """One sequence with its pictures, and where its result goes."""
+
+    sequence: Sequence
+    views: list[View]
+    output: Path
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Hooks]:
+    """Hooks that show a progress bar while the block runs."""
+    with tqdm(total=100, desc=title, unit="%", leave=True, bar_format=_BAR) as bar:
+
+        def told(fraction: float, stage: str) -> None:
+            bar.set_postfix_str(stage, refresh=False)
+            bar.update(max(0, round(100 * fraction) - bar.n))
+
+        yield Hooks(progress=told)
+
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar:30}| {elapsed}<{remaining} {postfix}"
+
+
+def estimate_video(
+    video: Path, output: Path, *, person: int, intrinsics: Path | None, body: str, device: str
+) -> Sequence:
+    """`posefit estimate`: a first estimate of one person's motion, written to a sequence file."""
+    model = load_body(body, choose_device(device))
+    camera = None if intrinsics is None else read_camera(intrinsics)
+    with open_footage(video) as footage, progress_bar("estimate") as hooks:
+        sequence = estimate(
+            footage,
+            body=model,
+            camera=camera,
+            person=person,
+            progress=lambda done, total: hooks.progress(0.9 * done / total, "following the person"),
+        )
+        hooks.progress(1.0, "done")
+    write_sequence(output, sequence)
+    found = sum(status != "no_person" for status in sequence.status or ())
+    logger.info("%s: person found in %d of %d frames", output, found, len(sequence))
+    return sequence
+
+
+def make_texture(
+    output: Path,
+    *,
+    sequence: Path | None,
+    frames: Path | None,
+    shot: Path | None,
+    body: str,
+    device: str,
+) -> Texture:
+    """`posefit texture`: the person's texture map from all their frames, written as PNG."""
+    model = load_body(body, choose_device(device))
+    people = _people(RefineFiles(output, sequence, frames, shot))
+    if len(people) != 1:
+        raise RefinementError(
+            f"the shot has {len(people)} people, a texture is of one: use --sequence and --frames"
+        )
+    texture = paint_texture(people[0].sequence, people[0].views, model)
+    save_png(texture, output)
+    logger.info("%s: painted from %d frames", output, len(people[0].sequence))
+    return texture
+
+
+def refine_files(
+    files: RefineFiles,
+    *,
+    body: str,
+    device: str,
+    rasterizer: str,
+    server: str | None,
+    settings: RefineSettings,
+) -> list[Sequence]:
+    """`posefit refine`: refine each person of a shot, or one sequence, and write what came out."""
+    people = _people(files)
+    model = load_body(body, choose_device(device if server is None else "cpu"))
+    texture = None
+    if files.texture is not None and server is None:
+        texture = load_png(files.texture, model)
+    results = []
+    for person in people:
+        refinement = None
+        with progress_bar(f"refine {person.output.name}") as hooks:
+            if server is None:
+                refinement = refine_views(
+                    person.sequence, person.views, body=model, settings=settings, texture=texture,
+                    hooks=hooks, rasterizer=rasterizer,
+                )  # fmt: skip
+                sequence = refinement.sequence
+            else:
+                sequence = refine_on_server(
+                    server, person.sequence, _only_footage(person), body=body,
+                    texture=files.texture, settings=settings, hooks=hooks,
+                )  # fmt: skip
+        write_sequence(person.output, sequence)
+        _tell(person.output, sequence)
+        results.append(sequence)
+        if files.report is not None:
+            folder = files.report if len(people) == 1 else files.report / person.output.stem
+            _report(folder, person, sequence, model, refinement)
+    return results
+
+
+def evaluate_files(predicted: Path, reference: Path, body: str) -> dict[str, Any]:
+    """`posefit evaluate`: errors of one sequence against another."""
+    return evaluate(read_sequence(predicted), read_sequence(reference), load_body(body))
+
+
+def _people(files: RefineFiles) -> list[_Person]:
+    if files.shot is not None:
+        if files.sequence is not None or files.frames is not None:
+            raise RefinementError("give either --shot, or --sequence and --frames, and not both")
+        shot = read_shot(files.shot)
+        if not shot.people:
+            raise RefinementError(
+                f"{files.shot.name} names no people: add their sequence files under 'people'"
+            )
+        return [
+            _Person(sequence, views_of_shot(shot, sequence), files.output / path.name)
+            for path in shot.people
+            for sequence in (read_sequence(path),)
+        ]
+    if files.sequence is None or files.frames is None:
+        raise RefinementError("--sequence and --frames are needed (or --shot): give both")
+    sequence = read_sequence(files.sequence)
+    view = view_of_sequence(sequence, open_footage(files.frames))
+    return [_Person(sequence, [view], files.output)]
+
+
+def _only_footage(person: _Person) -> Path:
+    if len(person.views) != 1:
+        raise RefinementError(
+            f"--server refines one camera, the shot has {len(person.views)}: leave --server out"
+        )
+    return person.views[0].footage.path
+
+
+def _tell(output: Path, sequence: Sequence) -> None:
+    status = sequence.status or ()
+    refined = sum(word == "refined" for word in status)
+    logger.info(
+        "%s: %d of %d frames refined, the others as they came", output, refined, len(status)
+    )
+
+
+def _report(
+    folder: Path,
+    person: _Person,
+    sequence: Sequence,
+    body: BodyModel,
+    refinement: Refinement | None,
+) -> None:
+    data = ReportData(
+        title=f"Refinement of {person.output.stem}",
+        before=person.sequence,
+        after=sequence,
+        view=person.views[0],
+        body=body,
+        timings_ms={} if refinement is None else refinement.timings_ms,
+        misfit=None if refinement is None else refinement.verdict.ratio,
+    )
+    write_report(folder, data)
