@@ -13,28 +13,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from posefit_shared.frames import Camera, undistort_points
+from posefit_shared.frames import Camera
 from posefit_shared.sequence import Sequence
-from posefit_shared.skeleton import SMPL_JOINT_NAMES
 
-from .blazepose import LANDMARK_NAMES
 from .body import BodyModel, PoseParameters, pose_vertices
 from .camera_file import WorldCamera, default_camera
 from .errors import PosefitError
 from .footage import Footage, check_size
+from .keypoint_evidence import (
+    EstimateConfig,
+    PinholeView,
+    joint_confidence,
+    keypoint_evidence,
+)
 from .keypoints import Keypoints, detect_keypoints
 from .solver import (
     BLAZEPOSE,
-    BLAZEPOSE_BONES,
-    BoneDirections,
     Evidence,
-    LandmarkPixels,
     SolverConfig,
     initial_root,
     solve,
@@ -58,31 +59,6 @@ Cancelled = Callable[[], bool]
 
 class EstimateError(PosefitError, ValueError):
     """Footage from which no motion can be estimated; says what was found."""
-
-
-@dataclass(frozen=True)
-class EstimateConfig:
-    """How the first estimate weighs what it sees."""
-
-    pixel_sigma: float = 0.012
-    """σ of a landmark, as a share of the person's length in the picture: detector noise, and what
-    the landmark means on the body."""
-    bone_sigma_rad: float = 0.3
-    """σ of a bone's direction in the detector's 3D: a guess of one picture."""
-    least_confidence: float = 0.3
-    """Landmarks below this are left out."""
-    pose_prior_weight: float = 0.3
-    """How strongly usual poses are preferred."""
-    smoothness: float = 1.0
-    """Weight of the acceleration penalty."""
-    shape_frames: int = 48
-    """Well-spread frames from which the person's shape is taken."""
-    independent_frames: float = 3.0
-    """What all frames together may say of the shape, in frames with errors of their own."""
-    window: int = 256
-    """Frames solved at once."""
-    overlap: int = 16
-    """Frames that neighbouring windows share."""
 
 
 def estimate(
@@ -180,101 +156,6 @@ def estimate_from_keypoints(
     )
 
 
-def keypoint_evidence(
-    keypoints: Keypoints,
-    camera: Camera,
-    body: BodyModel,
-    config: EstimateConfig | None = None,
-) -> list[Evidence]:
-    """Landmarks as the solver's evidence: where they are in the picture, how bones point in space.
-
-    Args:
-        keypoints: of one person, T frames.
-        camera: the camera, standing still.
-        body: the body model (its device is taken).
-        config: settings.
-
-    Returns:
-        Evidence of T frames; frames without the person weigh nothing.
-    """
-    config = config or EstimateConfig()
-    view = _PinholeView.of(keypoints, camera, body, config)
-    length = np.maximum((keypoints.person_box[:, 2:] - keypoints.person_box[:, :2]).max(1), 1.0)
-    scales = torch.tensor(length * config.pixel_sigma, dtype=body.dtype, device=body.device)
-    return [
-        LandmarkPixels(
-            BLAZEPOSE,
-            view.pixels,
-            view.weights,
-            scales[:, None].expand_as(view.weights).contiguous(),
-            view.intrinsics,
-            view.world_to_camera,
-        ),
-        BoneDirections(
-            BLAZEPOSE,
-            BLAZEPOSE_BONES,
-            view.positions,
-            view.weights,
-            scale_rad=config.bone_sigma_rad,
-            world_to_camera=view.world_to_camera,
-        ),
-    ]
-
-
-@dataclass(frozen=True)
-class _PinholeView:
-    """Landmarks as an ideal pinhole camera would have them, on the body's device."""
-
-    pixels: torch.Tensor
-    positions: torch.Tensor
-    weights: torch.Tensor
-    intrinsics: torch.Tensor
-    world_to_camera: torch.Tensor
-
-    @staticmethod
-    def of(
-        keypoints: Keypoints, camera: Camera, body: BodyModel, config: EstimateConfig
-    ) -> _PinholeView:
-        pixels = undistort_points(camera, keypoints.pixels)
-        weights = np.where(
-            keypoints.confidence >= config.least_confidence, keypoints.confidence, 0.0
-        )
-        weights = weights * keypoints.found[:, None]
-        middle = pixels[:, 11:29].mean(axis=1)  # shoulders to ankles
-        positions = np.einsum("tij,tkj->tki", _look_at(camera, middle), keypoints.world)
-        count = len(keypoints)
-
-        def tensor(values: npt.NDArray[np.floating]) -> torch.Tensor:
-            return torch.tensor(values, dtype=body.dtype, device=body.device)
-
-        return _PinholeView(
-            pixels=tensor(pixels),
-            positions=tensor(positions),
-            weights=tensor(weights),
-            intrinsics=tensor(camera.intrinsics).expand(count, 3, 3),
-            world_to_camera=tensor(camera.world_to_camera).expand(count, 4, 4),
-        )
-
-
-def _look_at(camera: Camera, pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(T, 3, 3) shortest turns of the optical axis to the rays through pixels (T, 2).
-
-    The detector describes a person as if seen straight ahead; off the axis the whole person is
-    turned by the angle under which they are seen.
-    """
-    ones = np.ones_like(pixels[:, :1])
-    rays = np.concatenate([pixels, ones], axis=1) @ np.linalg.inv(camera.intrinsics).T
-    x, y, z = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).T
-    # Rodrigues' formula about the axis (−y, x, 0) between (0, 0, 1) and the ray.
-    inverse = 1.0 / (1.0 + z)
-    rows = [
-        [1 - x * x * inverse, -x * y * inverse, x],
-        [-x * y * inverse, 1 - y * y * inverse, y],
-        [-x, -y, z],
-    ]
-    return np.moveaxis(np.array(rows), -1, 0)
-
-
 def _in_world(camera: Camera | None, size: tuple[int, int]) -> WorldCamera:
     return default_camera(size) if camera is None else WorldCamera(camera, "gravity")
 
@@ -283,7 +164,7 @@ def _start(
     keypoints: Keypoints, body: BodyModel, camera: Camera, config: EstimateConfig
 ) -> PoseParameters:
     """The rest pose turned and placed in every frame, carried across frames without the person."""
-    view = _PinholeView.of(keypoints, camera, body, config)
+    view = PinholeView.of(keypoints, camera, body, config)
     start = initial_root(
         body,
         BLAZEPOSE,
@@ -435,33 +316,3 @@ def _sequence(
         confidence=joint_confidence(keypoints, body),
         status=tuple("refined" if found else "no_person" for found in keypoints.found),
     )
-
-
-_NEAREST = {
-    "Hip": "hip", "Knee": "knee", "Ankle": "ankle", "Foot": "foot_index", "Shoulder": "shoulder",
-    "Collar": "shoulder", "Elbow": "elbow", "Wrist": "wrist", "Hand": "index",
-}  # fmt: skip
-_MIDDLE = {
-    "Pelvis": ("left_hip", "right_hip"),
-    "Neck": ("left_shoulder", "right_shoulder"),
-    "Head": ("left_ear", "right_ear"),
-}
-
-
-def joint_confidence(keypoints: Keypoints, body: BodyModel) -> npt.NDArray[np.float32]:
-    """(T, J) 0–1: how surely the landmarks about each joint were seen; 0 without the person."""
-    torso = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
-    columns = []
-    for name in body.joint_names:
-        side, _, part = name.partition("_")
-        if part in _NEAREST and name in SMPL_JOINT_NAMES:
-            sided = {"L": "left", "R": "right"}[side]
-            around: tuple[str, ...] = (f"{sided}_{_NEAREST[part]}",)
-        elif side in ("L", "R"):
-            around = (f"{'left' if side == 'L' else 'right'}_wrist",)
-        else:
-            around = _MIDDLE.get(name, torso)
-        indices = [LANDMARK_NAMES.index(landmark) for landmark in around]
-        columns.append(keypoints.confidence[:, indices].mean(axis=1))
-    confidence = np.stack(columns, axis=1) * keypoints.found[:, None]
-    return confidence.clip(0, 1).astype(np.float32)

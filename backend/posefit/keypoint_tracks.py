@@ -65,7 +65,8 @@ class Keypoints:
         shift = np.array([x0, y0]) + 0.5 * scale - 0.5
         affine = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
         mask = self.masks[frame].astype(np.float32) / 255.0
-        return cv2.warpAffine(mask, affine, (width, height), flags=cv2.INTER_LINEAR)
+        whole = cv2.warpAffine(mask, affine, (width, height), flags=cv2.INTER_LINEAR)
+        return whole.astype(np.float32, copy=False)
 
 
 def write_keypoints(path: str | os.PathLike[str], keypoints: Keypoints) -> None:

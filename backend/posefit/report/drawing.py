@@ -130,7 +130,7 @@ def shrink(image: RgbImage, height: int) -> RgbImage:
     """The picture at most `height` pixels tall, with even sides."""
     scale = min(height / image.shape[0], 1.0)
     size = [max(int(side * scale) // 2 * 2, 2) for side in image.shape[1::-1]]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def look_from(direction: str, up: Array, facing: Array) -> Array:

@@ -102,7 +102,7 @@ def _spread(frames: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
 
 
 def _page(title: str, content: str) -> str:
-    style = resources.files(__package__).joinpath("style.css").read_text("utf-8")
+    style = resources.files(__name__.rpartition(".")[0]).joinpath("style.css").read_text("utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -198,10 +198,11 @@ def _around(
     data: ReportData, frames: npt.NDArray[np.int64], before: PosedFrames, after: PosedFrames
 ) -> str:
     """Both bodies from the front, the side and above."""
+    numbers = np.asarray(data.after.frame_indices)
     cells = ['<span class="head corner"></span>']
     cells += [f'<span class="head">{name}</span>' for name in ("front", "side", "top")]
     for frame in frames:
-        cells.append(f'<span class="row">frame {int(data.after.frame_indices[frame])}</span>')
+        cells.append(f'<span class="row">frame {int(numbers[frame])}</span>')
         joints = np.concatenate([before.joints[frame], after.joints[frame]])
         middle = (joints.max(axis=0) + joints.min(axis=0)) / 2
         span = 1.04 * float((joints.max(axis=0) - joints.min(axis=0)).max()) + 0.24

@@ -143,9 +143,10 @@ def labelled(image: RgbImage, words: str, color: tuple[float, float, float]) -> 
     """The picture with a word in its upper left corner."""
     picture = Image.fromarray(shrink(image, HEIGHT))
     draw = ImageDraw.Draw(picture, "RGBA")
-    font = ImageFont.load_default(size=max(picture.height // 36, 12))
+    size = max(picture.height // 36, 12)
+    font = ImageFont.load_default(size=size)
     left, top, right, bottom = draw.textbbox((0, 0), words, font=font)
-    pad = font.size * 0.55
+    pad = size * 0.55
     box = (pad, pad, pad * 3 + right - left, pad * 2.6 + bottom - top)
     draw.rounded_rectangle(box, radius=pad, fill=(16, 18, 22, 190))
     ink = tuple(int(255 * (0.35 + 0.65 * c)) for c in color)
