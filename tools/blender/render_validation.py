@@ -22,16 +22,19 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
+from scipy.ndimage import binary_erosion
 from validation.cast import CAST, FRAMES
 from validation.develop import contact_sheet, develop
 from validation.motion import held_out_clips
 from validation.staging import SEED, Staged, stage_member
 from validation.starts import LEVELS, Start, simulate_start
 
-from posefit.body import BodyModel, PoseParameters, load_body, pose_body
+from posefit.body import BodyModel, load_body, pose_body
+from posefit.parameters import parameters_of_sequence
+from posefit.rasterizer import rasterize
 from posefit.validation_set import PERSON, ValidationSet, write_validation_set
 from posefit_shared.body_files import read_body
-from posefit_shared.frames import Camera, project
+from posefit_shared.frames import project
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -149,31 +152,30 @@ def single(values: np.ndarray) -> np.ndarray:
 
 
 def with_flags(dataset: ValidationSet, body: BodyModel) -> ValidationSet:
-    """The set with what can be told from masks and projections."""
-    crowded, occluded, truncated = [], [], []
-    for frame in range(len(dataset)):
-        mask, person = dataset.mask(frame), dataset.person[frame]
-        pose = torch.from_numpy(dataset.poses[frame : frame + 1])
-        parameters = PoseParameters(
-            torch.from_numpy(dataset.betas[person : person + 1]), pose[:, 0], pose[:, 1:],
-            torch.from_numpy(dataset.trans[frame : frame + 1]),
-        )  # fmt: skip
-        vertices = pose_body(body, parameters).vertices[0].numpy()
-        camera = Camera(
-            dataset.intrinsics[frame], dataset.world_to_camera[frame], dataset.image_size
-        )
-        pixels = project(camera, vertices)[0]
-        inside = ((pixels >= 0) & (pixels < dataset.image_size)).all(1)
-        column, row = pixels[inside].astype(int).T
-        crowded.append((mask == 2).mean() > 0.005)
-        occluded.append((mask[row, column] != PERSON).mean() > 0.04)
-        truncated.append(inside.mean() < 0.98)
-    return dataclasses.replace(
-        dataset,
-        crowded=np.array(crowded),
-        occluded=np.array(occluded),
-        truncated=np.array(truncated),
+    """The set with what can be told from masks and true bodies."""
+    flags = [frame_flags(dataset, body, frame) for frame in range(len(dataset))]
+    crowded, occluded, truncated = np.array(flags).T
+    return dataclasses.replace(dataset, crowded=crowded, occluded=occluded, truncated=truncated)
+
+
+def frame_flags(dataset: ValidationSet, body: BodyModel, frame: int) -> tuple[bool, bool, bool]:
+    """Whether a second person is seen, something stands in front, the border cuts the person."""
+    mask, person = dataset.mask(frame), int(dataset.person[frame])
+    place = int(frame - dataset.frames_of(person)[0])
+    truth = dataset.truth(person).slice(place, place + 1)
+    vertices = pose_body(body, parameters_of_sequence(truth, body)).vertices
+    pixels = project(truth.camera(0), vertices[0].numpy())[0]
+    inside = ((pixels >= 0) & (pixels < dataset.image_size)).all(1)
+    view = torch.tensor(truth.camera(0).world_to_camera, dtype=torch.float32)
+    fragments = rasterize(
+        vertices @ view[:3, :3].T + view[:3, 3],
+        body.faces,
+        torch.tensor(truth.camera(0).intrinsics, dtype=torch.float32)[None],
+        dataset.image_size[::-1],
     )
+    inner = binary_erosion(fragments.pix_to_face[0].numpy() >= 0, border_value=1)
+    hidden = (mask[inner] != PERSON).mean()
+    return bool((mask == 2).mean() > 0.005), bool(hidden > 0.02), bool(inside.mean() < 0.98)
 
 
 def main(options: Options) -> None:
@@ -201,7 +203,7 @@ def main(options: Options) -> None:
             [options.output / "images" / f"{dataset.files[f]}.jpg" for f in dataset.frames_of(p)]
             for p in range(len(dataset.people))
         ]
-        contact_sheet(pictures, options.sheet, 128, 78)
+        contact_sheet(pictures, options.sheet, 128, 70)
     size = sum(f.stat().st_size for f in options.output.rglob("*") if f.is_file()) / 2**20
     print(f"{len(dataset)} frames, {size:.1f} MiB -> {options.output}")
 

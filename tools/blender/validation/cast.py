@@ -300,7 +300,7 @@ CAST: tuple[Member, ...] = (
     Member(
         "gardener", (-0.6, 1.6, 0.1, 0.5), FAIR, _gardener, "asfamc/03_04", 640, 9, "field",
         Light("forest", 1.3, 1.2), Shot(-1.0, 1.9, 1.7, 4.3, size=0.76, aim=(0.0, 0.02)),
-        obstacles=(Obstacle("plant", 2, 0.33, -0.25), Obstacle("box", 7, 0.30, 0.25, 0.9)),
+        obstacles=(Obstacle("plant", 2, 0.30, -0.35, 0.6), Obstacle("box", 7, 0.30, 0.25, 0.9)),
         f_stop=1.4, noise=0.02,
     ),
     Member(
