@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from posefit_shared.client import BackendError
 
 from posefit_shared.body_files import BodyFileError
+from posefit_shared.client import BackendError
 from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings, SettingsError
 
@@ -152,6 +153,7 @@ def serve(
     media_root: tuple[Path, ...] = (),
     device: Device = "auto",
     ready_file: Path | None = None,
+    exit_with_stdin: bool = False,
 ) -> int:
     """Run the backend that Blender and `refine --server` talk to.
 
@@ -160,12 +162,19 @@ def serve(
         media_root: Folders whose footage clients may name by path.
         device: Where to compute.
         ready_file: File that receives the address once the backend listens.
+        exit_with_stdin: End when standard input closes, as it does when the starter dies.
     """
     from .server import ServeConfig
     from .server import serve as run_server
 
     return run_server(
-        ServeConfig(bind=bind, media_roots=media_root, device=device, ready_file=ready_file)
+        ServeConfig(
+            bind=bind,
+            media_roots=media_root,
+            device=device,
+            ready_file=ready_file,
+            exit_with_stdin=exit_with_stdin,
+        )
     )
 
 
@@ -208,6 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 done but something is lacking, 2 refused in words, 130 interrupted.
     """
+    # Idle OpenMP threads that spin take the cores from those that work (docs/solver.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         status = tyro.extras.subcommand_cli_from_dict(

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).parent / "assets" / "demo"
 MAIN_CAMERA = "cam03"
-"""The one camera that the refinement sees; it shows the whole person from the front side."""
+"""The one camera that the refinement sees: whole person, from behind, little of them hidden."""
 _BLEND_SCRIPT = Path(__file__).parents[2] / "tools" / "blender" / "make_demo_blend.py"
 _BLENDER_PYTHON = Path(__file__).parents[2] / ".venv-bpy42" / "bin" / "python"
 _BLENDER_TIMEOUT_S = 300

@@ -20,7 +20,6 @@ from posefit_shared.settings import RefineSettings
 from .body import BodyModel, pose_body
 from .displacement import DisplacementEstimator, load_estimator
 from .errors import RefinementError
-from .keypoint_sides import mend_sides
 from .keypoints import Keypoints, detect_keypoints
 from .observation import TextureMaps, keypoint_evidence
 from .parameters import parameters_of_sequence
@@ -127,7 +126,7 @@ def view_keypoints(
         with_masks=False,
         progress=told,
     )
-    return _spread(mend_sides(found), rows, view.frame_indices)
+    return _spread(found, rows, view.frame_indices)
 
 
 def _landmarks(

@@ -218,7 +218,7 @@ def _spread(look: Look, rows: Sequence[int], frames: int) -> Look:
         result[list(rows)] = values
         return result
 
-    fields = {name: wide(getattr(look.points, name), 0) for name in _POINT_FIELDS}
+    fields = {name: wide(getattr(look.points, name), 0.0) for name in _POINT_FIELDS}
     fields["intrinsics"] = _identity_where_empty(fields["intrinsics"])
     fields["world_to_camera"] = _identity_where_empty(fields["world_to_camera"])
     return Look(SurfacePoints(**fields), wide(look.disagreement, torch.nan))

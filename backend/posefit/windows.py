@@ -85,7 +85,7 @@ def join_windows(
 
 
 def blend_poses(
-    first: npt.ArrayLike, second: npt.ArrayLike, weight: npt.ArrayLike
+    first: npt.ArrayLike, second: npt.ArrayLike, weight: float | npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
     """Rotation vectors (…, 3) on the shortest way from `first` (0) to `second` (weight 1)."""
     start = rotations.rotvec_to_matrix(first)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from posefit.displacement.inputs import network_inputs
 from posefit.displacement.losses import displacement_loss
 from posefit.displacement.network import CorrespondenceNetwork
