@@ -8,6 +8,8 @@ BIN := .venv/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest --jaxtyping-packages=posefit,beartype.beartype
 BLENDER_TESTS := -m pytest tests/blender_addon
+# Idle OpenMP threads that spin take the cores from those that work (docs/solver.md).
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d lint bench extension clean
 

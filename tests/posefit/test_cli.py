@@ -67,10 +67,8 @@ def test_a_missing_sequence_is_one_sentence(clip, capsys):
 
 
 def test_missing_and_empty_footage_are_one_sentence(clip, tmp_path, capsys):
-    start = str(clip / "start.npz")
-    words = refused(
-        capsys, "refine", "--sequence", start, "--frames", "no.mp4", "--output", "o.npz"
-    )
+    asked = ("refine", "--sequence", str(clip / "start.npz"), "--output", "o.npz", "--frames")
+    words = refused(capsys, *asked, "no.mp4")
     assert "no footage at no.mp4" in words
     (tmp_path / "empty.mp4").touch()
     words = refused(capsys, *asked, str(tmp_path / "empty.mp4"))
