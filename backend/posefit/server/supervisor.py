@@ -149,6 +149,8 @@ class Supervisor:
                 stdin=subprocess.PIPE,
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
                 start_new_session=sys.platform != "win32",
+                # Idle OpenMP threads that spin take the cores from those that work.
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
             )
         except OSError as error:
             reason = f"the worker process cannot be started ({error.strerror})"
