@@ -6,7 +6,12 @@ PYTHON311 := $(shell tools/find_python.sh 3.11)
 PYTHON313 := $(shell tools/find_python.sh 3.13)
 BIN := .venv/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
-PYTEST := $(BIN)/python -m pytest --jaxtyping-packages=posefit,beartype.beartype
+# Annotations of everything that handles tensors are checked while the tests run; ints count as floats.
+CHECKED := body body_model skinning rotations rasterizer modalities texture crop pictures observation vertex_targets solver displacement pipeline windows
+COMMA := ,
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
+PYTEST := PYTHONPATH=tests $(BIN)/python -m pytest --jaxtyping-packages=$(subst $(SPACE),$(COMMA),$(foreach name,$(CHECKED),posefit.$(name))),type_checker.check
 BLENDER_TESTS := -m pytest tests/blender_addon
 # Idle OpenMP threads that spin take the cores from those that work (docs/solver.md).
 export OMP_WAIT_POLICY := PASSIVE

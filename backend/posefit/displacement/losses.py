@@ -37,7 +37,7 @@ class LossReport:
 
 
 def displacement_loss(
-    predictions: list[Float[Tensor, "batch 4 rows columns"]],
+    predictions: list[Float[Tensor, "batch 4 _ _"]],
     displacement: Float[Tensor, "batch 2 height width"],
     mask: Bool[Tensor, "batch height width"],
     visible: Bool[Tensor, "batch height width"],

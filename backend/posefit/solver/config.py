@@ -38,7 +38,7 @@ class SolverConfig:
     takes 64 on a CPU and 512 on a GPU."""
 
     # Data ------------------------------------------------------------------------------------
-    effective_points: float = 30.0
+    effective_points: float = 15.0
     """Total weight of one view's surface points, in independent points. Errors of neighbouring
     pixels are correlated: 15 to 50 was best in 3D, 150 worse than that."""
     scale_floor_px: float = 0.7
@@ -79,8 +79,9 @@ class SolverConfig:
     """False keeps `transl` as it came."""
     lateral_sigma_fraction: float = 0.03
     """σ of the pelvis across the view, as a fraction of its depth, about the reference."""
-    depth_sigma_fraction: float = 0.06
-    """σ of the pelvis along the view, as a fraction of its depth, about the reference."""
+    depth_sigma_fraction: float = 0.02
+    """σ of the pelvis along the view, as a fraction of its depth, about the reference. One camera
+    hardly knows depth, and errors of a clip's frames go together: at 0.06 the body wandered."""
     translation_sigma_m: float = 0.1
     """σ of the pelvis about the reference where no camera says what depth is."""
 
