@@ -138,8 +138,9 @@ def _sample(
         map_x, map_y = _distorted_maps(steps, box, camera)
     sampled = cv2.remap(frame, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     if fine == size:
-        return sampled
-    return cv2.resize(sampled, (size, size), interpolation=cv2.INTER_AREA)
+        return np.asarray(sampled, np.uint8)
+    shrunk = cv2.resize(sampled, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk, np.uint8)
 
 
 def _distorted_maps(
@@ -163,4 +164,5 @@ def _distorted_maps(
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    maps = np.asarray(maps, np.float32)
     return np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1])

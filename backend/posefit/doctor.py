@@ -112,6 +112,7 @@ def _keypoints() -> Finding:
 
 def _video() -> Finding:
     import av
+    import av.error
 
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +124,7 @@ def _video() -> Finding:
                 container.mux(stream.encode(picture))
                 container.mux(stream.encode(None))
             size = open_footage(path).size
-    except (av.FFmpegError, FootageError, OSError) as error:
+    except (av.error.FFmpegError, FootageError, OSError) as error:
         return Finding("Video", False, f"cannot write and read H.264 ({error}): reinstall av")
     return Finding("Video", True, f"H.264 written and read, {size[0]} × {size[1]}")
 

@@ -102,7 +102,7 @@ class Observer:
             boxes = body_boxes(
                 vertices[shown], [picture.camera for picture in present], margin=_CROP_MARGIN
             )
-            visible = np.isfinite(boxes).all(1)
+            visible = np.isfinite(boxes[:, 2])
             shown = [k for k, is_visible in zip(shown, visible, strict=True) if is_visible]
             present = [p for p, is_visible in zip(present, visible, strict=True) if is_visible]
             boxes = boxes[visible]

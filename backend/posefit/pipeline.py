@@ -34,7 +34,7 @@ from .errors import RefinementError
 from .observation import Observer, TextureMaps, slice_landmarks
 from .parameters import parameters_of_sequence, sequence_with_parameters
 from .pictures import Picture, body_boxes, load_pictures
-from .solver import LandmarkPixels, SolverConfig, solve
+from .solver import LandmarkPixels, ShapeMode, SolverConfig, solve
 from .views import View
 from .windows import join_windows, split_windows
 
@@ -212,7 +212,7 @@ class _Run:
         reference: PoseParameters,
         rows: Int[Tensor, " part"],
         *,
-        shape: str = "fixed",
+        shape: ShapeMode = "fixed",
     ) -> _Part:
         """Look and solve in turns."""
         frames = rows.tolist()
@@ -254,7 +254,7 @@ class _Run:
             for of_view in pictures
         ]  # fmt: skip
 
-    def _solve(self, part: _Part, evidence, shape: str, *, posterior: bool):
+    def _solve(self, part: _Part, evidence, shape: ShapeMode, *, posterior: bool):
         self.hooks.check_cancelled()
         settings, freedom = self.settings, self.freedom
         smooth = settings.smoothness if shape == "fixed" and len(part.rows) > 2 else 0.0

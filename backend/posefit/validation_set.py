@@ -12,6 +12,7 @@ import dataclasses
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -237,7 +238,8 @@ def write_validation_set(dataset: ValidationSet) -> Path:
         for name, value in values.items()
     }
     dataset.folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(dataset.folder / _FILE, schema=SCHEMA, **arrays)
+    everything: dict[str, Any] = {"schema": SCHEMA, **arrays}
+    np.savez_compressed(dataset.folder / _FILE, **everything)
     return dataset.folder / _FILE
 
 

@@ -261,7 +261,7 @@ def write_sequence(path: str | os.PathLike[str], sequence: Sequence) -> None:
             dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as handle:
             temporary = Path(handle.name)
-            np.savez_compressed(handle, **arrays)
+            np.savez_compressed(handle, **arrays)  # pyright: ignore[reportArgumentType]
             handle.flush()
             os.fsync(handle.fileno())
         temporary.chmod(0o644)

@@ -51,7 +51,7 @@ class NetworkEstimator:
             network, self._calibration = load_network(weights, device)
         except WeightsError as error:
             raise DisplacementError(str(error)) from error
-        self._network = network.to(memory_format=torch.channels_last)
+        self._network = network.to(memory_format=torch.channels_last)  # pyright: ignore
         self._device = device
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -108,10 +109,11 @@ def load_network(
             f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}; "
             "it was written by another version of posefit"
         )
-    sizes = json.loads(metadata["config"])
-    config = NetworkConfig(
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
-    )
+    sizes: dict[str, Any] = json.loads(metadata["config"])
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()
+    }
+    config = NetworkConfig(**fields)
     network = CorrespondenceNetwork(config)
     missing, unexpected = network.load_state_dict(
         {name: v.float() if v.is_floating_point() else v for name, v in state.items()}, strict=False

@@ -37,7 +37,7 @@ class PhotoBank:
         if not keep.any():
             raise ValueError(f"{path} has no pictures for validation={validation}, expected some")
         squares = [
-            cv2.imdecode(file, cv2.IMREAD_COLOR)[:, :, ::-1]
+            cv2.imdecode(file, cv2.IMREAD_COLOR)[:, :, ::-1]  # pyright: ignore
             for file, kept in zip(files, keep, strict=True)
             if kept
         ]

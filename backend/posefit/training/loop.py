@@ -106,8 +106,8 @@ def _learner(config: TrainingConfig, team: Team) -> _Learner:
         sizes = SMALL_NETWORK if config.small else NetworkConfig()
         network = CorrespondenceNetwork(sizes).to(team.device)
         averaged = copy.deepcopy(network).eval().requires_grad_(False)
-    network = network.to(memory_format=torch.channels_last)
-    averaged = averaged.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore
+    averaged = averaged.to(memory_format=torch.channels_last)  # pyright: ignore
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99),
         weight_decay=config.weight_decay, fused=team.device.type == "cuda",
@@ -241,7 +241,7 @@ def _settle_gradients(network: nn.Module, team: Team, largest: float) -> Tensor:
     norm = flat.norm()
     flat.mul_((largest / (norm + 1e-6)).clamp_max(1.0))
     pieces = flat.split([g.numel() for g in gradients])
-    torch._foreach_copy_(
+    torch._foreach_copy_(  # pyright: ignore
         gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=True)]
     )
     return norm
@@ -253,7 +253,7 @@ def _average(learner: _Learner, decay: float) -> None:
     learner.averagings += 1
     steps = learner.averagings
     decay = min(decay, (1 + steps) / (10 + steps))
-    torch._foreach_lerp_(learner.averaged_values, learner.values, 1.0 - decay)
+    torch._foreach_lerp_(learner.averaged_values, learner.values, 1.0 - decay)  # pyright: ignore
 
 
 class _Log:

@@ -48,7 +48,7 @@ def _ahead(generator: Generator) -> Iterator[TrainingBatch]:
     def start() -> tuple[TrainingBatch, torch.cuda.Event]:
         with torch.cuda.stream(stream):
             made = generator.batch()
-            return made, stream.record_event()
+            return made, stream.record_event()  # pyright: ignore
 
     batch, ready = start()
     while True:
