@@ -17,3 +17,20 @@ def rng() -> np.random.Generator:
 def free_body():
     """The free body on the CPU."""
     return pytest.importorskip("posefit.body", reason="needs torch").load_body("free")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--forbid-skips`, for runs in which everything must be there."""
+    parser.addoption("--forbid-skips", action="store_true", help="a skipped test is a failure")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run that skipped something where nothing may be skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not session.config.getoption("--forbid-skips") or reporter is None:
+        return
+    skipped = len(reporter.stats.get("skipped", ()))
+    if skipped and exitstatus == 0:
+        reporter.write_line(f"{skipped} tests were skipped, and here a skip is a failure")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
