@@ -60,7 +60,7 @@ test-blender-full: .venv/.test .venv-bpy42/.installed .venv-bpy45/.installed .ve
 	for blender in 42 45 50 52; do .venv-bpy$$blender/bin/python $(BLENDER_TESTS) --forbid-skips || exit 1; done
 
 test-pytorch3d: .venv-pytorch3d/.installed
-	.venv-pytorch3d/bin/python -m pytest -m pytorch3d tests/posefit --forbid-skips
+	.venv-pytorch3d/bin/python -m pytest -m pytorch3d tests/posefit/test_rasterizer.py --forbid-skips
 
 # ------------------------------------------------------------------ environments
 
