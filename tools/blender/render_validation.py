@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the validation set with Blender's Cycles: pictures, masks, truth and wrong estimates.
+"""Makes rendered sets with Blender's Cycles: pictures, masks, truth and wrong estimates.
 
     python tools/training/prepare_poses.py --asfamc DIR --expmap DIR --deepmimic DIR --output POSES
     python tools/blender/render_validation.py --poses POSES --output .cache/validation/set
+    python tools/blender/render_validation.py --poses POSES --cast development --samples 8 \\
+        --quality 85 --work .cache/development/work --output benchmarks/data/development
 
 Runs in posefit's own environment and starts Blender's Python (`--blender-python`) for the pictures.
 docs/validation.md says what is in the set.
@@ -17,16 +19,18 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 import tyro
 from PIL import Image
 from scipy.ndimage import binary_erosion
-from validation.cast import CAST, FRAMES
+from validation.cast import CAST, FRAMES, Cast
 from validation.develop import contact_sheet, develop
-from validation.motion import held_out_clips
-from validation.staging import SEED, Staged, stage_member
+from validation.development_cast import development_members
+from validation.motion import read_clips
+from validation.staging import Staged, stage_member
 from validation.starts import LEVELS, Start, simulate_start
 
 from posefit.body import BodyModel, load_body, pose_body
@@ -38,6 +42,11 @@ from posefit_shared.frames import project
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
+CASTS: dict[str, Cast] = {
+    "validation": Cast(CAST, 20261122, 0, held_out=True),
+    "development": Cast(development_members(20261123), 20261123, 5000, held_out=False),
+}
+"""`validation` is reported, settings are chosen on `development`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ class Options:
 
     poses: Path
     """Motion, as tools/training/prepare_poses.py writes it."""
+    cast: Literal["validation", "development"] = "validation"
+    """Whose pictures."""
     output: Path = REPOSITORY / ".cache/validation/set"
     """Folder of the set."""
     work: Path = REPOSITORY / ".cache/validation/work"
@@ -58,8 +69,8 @@ class Options:
     """Cycles' samples per pixel."""
     quality: int = 95
     """JPEG quality of the pictures."""
-    people: tuple[int, ...] = tuple(range(len(CAST)))
-    """Which of the cast."""
+    people: tuple[int, ...] = ()
+    """Which of the cast; all unless named."""
     sheet: Path | None = None
     """Where a contact sheet of all pictures goes."""
     fresh: bool = False
@@ -80,12 +91,13 @@ def render(options: Options, staged: list[Staged]) -> None:
 
 def keep_pictures(options: Options, index: int, frame: int, job: Path) -> str:
     """Puts one picture and its mask into the set; returns their name."""
-    member, name = CAST[index], job.stem.replace("_", "/")
+    member, name = CASTS[options.cast].members[index], job.stem.replace("_", "/")
     for kind in ("images", "masks"):
         (options.output / kind / name).parent.mkdir(parents=True, exist_ok=True)
     develop(
         job.with_suffix(".png"), options.output / "images" / f"{name}.jpg", noise=member.noise,
-        qualities=member.jpeg, quality=options.quality, seed=(SEED, index, frame),
+        qualities=member.jpeg, quality=options.quality,
+        seed=(CASTS[options.cast].seed, index, frame),
     )  # fmt: skip
     with Image.open(job.with_suffix(".mask.png")) as picture:
         numbers = np.round(np.asarray(picture.convert("L"), np.float32) / 255 * 4).astype(np.uint8)
@@ -101,7 +113,7 @@ def make_starts(options: Options, body: BodyModel, staged: list[Staged]) -> list
         [
             simulate_start(
                 body, one.truth.betas, one.truth.poses, one.truth.trans, one.truth.world_to_camera,
-                level, np.random.default_rng([SEED, 7, index, place]),
+                level, np.random.default_rng([CASTS[options.cast].seed, 7, index, place]),
             )
             for index, one in zip(options.people, staged, strict=True)
         ]
@@ -113,7 +125,8 @@ def assemble(
     options: Options, body: BodyModel, staged: list[Staged], starts: list[list[Start]]
 ) -> ValidationSet:
     """The set of all that was staged and rendered; pictures and masks go to its folder."""
-    members, truths = [CAST[index] for index in options.people], [one.truth for one in staged]
+    members = [CASTS[options.cast].members[index] for index in options.people]
+    truths = [one.truth for one in staged]
     per_frame = np.repeat(np.arange(len(members)), FRAMES)
     unknown = np.zeros(len(per_frame), bool)
     return ValidationSet(
@@ -181,14 +194,17 @@ def frame_flags(dataset: ValidationSet, body: BodyModel, frame: int) -> tuple[bo
 def main(options: Options) -> None:
     """Stages, renders and writes the set."""
     torch.set_num_threads(2)
+    cast = CASTS[options.cast]
+    people = options.people or tuple(range(len(cast.members)))
+    options = dataclasses.replace(options, people=people)
     started = time.monotonic()
     if options.fresh and options.work.exists():
         shutil.rmtree(options.work)
     options.work.mkdir(parents=True, exist_ok=True)
     body, arrays = load_body("free"), read_body("free")
-    clips = held_out_clips(options.poses)
+    clips = read_clips(options.poses, held_out=cast.held_out)
     staged = [
-        stage_member(index, body, arrays, clips, options.work, options.side)
+        stage_member(cast, index, body, arrays, clips, options.work, options.side)
         for index in options.people
     ]
     print(f"staged {len(staged)} people in {time.monotonic() - started:.0f} s")

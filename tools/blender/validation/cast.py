@@ -13,7 +13,7 @@ from .body_map import BodyMap
 from .cameras import Shot
 from .drape import Piece
 
-__all__ = ["CAST", "Light", "Member", "Neighbour", "Obstacle"]
+__all__ = ["CAST", "Cast", "Light", "Member", "Neighbour", "Obstacle"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Member:
     outfit: Callable[[BodyMap], list[Piece]]
     """Clothes and hair."""
     clip: str
-    """Held-out motion."""
+    """Motion; held out from training in the validation set."""
     start: int
     """First row of the clip."""
     stride: float
@@ -106,6 +106,19 @@ class Member:
     """Spread of the sensor's noise at middle grey, 0 to 1."""
     jpeg: tuple[int, ...] = field(default=())
     """JPEG qualities that the picture went through before it came here."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """All people of one set."""
+
+    members: tuple[Member, ...]
+    seed: int
+    """Of everything random in it but the scenery."""
+    scenery: int
+    """Added to a person's place, the seed of what stands about."""
+    held_out: bool
+    """Whether its motion is held out from training."""
 
 
 def cloth(pattern: str, *colors: tuple[float, float, float], **options: object) -> dict:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What people do: rows of held-out motion clips, on the ground and with feet that stay put."""
+"""What people do: rows of motion clips, on the ground and with feet that stay put."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from posefit.body import BodyModel, PoseParameters, pose_joints
 from posefit.training.poses import is_validation
 from posefit_shared.frames import YUP_TO_ZUP
 
-__all__ = ["Clip", "MotionError", "held_out_clips", "walk"]
+__all__ = ["Clip", "MotionError", "read_clips", "walk"]
 
 FEET = (7, 8, 10, 11)
 
@@ -28,7 +28,7 @@ class MotionError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording on the validation side of the split."""
+    """One recording."""
 
     name: str
     """`source/stem`."""
@@ -36,18 +36,19 @@ class Clip:
     """(T, 24, 3) rotation vectors, y up, the root without heading; 30 frames a second."""
 
 
-def held_out_clips(path: Path) -> dict[str, Clip]:
-    """The clips that training never sees, by name.
+def read_clips(path: Path, *, held_out: bool) -> dict[str, Clip]:
+    """The clips of one side of the split, by name.
 
     Args:
         path: file of tools/training/prepare_poses.py.
+        held_out: those that training never sees; otherwise those that it does.
     """
     with np.load(path) as data:
         names, poses, clip = data["names"], data["pose"].astype(np.float64), data["clip"]
     return {
         str(name): Clip(str(name), poses[clip == index])
         for index, name in enumerate(names)
-        if is_validation(str(name))
+        if is_validation(str(name)) == held_out
     }
 
 

@@ -17,7 +17,7 @@ from posefit_shared.body_arrays import BodyArrays
 
 from .body_map import BodyMap, map_body
 from .cameras import place_cameras
-from .cast import CAST, FRAMES, Member, Neighbour, Obstacle, betas_of
+from .cast import FRAMES, Cast, Member, Neighbour, Obstacle, betas_of
 from .decals import decal_file
 from .drape import Piece, pose_piece
 from .face import skin_colors
@@ -26,7 +26,6 @@ from .motion import Clip, MotionError, walk
 __all__ = ["Staged", "Truth", "stage_member"]
 
 Array = npt.NDArray[np.float64]
-SEED = 20261122
 
 
 @dataclass(frozen=True)
@@ -65,23 +64,25 @@ class _Wearer:
 
 
 def stage_member(
-    index: int, body: BodyModel, arrays: BodyArrays, clips: dict[str, Clip], folder: Path, side: int
-) -> Staged:
+    cast: Cast, index: int, body: BodyModel, arrays: BodyArrays, clips: dict[str, Clip],
+    folder: Path, side: int,
+) -> Staged:  # fmt: skip
     """Writes the jobs of one person's pictures.
 
     Args:
+        cast: all people of the set.
         index: place in the cast.
         body: the body model.
         arrays: the same as read from its file.
-        clips: held-out motion.
+        clips: motion.
         folder: where jobs go.
         side: of the pictures, pixels.
 
     Returns:
         The truth and the jobs.
     """
-    member = CAST[index]
-    random = np.random.default_rng([SEED, index])
+    member = cast.members[index]
+    random = np.random.default_rng([cast.seed, index])
     truth, vertices, matrices = _perform(member, body, clips, random)
     wearer = _dress(member, arrays)
     intrinsics, views = place_cameras(member.shot, vertices[1::3], side, random)
@@ -91,14 +92,15 @@ def stage_member(
     looks = _materials("person", wearer, folder)
     others: dict[int, dict[str, npt.NDArray]] = {}
     if member.neighbour is not None:
-        other = _dress(CAST[member.neighbour.member], arrays)
-        others = _neighbour_meshes(member.neighbour, other, body, clips, truth)
+        other = _dress(cast.members[member.neighbour.member], arrays)
+        random = np.random.default_rng([cast.seed, 1000 + member.neighbour.member])
+        others = _neighbour_meshes(member.neighbour, other, body, clips, truth, random)
         other_looks = _materials("neighbour", other, folder)
     jobs = []
     for frame in range(FRAMES):
         moments = [3 * frame, 3 * frame + 1, 3 * frame + 2] if member.blur else [3 * frame + 1]
         meshes = _meshes(wearer, vertices[moments], matrices[moments], truth.poses[frame])
-        job = _job(member, index, frame, truth, side)
+        job = _job(member, index, frame, truth, side) | {"seed": cast.scenery + index}
         job["materials"] = looks | (other_looks if frame in others else {})
         jobs.append(_write_job(job, _flatten("person", meshes) | others.get(frame, {}), folder))
     return Staged(truth, tuple(jobs))
@@ -118,8 +120,8 @@ def _perform(
     """Truth, vertices and joint motions before, at and after each frame (3·T moments)."""
     if member.clip not in clips:
         raise MotionError(
-            f"{member.name} needs the held-out clip {member.clip}, the pose file has "
-            f"{len(clips)} held-out clips without it: prepare it from all three archives"
+            f"{member.name} needs the clip {member.clip}, that side of the pose file's split has "
+            f"{len(clips)} clips without it: prepare it from all three archives"
         )
     frames = member.start + member.stride * np.arange(FRAMES)
     rows = np.round(2 * np.stack([frames - 1, frames, frames + 1], 1).ravel()) / 2
@@ -182,10 +184,10 @@ def _meshes(
 
 
 def _neighbour_meshes(
-    neighbour: Neighbour, wearer: _Wearer, body: BodyModel, clips: dict[str, Clip], truth: Truth
-) -> dict[int, dict[str, npt.NDArray]]:
+    neighbour: Neighbour, wearer: _Wearer, body: BodyModel, clips: dict[str, Clip], truth: Truth,
+    random: np.random.Generator,
+) -> dict[int, dict[str, npt.NDArray]]:  # fmt: skip
     """Meshes of the second person in the frames that they are in, flattened."""
-    random = np.random.default_rng([SEED, 1000 + neighbour.member])
     its, vertices, matrices = _perform(wearer.member, body, clips, random)
     view = truth.world_to_camera[FRAMES // 2]
     right, forward = view[0, :3] * [1, 1, 0], view[2, :3] * [1, 1, 0]
@@ -231,7 +233,7 @@ def _job(member: Member, index: int, frame: int, truth: Truth, side: int) -> dic
     middle = truth.trans[frame] + [0, 0, 0.0]
     return {
         "name": f"p{index:02d}_f{frame:02d}",
-        "seed": index,
+        "seed": 0,
         "size": [side, side],
         "intrinsics": truth.intrinsics.tolist(),
         "world_to_camera": view.tolist(),
