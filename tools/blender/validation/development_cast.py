@@ -121,8 +121,9 @@ def _outfit(seed: int, *, lying: bool) -> Callable[[BodyMap], list[Piece]]:
             body, _cloth(random, ("plain", "stripes", "plaid", "dots", "floral", "knit", "marble",
                                   "camouflage", "swirl")),
             sleeve=float(random.choice([0.1, 0.5, 0.8, 1.4, 1.95])),
-            hem=random.uniform(-0.05, 0.06), neck=random.uniform(0.0, 0.05), neck_slope=random.uniform(0.1, 0.8),
-            ease_m=0.003 + 0.014 * loose, drape=loose, wrinkle_m=0.002 + 0.006 * loose,
+            hem=random.uniform(-0.05, 0.06), neck=random.uniform(0.0, 0.05),
+            neck_slope=random.uniform(0.1, 0.8), ease_m=0.003 + 0.014 * loose, drape=loose,
+            wrinkle_m=0.002 + 0.006 * loose,
         ))  # fmt: skip
         hair = HAIRS[random.integers(len(HAIRS))]
         pieces.append(w.hair_cap(body, hair, length_m=random.uniform(0.006, 0.028)))
