@@ -89,9 +89,14 @@ class SolverConfig:
     smoothness: float = 0.0
     """Weight of the acceleration penalty on joints and bone directions in the world. Above 0 all
     frames are solved as one window."""
-    acceleration_sigma: float = 25.0
-    """m/s². People rarely exceed it outside impacts; 20 mm of jitter at 30 Hz is 44 m/s². An arm
-    that swings once a second across the view keeps 99% of its swing, along the view 97%."""
+    acceleration_sigma: float = 8.0
+    """m/s² that a point at rest may have. 20 mm of jitter at 30 Hz is 44 m/s²."""
+    acceleration_share: float = 2.0
+    """Grows σ by this share of the acceleration that the point shows over `acceleration_span_s`
+    when the solve begins, so that fast motion keeps its amplitude."""
+    acceleration_span_s: float = 0.1
+    """Seconds to either side over which that acceleration is measured: long enough to average
+    jitter, short enough to see a punch."""
     acceleration_robust_factor: float = 4.0
     """Geman–McClure scale of an acceleration in σ: impacts and kicks survive."""
     bone_axis_length_m: float = 0.1

@@ -212,7 +212,7 @@ def _solve_step(current: Linearisation, factor: Float[Tensor, " batch"]) -> _Ste
     matrix = current.matrix
     diagonal = matrix.diagonal.diagonal(dim1=1, dim2=2)
     floor = 1e-6 * diagonal.amax(1, keepdim=True) + 1e-9
-    damped = matrix.diagonal + torch.diag_embed(factor[:, None] * (diagonal + floor))
+    damped = matrix.diagonal + torch.diag_embed(factor[:, None] * (current.scaling + floor))
     cholesky = factorise(BandedMatrix(damped, matrix.next_frame, matrix.second_frame))
     right = torch.cat([-current.gradient[..., None], current.cross], -1)
     solved = substitute(cholesky, right)

@@ -30,6 +30,9 @@ class Linearisation:
 
     matrix: BandedMatrix
     """Gauss–Newton Hessian of the per-frame parameters, fixed ones replaced by identity."""
+    scaling: Float[Tensor, "batch parameter"]
+    """Diagonal without what couples frames: Marquardt's damping measures steps by it. Stiff
+    coupling would otherwise damp the motion that neighbours share and that it doesn't resist."""
     gradient: Float[Tensor, "batch parameter"]
     cross: Float[Tensor, "batch parameter shared"]
     shared: Float[Tensor, "shared shared"]
@@ -53,6 +56,7 @@ class Linearisation:
                 pick_blocks(matrix.next_frame, others.next_frame),
                 pick_blocks(matrix.second_frame, others.second_frame),
             ),
+            scaling=pick(self.scaling, other.scaling),
             gradient=pick(self.gradient, other.gradient),
             cross=pick(self.cross, other.cross),
             shared=torch.where(any_taken, other.shared, self.shared),
@@ -81,20 +85,21 @@ def linearise(problem: Problem, state: State) -> Linearisation:
         gradients.append(gradient)
         costs.append(cost)
     hessian, gradient, cost = (torch.cat(parts) for parts in (hessians, gradients, costs))
+    alone = hessian.diagonal(dim1=1, dim2=2).clone()
     band = None
-    if problem.differences is not None:
+    if problem.differences is not None and problem.acceleration_sigma is not None:
         rows, jacobian = motion_points(skeleton, config.bone_axis_length_m)
         band = smoothness_band(
             rows,
             jacobian,
             problem.differences,
             weight=config.smoothness,
-            sigma=config.acceleration_sigma,
+            sigma=problem.acceleration_sigma,
             robust_factor=config.acceleration_robust_factor,
         )
         hessian = hessian + band.diagonal
         gradient, cost = gradient + band.gradient, cost + band.cost
-    return _split(problem, skeleton, hessian, gradient, cost, band)
+    return _split(problem, skeleton, hessian, alone, gradient, cost, band)
 
 
 def _part(skeleton: Skeleton, frames: slice) -> Skeleton:
@@ -134,6 +139,7 @@ def _split(
     problem: Problem,
     skeleton: Skeleton,
     hessian: Float[Tensor, "batch parameter parameter"],
+    alone: Float[Tensor, "batch parameter"],
     gradient: Float[Tensor, "batch parameter"],
     cost: Float[Tensor, " batch"],
     band: Band | None,
@@ -145,7 +151,8 @@ def _split(
     if problem.shape_is_free:
         prior = shape_term(betas, problem.shape_reference, problem.shape_sigma, gradient.shape[1])
         share = 1.0 / len(betas) if problem.shape_is_shared else 1.0
-        hessian = hessian + share * prior.jacobian @ prior.jacobian.transpose(1, 2)
+        added = share * prior.jacobian @ prior.jacobian.transpose(1, 2)
+        hessian, alone = hessian + added, alone + added.diagonal(dim1=1, dim2=2)
         gradient = gradient + share * (prior.jacobian @ prior.residual[..., None])[..., 0]
         cost = cost + share * prior.cost
     shared = slice(own, None) if problem.shape_is_shared and problem.shape_is_free else slice(0)
@@ -157,6 +164,7 @@ def _split(
     )
     return Linearisation(
         matrix=matrix,
+        scaling=alone[:, :own] * free + (1.0 - free),
         gradient=gradient[:, :own] * free,
         cross=coupled[:, :own, shared] * free[..., None],
         shared=coupled[:, shared, shared].sum(0),

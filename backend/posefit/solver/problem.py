@@ -17,8 +17,8 @@ from ..body import BodyModel
 from .bound_priors import ChunkTerm, bind_priors
 from .config import SolverConfig
 from .evidence import Evidence
-from .skeleton import SkeletonModel, State
-from .smoothness import second_differences
+from .skeleton import SkeletonModel, State, pose_skeleton
+from .smoothness import local_acceleration, motion_points, second_differences
 
 __all__ = ["Freedom", "Problem", "build_problem"]
 
@@ -55,6 +55,8 @@ class Problem:
     shape_sigma: float
     differences: Float[Tensor, "batch 3"] | None
     """Acceleration coefficients; None without smoothness."""
+    acceleration_sigma: Float[Tensor, "batch point"] | None
+    """How much acceleration each point may have, m/s²; None without smoothness."""
     has_evidence: Bool[Tensor, " batch"]
     """Frames that something was observed in."""
     dropped: int
@@ -126,9 +128,24 @@ def build_problem(
         shape_reference=torch.zeros_like(start.betas) if reference is None else reference.betas,
         shape_sigma=config.shape_sigma if reference is None else config.shape_reference_sigma,
         differences=second_differences(freedom.times).to(start.transl) if is_smooth else None,
+        acceleration_sigma=_usual_acceleration(model, start, config, freedom.times)
+        if is_smooth
+        else None,
         has_evidence=has_evidence,
         dropped=dropped,
     )
+
+
+def _usual_acceleration(
+    model: SkeletonModel, start: State, config: SolverConfig, times: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch point"]:
+    """σ of the acceleration penalty of each point, m/s²."""
+    positions, _ = motion_points(
+        pose_skeleton(model, start, with_shape=False), config.bone_axis_length_m
+    )
+    shown = local_acceleration(positions, times.to(positions.device), config.acceleration_span_s)
+    share = config.acceleration_share
+    return (config.acceleration_sigma**2 + (share * shown).square()).sqrt()
 
 
 def _free_parameters(

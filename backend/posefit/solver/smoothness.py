@@ -5,6 +5,10 @@ What is kept smooth are points in the world: every joint, and three points a joi
 so that turns about a bone count as well. Their accelerations are second divided differences of
 three neighbouring frames, so uneven frame times need no special case, and the normal equations gain
 blocks between a frame and the next two only.
+
+How much acceleration is usual depends on the moment: a swinging hand has ten times a standing
+foot's. So each point's σ grows with the acceleration that it shows over a tenth of a second, where
+jitter hardly counts: fast motion keeps its amplitude, slow motion loses its jitter.
 """
 
 from __future__ import annotations
@@ -22,7 +26,13 @@ from .terms import geman_mcclure
 _POINTS_A_JOINT = 4
 """Its position and its three axes share the weight of one joint."""
 
-__all__ = ["Band", "motion_points", "second_differences", "smoothness_band"]
+__all__ = [
+    "Band",
+    "local_acceleration",
+    "motion_points",
+    "second_differences",
+    "smoothness_band",
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,56 @@ def second_differences(times: Float[Tensor, " frame"]) -> Float[Tensor, "frame 3
     return coefficients
 
 
+def local_acceleration(
+    positions: Float[Tensor, "frame row"], times: Float[Tensor, " frame"], span_s: float
+) -> Float[Tensor, "frame point"]:
+    """Acceleration of each point over a span of time, root mean square of the frames around.
+
+    A second difference over ± span has (span · rate)² times less of a frame's jitter than one over
+    neighbouring frames, and still sees a swing of two a second at four fifths of its size.
+
+    Args:
+        positions: rows x, y, z of all points, metres, as `motion_points` orders them.
+        times: seconds, increasing.
+        span_s: seconds to either side.
+
+    Returns:
+        m/s², at the ends those of the nearest frame that has neighbours on both sides.
+    """
+    count = len(times)
+    if count < 3:
+        return positions.new_zeros(count, positions.shape[1] // 3)
+    first, last = torch.searchsorted(times, _reach(times, -span_s), right=True) - 1, count - 1
+    after = torch.searchsorted(times, _reach(times, span_s)).clamp(0, last)
+    before = first.clamp(0, last)
+    own = torch.arange(count, device=times.device)
+    # Frames with less than the span on one side take the nearest frame that has both.
+    inner = own.clamp(int(after[0]), max(int(before[-1]), int(after[0]))).clamp(1, last - 1)
+    before = torch.minimum(before[inner], inner - 1)
+    after = torch.maximum(after[inner], inner + 1)
+    here = positions[inner]
+    back = (times[inner] - times[before]).to(positions)[:, None]
+    ahead = (times[after] - times[inner]).to(positions)[:, None]
+    velocity = (positions[after] - here) / ahead - (here - positions[before]) / back
+    squared = (2.0 * velocity / (back + ahead)).unflatten(1, (3, -1)).square().sum(1)
+    return _mean_around(squared, times, span_s).sqrt()
+
+
+def _reach(times: Float[Tensor, " frame"], seconds: float) -> Float[Tensor, " frame"]:
+    """Times moved by a little less, so that rounding takes in frames that lie exactly there."""
+    return times + seconds * (1.0 - 1e-6)
+
+
+def _mean_around(
+    values: Float[Tensor, "frame point"], times: Float[Tensor, " frame"], span_s: float
+) -> Float[Tensor, "frame point"]:
+    """Mean of each frame's neighbours up to `span_s` away, by differences of running sums."""
+    low = torch.searchsorted(times, times - span_s * (1.0 + 1e-6))
+    high = torch.searchsorted(times, times + span_s * (1.0 + 1e-6), right=True)
+    sums = torch.nn.functional.pad(values.double().cumsum(0), (0, 0, 1, 0))
+    return ((sums[high] - sums[low]) / (high - low)[:, None]).clamp_min(0.0).to(values)
+
+
 def motion_points(
     skeleton: Skeleton, axis_length: float
 ) -> tuple[Float[Tensor, "frame row"], Float[Tensor, "frame parameter row"]]:
@@ -83,7 +143,7 @@ def smoothness_band(
     jacobian: Float[Tensor, "frame parameter row"],
     coefficients: Float[Tensor, "frame 3"],
     weight: float,
-    sigma: float,
+    sigma: Float[Tensor, "frame point"],
     robust_factor: float,
 ) -> Band:
     """Robust acceleration penalty of all points, with its Gauss–Newton blocks.
@@ -93,22 +153,22 @@ def smoothness_band(
         jacobian: from `motion_points`.
         coefficients: from `second_differences`.
         weight: of one squared acceleration in σ.
-        sigma: m/s².
+        sigma: how much acceleration is usual, m/s².
         robust_factor: Geman–McClure scale in σ; the kernel sees a point's three axes together.
 
     Returns:
         Blocks, half the gradient, and cost.
     """
-    scaled = coefficients / sigma
     padded = torch.nn.functional.pad(positions.T, (1, 1), mode="replicate").T
     neighbours = torch.stack([padded[:-2], padded[1:-1], padded[2:]], -1)
-    acceleration = (neighbours * scaled[:, None]).sum(-1)
-    squared = acceleration.unflatten(1, (3, -1)).square().sum(1)
+    acceleration = (neighbours * coefficients[:, None]).sum(-1)
+    precision = sigma.square().reciprocal()
+    squared = acceleration.unflatten(1, (3, -1)).square().sum(1) * precision
     cost, pull = geman_mcclure(squared, torch.full_like(squared, robust_factor))
     weight = weight / _POINTS_A_JOINT
-    pull = (weight * pull).repeat(1, 3)
+    pull = (weight * pull * precision).repeat(1, 3)
     # c[t, i]: coefficient of frame t in the acceleration centred at t − 1, t, t + 1.
-    own = _of_frame(scaled)
+    own = _of_frame(coefficients)
     centred = _shifted(pull)
     pulled = _shifted(pull * acceleration)
     diagonal = (centred * own.square()[:, :, None]).sum(1)
