@@ -18,7 +18,7 @@ ITERATION_DECAY = 0.8
 """Weight of a prediction against that of the next one."""
 LIKELIHOOD_WEIGHT = 0.5
 VISIBILITY_WEIGHT = 0.5
-HIDDEN_WEIGHT = 0.4
+HIDDEN_WEIGHT = 0.55
 """Weight of a hidden surface point against that of a visible one."""
 
 

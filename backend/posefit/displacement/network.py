@@ -4,7 +4,10 @@
 A U-Net over everything together proposes a first flow at a quarter of the resolution; a recurrent
 unit then corrects it a few times with what two correlations say at the place the flow points to:
 one of all modalities against the frame, and one of the rendered texture against the frame, whose
-two encoders share their weights, so that equal patches match from the first step of training.
+two encoders share their weights, so that equal patches match from the first step of training. Each
+update also sees the frame carried back by the current flow beside the texture, pixel by pixel: a
+turned limb is a shift of less than a cell. Attention at 1/16 lets limbs look for themselves in the
+whole picture.
 
 Source: RAFT (Teed and Deng, ECCV 2020) for correlation, recurrence and convex upsampling; SEA-RAFT
 (Wang et al., ECCV 2024) for the regressed first flow and the Laplace likelihood.
@@ -28,12 +31,16 @@ from .correlation import (
     window_gradient,
     window_lookup,
 )
+from .global_block import GlobalBlock
 from .inputs import MODALITY_CHANNELS, RENDER_CHANNELS
+from .photometric import PhotometricEvidence
 
 __all__ = ["SMALL_NETWORK", "CorrespondenceNetwork", "NetworkConfig", "convex_upsample"]
 
 STRIDE = 4
 """Pixels per cell."""
+GLOBAL_LEVEL = 3
+"""Level of the context encoder that attends to the whole picture: 1/16."""
 OUTPUTS = 4
 """Channels of a prediction: displacement x and y (pixels), log scale, visibility logit."""
 
@@ -60,6 +67,10 @@ class NetworkConfig:
     """Radius of the correlation windows in cells."""
     updates: int = 4
     """Recurrent updates."""
+    global_blocks: int = 6
+    """Attention blocks at 1/16 of the context encoder."""
+    photometric_channels: int = 64
+    """Channels of what the texture, laid over the frame, adds to each update; 0 leaves it out."""
 
 
 SMALL_NETWORK = NetworkConfig(
@@ -71,6 +82,8 @@ SMALL_NETWORK = NetworkConfig(
     feature_levels=2,
     appearance_levels=2,
     updates=2,
+    global_blocks=4,
+    photometric_channels=32,
 )
 """For machines without a GPU."""
 
@@ -117,9 +130,11 @@ def feature_trunk(inputs: int, channels: tuple[int, int, int]) -> nn.Sequential:
 
 
 class ContextEncoder(nn.Module):
-    """U-Net from full resolution down to 1/32 and back up to 1/4."""
+    """U-Net from full resolution down to 1/32 and back up to 1/4, attention at 1/16."""
 
-    def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...]) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, channels: tuple[int, ...], global_blocks: int
+    ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             conv_norm(inputs, channels[0], 7, 2), Residual(channels[0], channels[0])
@@ -128,6 +143,9 @@ class ContextEncoder(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(Residual(fine, coarse, 2), Residual(coarse, coarse))
             for fine, coarse in steps
+        )
+        self.everywhere = nn.Sequential(
+            *(GlobalBlock(channels[GLOBAL_LEVEL]) for _ in range(global_blocks))
         )
         self.up = nn.ModuleList(
             nn.Sequential(conv_norm(coarse + fine, fine), Residual(fine, fine))
@@ -138,8 +156,10 @@ class ContextEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         skips = []
-        for down in self.down:
+        for level, down in enumerate(self.down, start=1):
             x = down(x)
+            if level == GLOBAL_LEVEL:
+                x = self.everywhere(x)
             skips.append(x)
         for up, skip in zip(self.up, reversed(skips[:-1]), strict=True):
             x = up(
@@ -163,6 +183,11 @@ class Update(nn.Module):
         self.flow = nn.Sequential(
             nn.Conv2d(2, 48, 7, 1, 3), nn.ReLU(inplace=True), nn.Conv2d(48, 32, 3, 1, 1), nn.ReLU()
         )
+        self.photometric = (
+            PhotometricEvidence(config.photometric_channels, 64, STRIDE)
+            if config.photometric_channels
+            else None
+        )
         self.gates = nn.Conv2d(hidden + 98, 2 * hidden, 3, 1, 1)
         self.candidate = nn.Conv2d(hidden + 98, hidden, 3, 1, 1)
         self.head = nn.Sequential(
@@ -170,7 +195,13 @@ class Update(nn.Module):
         )
 
     def forward(
-        self, hidden: Tensor, context: Tensor, taps: Tensor, flow: Tensor
+        self,
+        hidden: Tensor,
+        context: Tensor,
+        taps: Tensor,
+        flow: Tensor,
+        image: Tensor,
+        texture: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """New state and prediction (flow correction in cells, log scale, visibility logit).
 
@@ -179,9 +210,14 @@ class Update(nn.Module):
             context: what the context adds to the three gates, computed once for all updates.
             taps: correlation windows about the current flow.
             flow: current flow in cells.
+            image: frame crops.
+            texture: rendered texture and where it is known.
         """
         small_flow = flow.to(taps.dtype)
-        motion = torch.cat([self.correlation(taps), self.flow(small_flow), small_flow], dim=1)
+        matched = self.correlation(taps)
+        if self.photometric is not None:
+            matched = matched + self.photometric(image, texture, flow)
+        motion = torch.cat([matched, self.flow(small_flow), small_flow], dim=1)
         width = hidden.shape[1]
         gates = torch.sigmoid(
             self.gates(torch.cat([hidden, motion], dim=1)) + context[:, : 2 * width]
@@ -227,7 +263,9 @@ class CorrespondenceNetwork(nn.Module):
         self.picture_trunk = feature_trunk(3, config.encoder_channels)
         self.picture_feature = nn.Conv2d(last, config.feature_channels, 1)
         self.appearance_feature = nn.Conv2d(last, config.appearance_channels, 1)
-        self.context = ContextEncoder(RENDER_CHANNELS + 3, 2 * hidden, config.context_channels)
+        self.context = ContextEncoder(
+            RENDER_CHANNELS + 3, 2 * hidden, config.context_channels, config.global_blocks
+        )
         self.first = nn.Sequential(
             nn.Conv2d(2 * hidden, 96, 3, 1, 1),
             nn.ReLU(inplace=True),
@@ -286,6 +324,7 @@ class CorrespondenceNetwork(nn.Module):
         cells = body_cells(mask, query_budget)
         matches = self._match(cells, rendered, picture, own, seen)
         shows_body = mask.flatten(1).gather(1, cells)[..., None]
+        texture = render[:, MODALITY_CHANNELS["texture"]]
         grid = torch.stack([cells % size[1], cells // size[1]], dim=2).float()
         flow, rest = first[:, :2].float(), first[:, 2:].float()
         predictions = [torch.cat([flow * STRIDE, rest], dim=1)]
@@ -297,7 +336,7 @@ class CorrespondenceNetwork(nn.Module):
             taps = scatter_cells(taps * shows_body, cells, size).contiguous(
                 memory_format=torch.channels_last
             )
-            hidden, change = self.update(hidden, gates, taps, flow)
+            hidden, change = self.update(hidden, gates, taps, flow, image, texture)
             change = change.float()
             flow = flow + change[:, :2]
             predictions.append(torch.cat([flow * STRIDE, change[:, 2:]], dim=1))

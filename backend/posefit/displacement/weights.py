@@ -33,6 +33,10 @@ class WeightsError(PosefitError):
     """A weight file that can't be used; the message says why."""
 
 
+ABSENT_IN_FIRST_FILES = {"global_blocks": 0, "photometric_channels": 0}
+"""Parts of the network that files written before they existed don't name."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What was measured on the validation split to make scale and visibility honest."""
@@ -109,7 +113,7 @@ def load_network(
             f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}; "
             "it was written by another version of posefit"
         )
-    sizes: dict[str, Any] = json.loads(metadata["config"])
+    sizes: dict[str, Any] = {**ABSENT_IN_FIRST_FILES, **json.loads(metadata["config"])}
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()
     }

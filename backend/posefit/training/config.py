@@ -39,6 +39,9 @@ class GeneratorConfig:
     """Chance of each side of a crop to be cut by the frame's border."""
     twist_share: float = 0.35
     """Frames whose estimate turns limb segments about their own axis."""
+    personal_share: float = 0.2
+    """People whose frames are right but for twists and exchanged limbs, which only texture shows;
+    their limbs are exchanged four times as often."""
     leg_swap_share: float = 0.03
     """Frames whose estimate has the legs exchanged; half as many have the arms exchanged."""
     wrong_focal_share: float = 0.35
@@ -80,10 +83,12 @@ class TrainingConfig:
     """Device to train on; with torchrun each process takes its own."""
     seed: int = 0
     """Seed of weights and, with rank and step, of the data."""
+    optimizer: str = "muon"
+    """`muon` (kernels by Muon, the rest by AdamW) or `adamw`."""
     learning_rate: float = 5e-4
-    """Highest learning rate of AdamW."""
+    """Highest learning rate."""
     weight_decay: float = 1e-4
-    """AdamW's decay."""
+    """Decay of the weights in learning rates."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     ema_decay: float = 0.999

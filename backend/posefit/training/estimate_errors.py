@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from posefit_shared.skeleton import SMPL_MIRROR, SMPL_PARENTS
@@ -30,6 +30,7 @@ __all__ = [
     "exchange_sides",
     "no_errors",
     "sample_errors",
+    "sample_personal",
     "sample_twists",
 ]
 
@@ -81,29 +82,49 @@ def no_errors(batch: int, device: torch.device | str) -> Errors:
     )
 
 
-def sample_severity(draws: Draws, people: int, frames: int) -> Float[Tensor, "people frames"]:
+def sample_severity(
+    draws: Draws, people: int, frames: int, personal: Bool[Tensor, " people"]
+) -> Float[Tensor, "people frames"]:
     """How large each frame's errors are, 1 being a mean joint error of about 85 mm.
 
-    People are of three kinds: all frames vary; most frames are good and a few bad (so that the
-    bad ones have a sharp texture); all frames are nearly right, as in a second round.
+    People are of four kinds: all frames vary; most frames are good and a few bad (so that the
+    bad ones have a sharp texture); all frames are nearly right, as in a second round; and people
+    whom only the texture tells about, whose frames are right but for twists and exchanged limbs.
+
+    Args:
+        draws: random numbers.
+        people, frames: how many.
+        personal: people of the last kind.
     """
     any_size = draws.uniform(people, frames, low=0.1, high=1.6)
     good = draws.uniform(people, frames, low=0.05, high=0.45)
     mixed = torch.where(draws.happens(0.45, people, frames), any_size, good)
     small = draws.uniform(people, frames, low=0.02, high=0.4)
     kind = draws.uniform(people, 1)
-    return torch.where(kind < 0.4, any_size, torch.where(kind < 0.85, mixed, small))
+    severity = torch.where(kind < 0.4, any_size, torch.where(kind < 0.85, mixed, small))
+    almost_right = draws.uniform(people, frames, low=0.01, high=0.2)
+    return torch.where(personal[:, None], almost_right, severity)
 
 
-def sample_errors(draws: Draws, config: GeneratorConfig) -> Errors:
+def sample_personal(draws: Draws, config: GeneratorConfig) -> Bool[Tensor, " people"]:
+    """People some of whose frames are wrong only where texture tells; the others are right."""
+    return draws.happens(config.personal_share, config.people)
+
+
+def sample_errors(
+    draws: Draws, config: GeneratorConfig, personal: Bool[Tensor, " people"] | None = None
+) -> Errors:
     """Errors of all frames of a batch.
 
     Args:
         draws: random numbers.
         config: shares; `severity` fixes the size.
+        personal: from `sample_personal`; nobody if None.
     """
     people, frames = config.people, config.frames
-    severity = sample_severity(draws, people, frames)
+    if personal is None:
+        personal = torch.zeros(people, dtype=torch.bool, device=draws.device)
+    severity = sample_severity(draws, people, frames, personal)
     if config.severity is not None:
         severity = torch.full_like(severity, config.severity)
     shared_share = draws.uniform(people, 1, 1, 1, low=0.3, high=0.85)
@@ -118,6 +139,7 @@ def sample_errors(draws: Draws, config: GeneratorConfig) -> Errors:
     focal = torch.exp(
         draws.normal(people, 1) * 0.12 * draws.happens(config.wrong_focal_share, people, 1)
     )
+    swap_share = torch.where(personal, 4.0, 1.0).repeat_interleave(frames) * config.leg_swap_share
     return Errors(
         rotations=axis_angle_to_matrix(vectors.flatten(0, 1)),
         betas=(draws.normal(people, 1, 10) * 0.6).expand(-1, frames, -1).reshape(batch, 10)
@@ -125,8 +147,8 @@ def sample_errors(draws: Draws, config: GeneratorConfig) -> Errors:
         shift=draws.normal(batch, 2) * 0.025 * severity.flatten()[:, None],
         depth_factor=1.0 + 0.05 * depth.flatten() * severity.flatten(),
         focal_factor=focal.expand(-1, frames).reshape(batch),
-        leg_swap=draws.happens(config.leg_swap_share, batch),
-        arm_swap=draws.happens(0.5 * config.leg_swap_share, batch),
+        leg_swap=draws.uniform(batch) < swap_share,
+        arm_swap=draws.uniform(batch) < 0.5 * swap_share,
     )
 
 
@@ -165,15 +187,27 @@ def _reflected(matrices: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch 3 3
     return torch.stack([-first, second, third], dim=1)
 
 
-def sample_twists(draws: Draws, config: GeneratorConfig) -> Float[Tensor, "batch segment"]:
-    """Angles by which estimates turn segments about their own axis, radians."""
-    batch = config.people * config.frames
-    shared = draws.normal(config.people, 1, len(TWIST_JOINTS)).expand(-1, config.frames, -1)
-    angles = 0.5 * shared.flatten(0, 1) + 0.8 * draws.normal(batch, len(TWIST_JOINTS))
-    size = draws.uniform(batch, 1, low=0.2, high=0.9)
-    chosen = draws.happens(0.5, batch, len(TWIST_JOINTS)) & draws.happens(
-        config.twist_share, batch, 1
-    )
+def sample_twists(
+    draws: Draws, config: GeneratorConfig, personal: Bool[Tensor, " people"] | None = None
+) -> Float[Tensor, "batch segment"]:
+    """Angles by which estimates turn segments about their own axis, radians.
+
+    Args:
+        draws: random numbers.
+        config: shares.
+        personal: people whose twists are large and each frame's own, so that most of their frames
+            show where the surface belongs; nobody if None.
+    """
+    people, frames, segments = config.people, config.frames, len(TWIST_JOINTS)
+    batch = people * frames
+    if personal is None:
+        personal = torch.zeros(people, dtype=torch.bool, device=draws.device)
+    is_personal = personal.repeat_interleave(frames)[:, None]
+    shared = draws.normal(people, 1, segments).expand(-1, frames, -1).flatten(0, 1)
+    shared = shared * torch.where(is_personal, 0.0, 0.5)
+    angles = shared + 0.8 * draws.normal(batch, segments)
+    size = draws.uniform(batch, 1, low=0.2, high=0.9) + 0.3 * is_personal
+    chosen = draws.happens(0.5, batch, segments) & draws.happens(config.twist_share, batch, 1)
     return angles * size * chosen
 
 

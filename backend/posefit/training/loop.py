@@ -28,6 +28,7 @@ from .config import TrainingConfig
 from .drawing import load_drawing
 from .draws import Draws
 from .generator import Generator, load_assets
+from .muon import OptimizerPair, make_optimizer
 from .prefetch import training_batches
 from .processes import Team, join_team
 from .validation import validate
@@ -52,7 +53,7 @@ class _Learner:
 
     network: CorrespondenceNetwork
     averaged: CorrespondenceNetwork
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | OptimizerPair
     progress: Progress
     averagings: int
     """How often `averaged` was moved."""
@@ -108,10 +109,7 @@ def _learner(config: TrainingConfig, team: Team) -> _Learner:
         averaged = copy.deepcopy(network).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore
     averaged = averaged.to(memory_format=torch.channels_last)  # pyright: ignore
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99),
-        weight_decay=config.weight_decay, fused=team.device.type == "cuda",
-    )  # fmt: skip
+    optimizer = make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
     if team.leads:
         count = sum(p.numel() for p in network.parameters())
         logger.info("%.2f M parameters, %d steps so far", count / 1e6, progress.steps)

@@ -22,6 +22,7 @@ from .estimate_errors import (
     apply_errors,
     compensated_twist,
     sample_errors,
+    sample_personal,
     sample_twists,
 )
 from .poses import PoseBank
@@ -114,13 +115,14 @@ def draw_scene(poses: PoseBank, draws: Draws, config: GeneratorConfig) -> SceneD
     betas = draws.normal(people, 1, 10).clamp(-2.5, 2.5).expand(-1, frames, -1).reshape(batch, 10)
     margin = draws.uniform(batch, low=1.12, high=1.5)
     close = draws.uniform(batch, low=0.6, high=1.12)
+    personal = sample_personal(draws, config)
     return SceneDraws(
         pose=pose,
         heading=_draw_heading(draws, people, frames),
         roots=_draw_roots(draws, people, frames),
         betas=betas,
-        errors=sample_errors(draws, config),
-        twists=sample_twists(draws, config),
+        errors=sample_errors(draws, config, personal),
+        twists=sample_twists(draws, config, personal),
         crop_shift=draws.normal(batch, 2) * 0.02,
         crop_margin=torch.where(draws.happens(0.1, batch), close, margin),
     )
