@@ -27,10 +27,15 @@ class Clip:
     """One clip's body poses."""
 
     name: str
+    """`source/stem`, as tools/training/prepare_poses.py names it."""
     framerate: float
     """Frames per second."""
     body_pose: np.ndarray
     """(T, 23, 3) local rotation vectors of SMPL's joints 1…23, radians."""
+    global_orient: np.ndarray
+    """(T, 3) rotation vectors of the pelvis, y up, radians."""
+    root: np.ndarray
+    """(T, 3) where the source's root was, metres, y up."""
 
 
 def read_archives(folder: Path) -> Iterator[Clip]:
@@ -102,6 +107,8 @@ _CMU_ALIGNMENT = {
     **{name: _RIGHT_ARM for name in ("R_Shoulder", "R_Elbow", "R_Wrist")},
 }
 _CMU_RATE = 60.0
+_CMU_METRES = 0.0254 / 0.45
+"""CMU writes inches times 0.45."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,9 @@ def _read_amc(path: Path) -> Clip:
             angles[:, "xyz".index(freedom[1])] = np.array(values[bone])[:, column]
         world[bone] = world[part.parent] @ part.axis @ _euler(angles) @ part.axis.T
     followed = {joint: world[bone] for joint, bone in _CMU_BONES.items()}
-    return Clip(path.stem, _CMU_RATE, retarget(followed, _CMU_ALIGNMENT, frames))
+    pose = retarget(followed, _CMU_ALIGNMENT, frames)
+    root = np.array(values["root"])[:, :3] * _CMU_METRES
+    return Clip(f"asfamc/{path.stem}", _CMU_RATE, pose, matrix_to_rotvec(world["root"]), root)
 
 
 # Column groups of the exponential maps: CMU's bones and the ends of their chains.
@@ -190,7 +199,10 @@ def _read_exponential_maps(path: Path) -> Clip:
         local = rotvec_to_matrix(maps[:, group])
         world[bone] = world[_EXPMAP_PARENTS[bone]] @ local if bone != "root" else local
     followed = {joint: world[bone] for joint, bone in _CMU_BONES.items()}
-    return Clip(path.stem, _CMU_RATE, retarget(followed, _CMU_ALIGNMENT, len(columns)))
+    pose = retarget(followed, _CMU_ALIGNMENT, len(columns))
+    root = columns[:, :3] * _CMU_METRES
+    name = f"expmap/{path.parent.parent.name}_{path.stem}"
+    return Clip(name, _CMU_RATE, pose, matrix_to_rotvec(world["root"]), root)
 
 
 # DeepMimic -------------------------------------------------------------------------------------
@@ -234,7 +246,9 @@ def _read_deepmimic(path: Path) -> Clip:
     }  # fmt: skip
     pose = _share_out(retarget(followed, _DEEPMIMIC_ALIGNMENT, count))
     rate = 1.0 / max(float(np.median(frames[:, 0])), 1e-3)
-    return Clip(path.stem, rate, pose)
+    root = frames[:, 1:4] @ _DEEPMIMIC_AXES.T
+    orient = matrix_to_rotvec(world["root"])
+    return Clip(f"deepmimic/{path.stem}", rate, pose, orient, root)
 
 
 def _share_out(pose: np.ndarray) -> np.ndarray:
