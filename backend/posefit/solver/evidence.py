@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..body import BodyModel
 from .config import SolverConfig
-from .kinematics import PosedPoints, bind_points, pose_points
+from .kinematics import PosedPoints, bind_points, blend_corners, pose_points
 from .landmarks import LandmarkTable, pose_landmarks
 from .skeleton import Skeleton, SkeletonModel
 from .terms import Term, direction_term, pixel_term, position_term
@@ -28,6 +28,7 @@ __all__ = [
     "BoneDirections",
     "BoundEvidence",
     "Evidence",
+    "FacePoints",
     "LandmarkPixels",
     "LandmarkPositions",
     "SurfacePoints",
@@ -85,9 +86,7 @@ class SurfacePoints:
         points = bind_points(body, model, indices)
         pose = partial(pose_points, points)
         targets, weights, dropped = _usable(self.targets[frames], self.weights[frames], model)
-        total = weights.sum(-1, keepdim=True)
-        # No point counts for more than one, so a frame with a handful of points stays humble.
-        weights = weights * (config.effective_points / total.clamp_min(config.effective_points))
+        weights = shared_weight(weights, config.effective_points)
         variance = _scales(self.scales[frames], model).square() + config.scale_floor_px**2
         term = _pixel_function(
             pose,
@@ -96,6 +95,46 @@ class SurfacePoints:
             targets,
             weights / variance,
             _robust_px(_scales(self.scales[frames], model), config),
+            config,
+        )
+        return BoundEvidence(term, weights.sum(-1), dropped)
+
+
+@dataclass(frozen=True)
+class FacePoints:
+    """Points inside faces and the pixels that show them: what dense correspondences become."""
+
+    corners: Int[Tensor, "batch point 3"]
+    """Vertices of the face that each point lies in."""
+    shares: Float[Tensor, "batch point 3"]
+    """Barycentric coordinates; they sum to 1."""
+    targets: Float[Tensor, "batch point 2"]
+    """Pixels of this view's camera."""
+    weights: Float[Tensor, "batch point"]
+    """How much of each point was seen, 0 to 1."""
+    scales: Float[Tensor, "batch point"]
+    """σ of each target, pixels."""
+    intrinsics: Float[Tensor, "batch 3 3"]
+    """Pinhole, pixels."""
+    world_to_camera: Float[Tensor, "batch 4 4"]
+    """Metres."""
+
+    def bind(
+        self, body: BodyModel, model: SkeletonModel, frames: slice, config: SolverConfig
+    ) -> BoundEvidence:
+        """See `Evidence`. The view's total weight is that of `config.effective_points`."""
+        corners = bind_points(body, model, self.corners[frames].flatten(1))
+        shares = self.shares[frames].to(model.joint_template.dtype)
+        targets, weights, dropped = _usable(self.targets[frames], self.weights[frames], model)
+        weights = shared_weight(weights, config.effective_points)
+        scales = _scales(self.scales[frames], model)
+        term = _pixel_function(
+            lambda skeleton: blend_corners(pose_points(corners, skeleton), shares),
+            self.intrinsics[frames],
+            self.world_to_camera[frames],
+            targets,
+            weights / (scales.square() + config.scale_floor_px**2),
+            _robust_px(scales, config),
             config,
         )
         return BoundEvidence(term, weights.sum(-1), dropped)
@@ -238,6 +277,17 @@ class BoneDirections:
             scale * (self.robust_factor * config.robust_widening),
         )
         return BoundEvidence(term, weights.sum(-1), dropped)
+
+
+def shared_weight(
+    weights: Float[Tensor, "batch point"], effective_points: float
+) -> Float[Tensor, "batch point"]:
+    """Weights of points that err together: all of a frame count as `effective_points` at most.
+
+    No point counts for more than one, so a frame with a handful of points stays humble.
+    """
+    total = weights.sum(-1, keepdim=True)
+    return weights * (effective_points / total.clamp_min(effective_points))
 
 
 def _usable(

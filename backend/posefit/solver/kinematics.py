@@ -31,6 +31,7 @@ __all__ = [
     "PosedPoints",
     "axis_points",
     "bind_points",
+    "blend_corners",
     "join_points",
     "joint_points",
     "mix_points",
@@ -195,6 +196,20 @@ def mix_points(points: PosedPoints, mixture: Float[Tensor, "point mixed"]) -> Po
         points.arms @ mixture,
         points.shape_jacobian @ mixture,
         follows=mixture.sum(0),
+    )
+
+
+def blend_corners(
+    corners: PosedPoints, shares: Float[Tensor, "batch point corner"]
+) -> PosedPoints:
+    """Points inside faces: each a blend of its own corners, which lie side by side in `corners`."""
+
+    def blend(values: Tensor) -> Tensor:
+        spread = shares.view(len(shares), *[1] * (values.ndim - 2), *shares.shape[1:])
+        return (values.unflatten(-1, shares.shape[1:]) * spread).sum(-1)
+
+    return PosedPoints(
+        blend(corners.positions), blend(corners.arms), blend(corners.shape_jacobian)
     )
 
 
