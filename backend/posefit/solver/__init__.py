@@ -5,10 +5,20 @@ solution = solve(body, start, [SurfacePoints(…), LandmarkPixels(…)], config,
 """
 
 from .config import ShapeMode, SolverConfig
-from .evidence import BoneDirections, Evidence, LandmarkPixels, LandmarkPositions, SurfacePoints
+from .contacts import Contacts
+from .evidence import (
+    BoneDirections,
+    Evidence,
+    FacePoints,
+    LandmarkPixels,
+    LandmarkPositions,
+    SurfacePoints,
+    take_frames,
+)
 from .initialisation import initial_root
 from .landmarks import BLAZEPOSE, BLAZEPOSE_BONES, BODY_25, COCO_17, LandmarkTable, joint_table
 from .levenberg_marquardt import Solution, solve
+from .silhouettes import Silhouettes
 
 __all__ = [
     "BLAZEPOSE",
@@ -16,15 +26,19 @@ __all__ = [
     "BODY_25",
     "COCO_17",
     "BoneDirections",
+    "Contacts",
     "Evidence",
+    "FacePoints",
     "LandmarkPixels",
     "LandmarkPositions",
     "LandmarkTable",
     "ShapeMode",
+    "Silhouettes",
     "Solution",
     "SolverConfig",
     "SurfacePoints",
     "initial_root",
     "joint_table",
     "solve",
+    "take_frames",
 ]

@@ -8,6 +8,7 @@ weights that are not positive pull nothing.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,8 @@ __all__ = [
     "LandmarkPixels",
     "LandmarkPositions",
     "SurfacePoints",
+    "shared_weight",
+    "take_frames",
 ]
 
 TermFunction = Callable[[Skeleton], Term]
@@ -277,6 +280,19 @@ class BoneDirections:
             scale * (self.robust_factor * config.robust_widening),
         )
         return BoundEvidence(term, weights.sum(-1), dropped)
+
+
+def take_frames(evidence: Evidence, frames: slice | Int[Tensor, " part"]) -> Evidence:
+    """The evidence of some frames: every field that has a row a frame is cut.
+
+    A field has a row a frame unless it is vertex numbers that all frames share.
+    """
+    changes = {}
+    for field in dataclasses.fields(evidence):  # type: ignore[arg-type]
+        value = getattr(evidence, field.name)
+        if isinstance(value, Tensor) and not (field.name == "vertex_indices" and value.ndim == 1):
+            changes[field.name] = value[frames]
+    return dataclasses.replace(evidence, **changes)  # type: ignore[type-var]
 
 
 def shared_weight(
