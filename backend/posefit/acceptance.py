@@ -22,7 +22,7 @@ from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
 from .body import BodyModel, PoseParameters
-from .solver import LandmarkPixels, SolverConfig, solve
+from .solver import Evidence, SolverConfig, solve
 from .windows import blend_poses
 
 __all__ = ["Verdict", "accept", "apply_verdict", "joint_confidence", "keypoint_cost"]
@@ -130,9 +130,9 @@ def ramp(refined: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
 
 
 def keypoint_cost(
-    body: BodyModel, parameters: PoseParameters, evidence: LandmarkPixels
+    body: BodyModel, parameters: PoseParameters, evidence: Evidence
 ) -> Float[Tensor, " frame"]:
-    """Robust cost of the landmarks alone, for each frame."""
+    """Robust cost of one kind of evidence alone, for each frame."""
     config = SolverConfig(max_iterations=0, shape="fixed", limit_weight=0.0)
     return solve(body, parameters, [evidence], config).cost_before
 

@@ -107,6 +107,10 @@ def refine(
     body: str = "free",
     texture: Path | None = None,
     report: Path | None = None,
+    keypoints_file: Path | None = None,
+    densepose: Path | None = None,
+    iuv_mapping: Path | None = None,
+    masks: Path | None = None,
     device: Device = "auto",
     rasterizer: Rasterizer = "warp",
     server: str | None = None,
@@ -122,14 +126,20 @@ def refine(
         body: Body file, or "free".
         texture: Personal texture from `posefit texture`; painted afresh without it.
         report: Folder for an HTML report.
+        keypoints_file: Keypoints of OpenPose (folder), COCO or MediaPipe (docs/evidence.md).
+        densepose: Folder of DensePose's IUV maps, one a frame.
+        iuv_mapping: What the maps mean on the body: DensePose's UV_Processed.mat, or an .npz.
+        masks: Folder of person masks, one a frame.
         device: Where to compute.
         rasterizer: Warp, or PyTorch3D's own as the reference.
         server: Address of a running backend (tcp://127.0.0.1:5557) that computes instead.
     """
     from . import commands
+    from .evidence import EvidenceFiles
 
+    evidence = EvidenceFiles(keypoints_file, densepose, iuv_mapping, masks)
     commands.refine_files(
-        commands.RefineFiles(output, sequence, frames, shot, texture, report),
+        commands.RefineFiles(output, sequence, frames, shot, texture, report, evidence),
         body=body, device=device, rasterizer=rasterizer, server=server, settings=settings,
     )  # fmt: skip
 

@@ -26,10 +26,12 @@ from .engine import choose_device, refine_views
 from .errors import RefinementError
 from .estimate import estimate
 from .evaluate import evaluate
+from .evidence import EvidenceFiles, evidence_of_files
 from .footage import open_footage
 from .pipeline import Hooks, Refinement
 from .remote import refine_on_server
 from .report import ReportData, write_report
+from .solver import Evidence
 from .texture import Texture, load_png, save_png
 from .texture_clip import paint_texture
 from .views import View, view_of_sequence, views_of_shot
@@ -62,6 +64,8 @@ class RefineFiles:
     """The person's texture, if it was made before."""
     report: Path | None = None
     """Folder for the report."""
+    evidence: EvidenceFiles = EvidenceFiles()
+    """What other tools found in the footage."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,10 @@ def refine_files(
     settings: RefineSettings,
 ) -> list[Sequence]:
     """`posefit refine`: refine each person of a shot, or one sequence, and write what came out."""
+    if files.evidence and server is not None:
+        raise RefinementError(
+            "evidence files are read where the refinement runs: leave --server out, or the files"
+        )
     people = _people(files)
     model = load_body(body, choose_device(device if server is None else "cpu"))
     texture = None
@@ -153,7 +161,7 @@ def refine_files(
             if server is None:
                 refinement = refine_views(
                     person.sequence, person.views, body=model, settings=settings, texture=texture,
-                    hooks=hooks, rasterizer=rasterizer,
+                    hooks=hooks, rasterizer=rasterizer, evidence=_evidence(files, person, model),
                 )  # fmt: skip
                 sequence = refinement.sequence
             else:
@@ -194,6 +202,17 @@ def _people(files: RefineFiles) -> list[_Person]:
     sequence = read_sequence(files.sequence)
     view = view_of_sequence(sequence, open_footage(files.frames))
     return [_Person(sequence, [view], files.output)]
+
+
+def _evidence(files: RefineFiles, person: _Person, body: BodyModel) -> list[Evidence]:
+    """The named files' evidence; with several views each folder has one a camera, by its name."""
+    if len(person.views) == 1 or not files.evidence:
+        return evidence_of_files(files.evidence, person.sequence, person.views[0], body)
+    return [
+        one
+        for view in person.views
+        for one in evidence_of_files(files.evidence.of_view(view.name), person.sequence, view, body)
+    ]
 
 
 def _only_footage(person: _Person) -> Path:

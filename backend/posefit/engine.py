@@ -25,7 +25,7 @@ from .observation import TextureMaps, keypoint_evidence
 from .parameters import parameters_of_sequence
 from .pictures import body_boxes
 from .pipeline import Clip, Freedom, Hooks, Refinement, refine
-from .solver import LandmarkPixels
+from .solver import Evidence, LandmarkPixels
 from .texture import Texture
 from .texture_clip import paint_from_views
 from .views import View
@@ -65,6 +65,7 @@ def refine_views(
     freedom: Freedom | None = None,
     hooks: Hooks | None = None,
     rasterizer: str = "warp",
+    evidence: Sequence[Evidence] = (),
 ) -> Refinement:
     """Refine a sequence against its pictures, with everything it takes.
 
@@ -77,6 +78,7 @@ def refine_views(
         freedom: joints and frames that must not move.
         hooks: progress, cancelling, provisional results.
         rasterizer: `warp` or `pytorch3d`.
+        evidence: what other tools found (`evidence.evidence_of_files`), a row a frame.
 
     Raises:
         RefinementError, FootageError, TextureError, DisplacementError: in words.
@@ -87,7 +89,7 @@ def refine_views(
         estimator = load_estimator(settings.displacement, body.device)
     landmarks = _landmarks(sequence, views, body, hooks) if settings.keypoints else ()
     textures = _textures(sequence, views, body, estimator, texture, settings, hooks)
-    clip = Clip(sequence, views, landmarks, textures)
+    clip = Clip(sequence, views, landmarks, textures, evidence)
     share = _PREPARATION if settings.keypoints or estimator is not None else 0.0
     later = Hooks(
         progress=lambda fraction, stage: hooks.progress(share + (1 - share) * fraction, stage),

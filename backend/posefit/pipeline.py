@@ -34,7 +34,7 @@ from .errors import RefinementError
 from .observation import Observer, TextureMaps, slice_landmarks
 from .parameters import parameters_of_sequence, sequence_with_parameters
 from .pictures import Picture, body_boxes, load_pictures
-from .solver import LandmarkPixels, ShapeMode, SolverConfig, solve
+from .solver import Evidence, LandmarkPixels, ShapeMode, SolverConfig, solve, take_frames
 from .views import View
 from .windows import join_windows, split_windows
 
@@ -84,6 +84,8 @@ class Clip:
     """Keypoint evidence, one entry for each view that has it."""
     textures: TextureMaps = lambda frames: None
     """The person's texture for each frame, painted by other frames."""
+    evidence: Sequence[Evidence] = ()
+    """What other tools found, with a row for each frame of the sequence."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,10 @@ def refine(
     settings, freedom, hooks = settings or RefineSettings(), freedom or Freedom(), hooks or Hooks()
     start = parameters_of_sequence(clip.sequence, body)
     _check_visible(clip, start, body)
-    if estimator is None and not clip.landmarks:
+    if estimator is None and not clip.landmarks and not clip.evidence:
         raise RefinementError(
             "neither displacement nor keypoints are switched on, so nothing is known of the "
-            "picture: switch one of them on"
+            "picture: switch one of them on, or name evidence files"
         )
     run = _Run(clip, body, settings, freedom, hooks, _Stopwatch(), _observer(
         body, estimator, settings, rasterizer))  # fmt: skip
@@ -217,7 +219,8 @@ class _Run:
         """Look and solve in turns."""
         frames = rows.tolist()
         pictures = self._pictures(frames, reference) if self.observer is not None else []
-        landmarks = [slice_landmarks(evidence, rows) for evidence in self.clip.landmarks]
+        landmarks: list[Evidence] = [slice_landmarks(one, rows) for one in self.clip.landmarks]
+        landmarks += [take_frames(one, rows) for one in self.clip.evidence]
         # Betas of the reference are those that were found: the shape is not pulled back.
         part = _Part(rows, start, replace(reference, betas=start.betas))
         for k in range(self.settings.rounds):
@@ -286,7 +289,7 @@ class _Run:
             "disagreement_before", "disagreement_after", "joint_sigma"))  # fmt: skip
         costs = [
             (keypoint_cost(self.body, start, evidence), keypoint_cost(self.body, found, evidence))
-            for evidence in self.clip.landmarks
+            for evidence in (*self.clip.landmarks, *self.clip.evidence)
         ]
         return accept(before, after, costs, joint_confidence(sigma), self.freedom.pinned)
 

@@ -42,6 +42,19 @@ class EvidenceFiles:
                 "on the body: give DensePose's UV_Processed.mat (docs/evidence.md)"
             )
 
+    def of_view(self, name: str) -> EvidenceFiles:
+        """The files of one camera of a shot: what lies under its name in each folder, where there
+        is any; the mapping is everybody's."""
+
+        def own(path: Path | None) -> Path | None:
+            matches = sorted(path.glob(f"{name}*")) if path is not None and path.is_dir() else []
+            exact = [match for match in matches if match.stem == name]
+            return exact[0] if exact else None
+
+        return EvidenceFiles(
+            own(self.keypoints), own(self.densepose), self.iuv_mapping, own(self.masks)
+        )
+
     def __bool__(self) -> bool:
         return any((self.keypoints, self.densepose, self.masks))
 

@@ -45,7 +45,8 @@ def hand_table(side: str) -> LandmarkTable:
         side: `left` or `right`, the person's.
     """
     letter = side[0].upper()
-    names, combinations = [f"{side}_hand_wrist"], [({f"{letter}_Wrist": 1.0},)]
+    names = [f"{side}_hand_wrist"]
+    combinations: list[tuple[dict[str, float], ...]] = [({f"{letter}_Wrist": 1.0},)]
     for finger in _FINGERS:
         joints = [f"{letter}_{finger.title()}{k}" for k in (1, 2, 3)]
         for k, joint in enumerate(joints):

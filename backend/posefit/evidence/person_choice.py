@@ -45,7 +45,7 @@ def likeness(people: Array, expected: Array, length: float) -> Array:
     Returns:
         (people,) 0 to 1: mean of exp(−d² / 2 σ²) over landmarks, by confidence.
     """
-    known = np.isfinite(expected).all(-1)
+    known = np.asarray(np.isfinite(expected).all(-1))
     distance = np.square(people[..., :2] - np.where(known[:, None], expected, 0.0)).sum(-1)
     alike = np.exp(-0.5 * distance / (_LIKENESS_SIGMA * max(length, 1.0)) ** 2)
     weight = people[..., 2] * known

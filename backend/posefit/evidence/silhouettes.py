@@ -170,7 +170,7 @@ class _Map:
         length = np.linalg.norm(inward, axis=1, keepdims=True)
         return cls(
             distance=distance.astype(np.float64),
-            outline=chosen + 0.5,
+            outline=chosen.astype(np.float64) + 0.5,
             inward=inward / np.maximum(length, 1e-6),
             weights=(length[:, 0] > 1e-3).astype(np.float64),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from scipy.io import loadmat
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..body import BodyModel
 from ..unwrap import unwrap_body
@@ -83,7 +83,7 @@ class ChartFinder:
     """(N,) face of each sample."""
     shares: npt.NDArray[np.float64]
     """(N, 3) barycentric coordinates of each sample."""
-    trees: dict[int, tuple[cKDTree, npt.NDArray[np.int64]]]
+    trees: dict[int, tuple[KDTree, npt.NDArray[np.int64]]]
     """For each part its samples in u, v, and which they are."""
 
     @classmethod
@@ -99,7 +99,7 @@ class ChartFinder:
         trees = {}
         for part in np.unique(charts.part):
             own = np.flatnonzero(charts.part[face] == part)
-            trees[int(part)] = cKDTree(places[own]), own
+            trees[int(part)] = KDTree(places[own]), own
         return cls(charts, face, shares, trees)
 
     def find(
