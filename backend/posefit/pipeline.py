@@ -29,12 +29,13 @@ from posefit_shared.settings import RefineSettings
 
 from .acceptance import Verdict, accept, apply_verdict, joint_confidence, keypoint_cost
 from .body import BodyModel, PoseParameters, pose_body
+from .contacts import find_contacts
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
 from .observation import Observer, TextureMaps, slice_landmarks
 from .parameters import parameters_of_sequence, sequence_with_parameters
 from .pictures import Picture, body_boxes, load_pictures
-from .solver import Evidence, LandmarkPixels, ShapeMode, SolverConfig, solve, take_frames
+from .solver import Contacts, Evidence, LandmarkPixels, ShapeMode, SolverConfig, solve, take_frames
 from .views import View
 from .windows import join_windows, split_windows
 
@@ -233,6 +234,13 @@ class _Run:
                 "solve", self._solve, part, evidence, shape, posterior=last and shape == "fixed"
             )
             part = replace(part, parameters=solution.parameters, joint_sigma=solution.joint_sigma)
+            if last and (touching := self._contacts(part, shape)) is not None:
+                solution = self.watch.time(
+                    "solve", self._solve, part, evidence, shape, posterior=True, contacts=touching
+                )
+                part = replace(
+                    part, parameters=solution.parameters, joint_sigma=solution.joint_sigma
+                )
         if shape == "fixed":
             looks = self._look(pictures, frames, part.parameters)
             part = replace(part, disagreement_after=_mean_of_views(looks) if looks else None)
@@ -257,7 +265,34 @@ class _Run:
             for of_view in pictures
         ]  # fmt: skip
 
-    def _solve(self, part: _Part, evidence, shape: ShapeMode, *, posterior: bool):
+    def _contacts(self, part: _Part, shape: ShapeMode) -> Contacts | None:
+        """What touches something in frames that follow each other; None where nothing does."""
+        if shape != "fixed" or not self.settings.contacts or not _world_stands_still(self.clip):
+            return None
+        sequence = self.clip.sequence
+        cameras = sequence.world_to_camera
+        if cameras is not None:
+            rows = part.rows if cameras.ndim == 3 else torch.zeros_like(part.rows)
+            cameras = torch.from_numpy(cameras.reshape(-1, 4, 4))[rows]
+        found = find_contacts(
+            self.body,
+            part.parameters,
+            torch.from_numpy(_seconds(self.clip))[part.rows],
+            ground=None if sequence.ground is None else torch.from_numpy(sequence.ground),
+            up_is_known=sequence.world == "gravity",
+            world_to_camera=cameras,
+        )
+        return found if bool(found.held.any()) else None
+
+    def _solve(
+        self,
+        part: _Part,
+        evidence,
+        shape: ShapeMode,
+        *,
+        posterior: bool,
+        contacts: Contacts | None = None,
+    ):
         self.hooks.check_cancelled()
         settings, freedom = self.settings, self.freedom
         smooth = settings.smoothness if shape == "fixed" and len(part.rows) > 2 else 0.0
@@ -279,6 +314,7 @@ class _Run:
             stiffness=freedom.stiffness,
             pinned=None if freedom.pinned is None else freedom.pinned[part.rows],
             times=torch.from_numpy(_seconds(self.clip))[part.rows],
+            contacts=contacts,
         )
 
     def judge(
@@ -315,6 +351,14 @@ def _seconds(clip: Clip) -> npt.NDArray[np.float64]:
     if (np.diff(indices) > 0).all():
         return indices / clip.views[0].footage.fps
     return np.arange(len(sequence)) / sequence.mocap_framerate
+
+
+def _world_stands_still(clip: Clip) -> bool:
+    """Whether a point that is still in the world is still: the camera's motion is known."""
+    sequence = clip.sequence
+    cameras = sequence.world_to_camera
+    moves = cameras is not None and cameras.ndim == 3
+    return sequence.world == "gravity" or moves or len(clip.views) > 1
 
 
 def _check_visible(clip: Clip, start: PoseParameters, body: BodyModel) -> None:

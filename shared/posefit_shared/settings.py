@@ -35,6 +35,9 @@ class RefineSettings:
     """Multiplies the pull towards the input pose; 0 trusts the picture alone."""
     smoothness: float = 1.0
     """Multiplies the penalty on joint accelerations; 0 solves every frame on its own."""
+    contacts: bool = True
+    """Hold feet and hands that touch something, where the world is known to stand still: the
+    sequence has gravity, a camera for each frame, or several cameras."""
     influence: float = 1.0
     """0 gives back the input, 1 the refined pose, between them a blend."""
     texture_exclusion_seconds: float = 0.25

@@ -3,10 +3,11 @@
 
     python tools/priors/benchmark_clips.py MOTION_DIR benchmarks/data/motion/clips.npz
 
-Captured motion on another body slides: so wherever the source's foot stood, the body's heel or ball
-is held on the ground where it was on average, and the pose is solved for anew. What comes out is the
-truth of the benchmarks: a motion that is human and whose contacts are exact. z is up, the ground is
-z = 0, 30 frames a second. Rotation vectors are stored in 0.1 mrad, translations in 0.1 mm.
+Captured motion on another body slides: so wherever the source's foot stood, the body's heel or
+ball is held on the ground where it was on average, and the pose is solved for anew. What comes out
+is the truth of the benchmarks: a motion that is human and whose contacts are exact. z is up, the
+ground is z = 0, 30 frames a second. Rotation vectors are stored in 0.1 mrad, translations in
+0.1 mm.
 """
 
 from __future__ import annotations
@@ -83,9 +84,7 @@ def standing(joints: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """(T, 4) whether each joint of FEET stands: slow and low for at least a tenth of a second."""
     speed = np.linalg.norm(np.gradient(joints, 1 / RATE, axis=0), axis=-1)
     still = (speed < STANDING_SPEED) & (joints[..., 2] < heights + STANDING_HEIGHT)
-    return np.stack(
-        [binary_opening(binary_closing(s, np.ones(3)), np.ones(4)) for s in still.T], 1
-    )
+    return np.stack([binary_opening(binary_closing(s, np.ones(3)), np.ones(4)) for s in still.T], 1)
 
 
 def held(joints: np.ndarray, stands: np.ndarray, heights: np.ndarray) -> np.ndarray:
@@ -157,8 +156,8 @@ def main() -> None:
             for j in (before, moved)
         ]
         change = np.linalg.norm(moved - before, axis=-1).mean() * 1e3
-        print(f"{name:16} {len(pose)} frames, standing {stands.mean():.2f}, "
-              f"slide {slide[0]:.1f} -> {slide[1]:.1f} mm/s, joints moved {change:.1f} mm")  # fmt: skip
+        print(f"{name:16} {len(pose)} frames, standing {stands.mean():.2f}")
+        print(f"    slides {slide[0]:.1f} -> {slide[1]:.1f} mm/s, moved {change:.1f} mm")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(arguments.output, rate=RATE, **arrays)
 

@@ -102,6 +102,18 @@ class SolverConfig:
     bone_axis_length_m: float = 0.1
     """Lever that turns a joint's angular acceleration into metres."""
 
+    # Contacts ----------------------------------------------------------------------------------
+    contact_weight: float = 1.0
+    """Multiplies all that contacts do."""
+    contact_speed_sigma: float = 0.03
+    """m/s that a point in touch may creep."""
+    contact_robust_speed: float = 0.15
+    """m/s at which the kernel lets go of a point: it was no contact."""
+    ground_sigma_m: float = 0.03
+    """Metres that a standing sole may be off the ground: shoes, carpets, and the body's own."""
+    ground_robust_factor: float = 3.0
+    """σ above the ground at which a sole that was said to stand is let go of."""
+
     # Report ------------------------------------------------------------------------------------
     posterior: bool = False
     """Also return each joint's posterior standard deviation."""

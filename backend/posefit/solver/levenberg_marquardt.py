@@ -19,6 +19,7 @@ from torch import Tensor
 from ..body import BodyModel, PoseParameters
 from .banded import BandedMatrix, factorise, multiply, substitute
 from .config import SolverConfig
+from .contacts import Contacts
 from .evidence import Evidence
 from .normal_equations import Linearisation, linearise
 from .problem import Freedom, Problem, build_problem
@@ -94,6 +95,7 @@ def solve(
     stiffness: Float[Tensor, "*frames joint"] | None = None,
     pinned: Bool[Tensor, " batch"] | None = None,
     times: Float[Tensor, " batch"] | None = None,
+    contacts: Contacts | None = None,
 ) -> Solution:
     """Pose parameters that explain the evidence, starting from `start`.
 
@@ -123,6 +125,7 @@ def solve(
         pinned: frames that never change and hold their neighbours through smoothness. They
             also hold a shape that is shared by the sequence.
         times: seconds of each frame, increasing; 1/30 apart by default.
+        contacts: points of the body that touch something and hold still in the world.
 
     Returns:
         The solution. Frames without usable evidence come back as they were, unless smoothness
@@ -143,7 +146,9 @@ def solve(
     if config.shape == "sequence" and not freedom.pinned.any():
         mean = first.betas.mean(0, keepdim=True).expand_as(first.betas)
         first = replace(first, betas=mean)
-    problem = build_problem(body, first, evidence, config, reference=anchor, freedom=freedom)
+    problem = build_problem(
+        body, first, evidence, config, reference=anchor, freedom=freedom, contacts=contacts
+    )
     if problem.dropped:
         logger.warning("%d targets were not finite and are ignored", problem.dropped)
     return _minimise(problem, first, start)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .banded import BandedMatrix
 from .bound_priors import ChunkTerm
+from .contacts import contact_band
 from .priors import shape_term
 from .problem import Problem
 from .skeleton import Skeleton, State, pose_skeleton
@@ -86,7 +87,16 @@ def linearise(problem: Problem, state: State) -> Linearisation:
         costs.append(cost)
     hessian, gradient, cost = (torch.cat(parts) for parts in (hessians, gradients, costs))
     alone = hessian.diagonal(dim1=1, dim2=2).clone()
-    band = None
+    band = _coupling(problem, skeleton)
+    if band is not None:
+        hessian = hessian + band.diagonal
+        gradient, cost = gradient + band.gradient, cost + band.cost
+    return _split(problem, skeleton, hessian, alone, gradient, cost, band)
+
+
+def _coupling(problem: Problem, skeleton: Skeleton) -> Band | None:
+    """What ties frames to the next ones: smoothness and contacts; None where nothing does."""
+    config, band = problem.config, None
     if problem.differences is not None and problem.acceleration_sigma is not None:
         rows, jacobian = motion_points(skeleton, config.bone_axis_length_m)
         band = smoothness_band(
@@ -97,9 +107,10 @@ def linearise(problem: Problem, state: State) -> Linearisation:
             sigma=problem.acceleration_sigma,
             robust_factor=config.acceleration_robust_factor,
         )
-        hessian = hessian + band.diagonal
-        gradient, cost = gradient + band.gradient, cost + band.cost
-    return _split(problem, skeleton, hessian, alone, gradient, cost, band)
+    if problem.contacts is not None:
+        held = contact_band(problem.contacts, skeleton)
+        band = held if band is None else band.plus(held)
+    return band
 
 
 def _part(skeleton: Skeleton, frames: slice) -> Skeleton:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..body import BodyModel
 from .bound_priors import ChunkTerm, bind_priors
 from .config import SolverConfig
+from .contacts import BoundContacts, Contacts, bind_contacts
 from .evidence import Evidence
 from .skeleton import SkeletonModel, State, pose_skeleton
 from .smoothness import local_acceleration, motion_points, second_differences
@@ -57,6 +58,8 @@ class Problem:
     """Acceleration coefficients; None without smoothness."""
     acceleration_sigma: Float[Tensor, "batch point"] | None
     """How much acceleration each point may have, m/s²; None without smoothness."""
+    contacts: BoundContacts | None
+    """Points that hold still between frames."""
     has_evidence: Bool[Tensor, " batch"]
     """Frames that something was observed in."""
     dropped: int
@@ -64,8 +67,9 @@ class Problem:
 
     @property
     def is_coupled(self) -> bool:
-        """Frames share betas or smoothness, so steps are accepted for all of them together."""
-        return self.differences is not None or (self.shape_is_shared and self.shape_is_free)
+        """Frames share betas, smoothness or contacts, so steps are accepted for all together."""
+        is_banded = self.differences is not None or self.contacts is not None
+        return is_banded or (self.shape_is_shared and self.shape_is_free)
 
 
 def build_problem(
@@ -76,6 +80,7 @@ def build_problem(
     *,
     reference: State | None,
     freedom: Freedom,
+    contacts: Contacts | None = None,
 ) -> Problem:
     """Binds evidence and priors to the body and the frames.
 
@@ -86,6 +91,7 @@ def build_problem(
         config: settings.
         reference: the original input to stay near; None for estimates from scratch.
         freedom: what may change.
+        contacts: points that hold still, or None.
 
     Returns:
         The problem.
@@ -116,7 +122,8 @@ def build_problem(
     # Shape belongs to the person, so a frame that must not change holds a shared shape.
     is_shared = config.shape == "sequence"
     shape_is_free = config.shape != "fixed" and not (is_shared and bool(freedom.pinned.any()))
-    frozen = freedom.pinned if is_smooth else freedom.pinned | ~has_evidence
+    is_carried = is_smooth or contacts is not None
+    frozen = freedom.pinned if is_carried else freedom.pinned | ~has_evidence
     free = _free_parameters(freedom.locked, frozen, config, start, not is_shared and shape_is_free)
     return Problem(
         model=model,
@@ -131,6 +138,9 @@ def build_problem(
         acceleration_sigma=_usual_acceleration(model, start, config, freedom.times)
         if is_smooth
         else None,
+        contacts=None
+        if contacts is None or batch < 2
+        else bind_contacts(contacts, body, model, freedom.times, config),
         has_evidence=has_evidence,
         dropped=dropped,
     )

@@ -48,6 +48,16 @@ class Band:
     cost: Float[Tensor, " frame"]
     """Of the acceleration centred at each frame; 0 at both ends."""
 
+    def plus(self, other: Band) -> Band:
+        """The sum of two penalties."""
+        return Band(
+            self.diagonal + other.diagonal,
+            self.next_frame + other.next_frame,
+            self.second_frame + other.second_frame,
+            self.gradient + other.gradient,
+            self.cost + other.cost,
+        )
+
 
 def second_differences(times: Float[Tensor, " frame"]) -> Float[Tensor, "frame 3"]:
     """Coefficients of the frames before, at and after in the acceleration at each frame.
