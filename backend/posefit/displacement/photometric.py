@@ -12,12 +12,13 @@ __all__ = ["PhotometricEvidence", "carry_back"]
 
 
 def carry_back(
-    image: Float[Tensor, "batch 3 height width"], flow: Float[Tensor, "batch 2 height width"]
-) -> Float[Tensor, "batch 3 height width"]:
+    image: Float[Tensor, "batch channel height width"],
+    flow: Float[Tensor, "batch 2 height width"],
+) -> Float[Tensor, "batch channel height width"]:
     """What the frame shows where the flow of each pixel points; zero outside of it.
 
     Args:
-        image: frame crops.
+        image: frame crops, or features of them.
         flow: x and y in pixels.
     """
     height, width = image.shape[2:]

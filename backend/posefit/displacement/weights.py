@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import PosefitError
-from .network import CorrespondenceNetwork, NetworkConfig
+from .kinds import DisplacementNetwork, NetworkSizes, kind_of, network_from_header
 
 __all__ = [
     "Calibration",
@@ -33,8 +33,8 @@ class WeightsError(PosefitError):
     """A weight file that can't be used; the message says why."""
 
 
-ABSENT_IN_FIRST_FILES = {"global_blocks": 0, "photometric_channels": 0}
-"""Parts of the network that files written before they existed don't name."""
+ABSENT_IN_FIRST_FILES = {"correspondence": {"global_blocks": 0, "photometric_channels": 0}}
+"""By kind, parts of the network that files written before they existed don't name."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def has_weights() -> bool:
 def save_network(
     path: Path,
     network: nn.Module,
-    config: NetworkConfig,
+    config: NetworkSizes,
     calibration: Calibration,
     notes: dict[str, str] | None = None,
 ) -> None:
@@ -70,7 +70,7 @@ def save_network(
     Args:
         path: file to write (.safetensors).
         network: the network, or another module with its state.
-        config: its sizes.
+        config: its sizes, which also tell its kind.
         calibration: of its outputs.
         notes: more to keep in the header (how it was trained).
     """
@@ -81,6 +81,7 @@ def save_network(
     }
     metadata = {
         "format": FORMAT,
+        "kind": kind_of(config),
         "config": json.dumps(dataclasses.asdict(config)),
         "calibration": json.dumps(dataclasses.asdict(calibration)),
         **(notes or {}),
@@ -90,7 +91,7 @@ def save_network(
 
 def load_network(
     path: Path, device: torch.device | str = "cpu"
-) -> tuple[CorrespondenceNetwork, Calibration]:
+) -> tuple[DisplacementNetwork, Calibration]:
     """The network of a weight file, in evaluation mode, and its calibration.
 
     Args:
@@ -98,7 +99,8 @@ def load_network(
         device: where to put it.
 
     Raises:
-        WeightsError: the file is missing or isn't one of this format.
+        WeightsError: the file is missing, isn't one of this format, or holds a network that this
+            version doesn't know.
     """
     if not path.is_file():
         raise WeightsError(f"no displacement weights at {path}; train them or use flow instead")
@@ -113,12 +115,15 @@ def load_network(
             f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}; "
             "it was written by another version of posefit"
         )
-    sizes: dict[str, Any] = {**ABSENT_IN_FIRST_FILES, **json.loads(metadata["config"])}
+    kind = metadata.get("kind", "correspondence")
     fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()
+        **ABSENT_IN_FIRST_FILES.get(kind, {}),
+        **json.loads(metadata["config"]),
     }
-    config = NetworkConfig(**fields)
-    network = CorrespondenceNetwork(config)
+    try:
+        network = network_from_header(kind, fields)
+    except ValueError as error:
+        raise WeightsError(f"{path} holds a {error}; it needs another posefit") from error
     missing, unexpected = network.load_state_dict(
         {name: v.float() if v.is_floating_point() else v for name, v in state.items()}, strict=False
     )

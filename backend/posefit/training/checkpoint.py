@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..displacement.network import CorrespondenceNetwork, NetworkConfig
+from ..displacement.kinds import DisplacementNetwork, NetworkSizes
 from ..displacement.weights import Calibration, load_network, save_network
 
 __all__ = ["Progress", "read_checkpoint", "write_checkpoint"]
@@ -42,7 +42,7 @@ def write_checkpoint(
     folder: Path,
     network: nn.Module,
     averaged: nn.Module,
-    config: NetworkConfig,
+    config: NetworkSizes,
     progress: Progress,
     calibration: Calibration,
 ) -> None:
@@ -70,7 +70,7 @@ def write_checkpoint(
 
 def read_checkpoint(
     folder: Path, device: torch.device | str
-) -> tuple[CorrespondenceNetwork, CorrespondenceNetwork, Progress]:
+) -> tuple[DisplacementNetwork, DisplacementNetwork, Progress]:
     """Weights as trained, averaged weights, and progress, ready to go on from.
 
     Args:

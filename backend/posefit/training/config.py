@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..displacement.kinds import NetworkName
+
 __all__ = ["GeneratorConfig", "TrainingConfig"]
 
 
@@ -98,11 +100,12 @@ class TrainingConfig:
     modality_dropout: float = 0.1
     """Chance of each group of modalities to be missing in a sample."""
     query_budget: int = 1536
-    """Body cells matched per sample in training."""
+    """Body cells matched per sample in training; the U-Net matches all."""
     updates: int = 4
-    """Recurrent updates in training."""
-    small: bool = False
-    """Train the small network (for CPUs)."""
+    """Recurrent updates in training; the U-Net has none."""
+    network: NetworkName = "correspondence"
+    """Which network a new training makes: `correspondence` (for GPUs), `small` (the same in fewer
+    channels) or `unet` (for CPUs). A run that resumes goes on with the checkpoint's."""
     compile: bool = True
     """Compile network and generator."""
     check: bool = True

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..displacement.inputs import without_modalities
+from ..displacement.kinds import DisplacementNetwork, make_network
 from ..displacement.losses import LossReport, displacement_loss
-from ..displacement.network import SMALL_NETWORK, CorrespondenceNetwork, NetworkConfig
+from ..displacement.network import CorrespondenceNetwork
 from .batch import TrainingBatch
 from .checkpoint import Progress, read_checkpoint
 from .config import TrainingConfig
@@ -37,8 +38,8 @@ DROPPED_TOGETHER = {
 class Learner:
     """The network under training with its averaged copy and optimiser."""
 
-    network: CorrespondenceNetwork
-    averaged: CorrespondenceNetwork
+    network: DisplacementNetwork
+    averaged: DisplacementNetwork
     optimizer: torch.optim.Optimizer | OptimizerPair
     progress: Progress
     averagings: int
@@ -60,8 +61,7 @@ def make_learner(config: TrainingConfig, team: Team) -> Learner:
     if config.resume is not None:
         network, averaged, progress = read_checkpoint(config.resume, team.device)
     else:
-        sizes = SMALL_NETWORK if config.small else NetworkConfig()
-        network = CorrespondenceNetwork(sizes).to(team.device)
+        network = make_network(config.network).to(team.device)
         averaged = copy.deepcopy(network).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore
     averaged = averaged.to(memory_format=torch.channels_last)  # pyright: ignore
@@ -105,15 +105,7 @@ def take_step(
         chosen = dropout.happens(config.modality_dropout, len(batch.image))
         dropped.update(dict.fromkeys(names, chosen))
     render = without_modalities(batch.render, dropped)
-    layout = torch.channels_last
-    device = team.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        predictions = network(
-            render.contiguous(memory_format=layout),
-            batch.image.contiguous(memory_format=layout),
-            updates=min(config.updates, network.config.updates),
-            query_budget=config.query_budget,
-        )
+    predictions = _predict(config, network, render, batch.image)
     report = displacement_loss(predictions, batch.displacement, batch.mask, batch.visible)
     learner.optimizer.zero_grad(set_to_none=True)
     report.loss.backward()
@@ -123,6 +115,18 @@ def take_step(
     learner.optimizer.step()
     _average(learner, config.ema_decay)
     return dataclasses.replace(report, loss=report.loss.detach()), norm, is_new
+
+
+def _predict(
+    config: TrainingConfig, network: DisplacementNetwork, render: Tensor, image: Tensor
+) -> list[Tensor]:
+    """All predictions, in bfloat16 on GPUs, with no more work than the run allows."""
+    render, image = (x.contiguous(memory_format=torch.channels_last) for x in (render, image))
+    with torch.autocast(render.device.type, torch.bfloat16, enabled=render.is_cuda):
+        if isinstance(network, CorrespondenceNetwork):
+            updates = min(config.updates, network.config.updates)
+            return network(render, image, updates=updates, query_budget=config.query_budget)
+        return network(render, image)
 
 
 def _settle_gradients(network: nn.Module, team: Team, largest: float) -> Tensor:

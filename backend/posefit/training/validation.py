@@ -8,6 +8,7 @@ renderer are the same. Another renderer's set is measured elsewhere.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -15,14 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..displacement.inputs import without_modalities
+from ..displacement.kinds import DisplacementNetwork
 from ..displacement.losses import LOG_SCALE_RANGE
-from ..displacement.network import CorrespondenceNetwork
 from ..displacement.weights import Calibration
 from .batch import TrainingBatch
 from .estimate_errors import TWIST_JOINTS, no_errors
 from .generator import Generator
 
-__all__ = ["Validation", "predict", "validate"]
+__all__ = ["Validation", "predict", "validate", "validate_batches"]
 
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "texture": ("texture",),
@@ -65,7 +66,7 @@ class Validation:
     """Of scale and visibility."""
 
 
-def predict(network: CorrespondenceNetwork, render: Tensor, image: Tensor) -> Tensor:
+def predict(network: DisplacementNetwork, render: Tensor, image: Tensor) -> Tensor:
     """The last prediction, in bfloat16 on GPUs."""
     layout = torch.channels_last
     with torch.no_grad(), torch.autocast(render.device.type, torch.bfloat16, render.is_cuda):
@@ -74,7 +75,31 @@ def predict(network: CorrespondenceNetwork, render: Tensor, image: Tensor) -> Te
         )[-1].float()
 
 
-def validate(network: CorrespondenceNetwork, generator: Generator, batches: int) -> Validation:
+@dataclass
+class _Tally:
+    """Answers to some batches, gathered."""
+
+    means: _Means = field(default_factory=_Means)
+    logits: list[Tensor] = field(default_factory=list)
+    seen: list[Tensor] = field(default_factory=list)
+
+    def add(self, network: DisplacementNetwork, batch: TrainingBatch) -> Tensor:
+        """Takes the network's answer to a batch, which it returns."""
+        prediction = predict(network, batch.render, batch.image)
+        _add_errors(self.means, prediction, batch)
+        self.logits.append(prediction[:, 3][batch.mask][::37])
+        self.seen.append(batch.visible[batch.mask][::37])
+        return prediction
+
+    def result(self) -> Validation:
+        """Figures, and the calibration that the answers ask for."""
+        figures = self.means.result()
+        temperature = _temperature(torch.cat(self.logits), torch.cat(self.seen).float())
+        scale_factor = figures["error_over_scale"] / 2.0
+        return Validation(figures, Calibration(round(scale_factor, 4), temperature))
+
+
+def validate(network: DisplacementNetwork, generator: Generator, batches: int) -> Validation:
     """Measures a network.
 
     Args:
@@ -82,25 +107,30 @@ def validate(network: CorrespondenceNetwork, generator: Generator, batches: int)
         generator: of the validation split; its seed decides the samples.
         batches: how many batches of each kind.
     """
-    means = _Means()
-    logits, seen = [], []
+    tally = _Tally()
     for _ in range(batches):
         batch = generator.batch()
-        prediction = predict(network, batch.render, batch.image)
-        _add_errors(means, prediction, batch)
+        tally.add(network, batch)
         for name, dropped in ABLATIONS.items():
             everyone = torch.ones(len(batch.image), dtype=torch.bool, device=batch.image.device)
             render = without_modalities(batch.render, dict.fromkeys(dropped, everyone))
             error = _lengths(predict(network, render, batch.image), batch)
-            means.add(f"epe_without_{name}", error, batch.mask)
-        logits.append(prediction[:, 3][batch.mask][::37])
-        seen.append(batch.visible[batch.mask][::37])
-    few = max(1, batches // 3)
-    _texture_questions(means, network, generator, few)
-    figures = means.result()
-    temperature = _temperature(torch.cat(logits), torch.cat(seen).float())
-    scale_factor = figures["error_over_scale"] / 2.0
-    return Validation(figures, Calibration(round(scale_factor, 4), temperature))
+            tally.means.add(f"epe_without_{name}", error, batch.mask)
+    _texture_questions(tally.means, network, generator, max(1, batches // 3))
+    return tally.result()
+
+
+def validate_batches(network: DisplacementNetwork, batches: Iterable[TrainingBatch]) -> Validation:
+    """Measures a network on given batches, with all modalities.
+
+    Args:
+        network: in evaluation mode.
+        batches: on the network's device.
+    """
+    tally = _Tally()
+    for batch in batches:
+        tally.add(network, batch)
+    return tally.result()
 
 
 def _lengths(prediction: Tensor, batch: TrainingBatch) -> Tensor:
@@ -135,7 +165,7 @@ def _add_errors(means: _Means, prediction: Tensor, batch: TrainingBatch) -> None
 
 
 def _texture_questions(
-    means: _Means, network: CorrespondenceNetwork, generator: Generator, batches: int
+    means: _Means, network: DisplacementNetwork, generator: Generator, batches: int
 ) -> None:
     """Estimates that are wrong only where texture tells: twisted segments, exchanged legs.
 
@@ -161,7 +191,7 @@ def _texture_questions(
 
 def _compare_texture(
     means: _Means,
-    network: CorrespondenceNetwork,
+    network: DisplacementNetwork,
     batch: TrainingBatch,
     asked: Tensor,
     name: str,
