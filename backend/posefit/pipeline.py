@@ -300,6 +300,7 @@ class _Run:
             max_iterations=settings.solver_iterations,
             shape=shape,
             reference_weight=settings.prior_weight,
+            pose_prior_weight=settings.pose_prior_weight,
             solve_translation=settings.refine_translation,
             smoothness=smooth,
             posterior=posterior,

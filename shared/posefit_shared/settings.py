@@ -33,6 +33,8 @@ class RefineSettings:
     """Whether the root may move."""
     prior_weight: float = 1.0
     """Multiplies the pull towards the input pose; 0 trusts the picture alone."""
+    pose_prior_weight: float = 0.0
+    """Multiplies the learned prior of likely poses; 0 leaves the pose to the input's neighbourhood."""
     smoothness: float = 1.0
     """Multiplies the penalty on joint accelerations; 0 solves every frame on its own."""
     contacts: bool = True
@@ -54,6 +56,7 @@ class RefineSettings:
             ("solver_iterations", 1, 100),
             ("crop_size", 64, 1024),
             ("prior_weight", 0.0, 1000.0),
+            ("pose_prior_weight", 0.0, 1000.0),
             ("smoothness", 0.0, 1000.0),
             ("influence", 0.0, 1.0),
             ("texture_exclusion_seconds", 0.0, 60.0),
