@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -43,6 +44,14 @@ class TrainingBatch:
     def tensors(self) -> tuple[Tensor, ...]:
         """All tensors, in the order of the fields."""
         return (self.render, self.image, self.displacement, self.mask, self.visible)
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """The same on another device."""
+        return TrainingBatch(*(tensor.to(device) for tensor in self.tensors()))
+
+    def samples(self, chosen: slice) -> TrainingBatch:
+        """Some of the samples."""
+        return TrainingBatch(*(tensor[chosen] for tensor in self.tensors()))
 
 
 def mirrored(batch: TrainingBatch) -> TrainingBatch:

@@ -79,6 +79,15 @@ class TrainingConfig:
     """Time at the end kept for validation and writing."""
     checkpoint_minutes: float = 3.0
     """Time between checkpoints on the way."""
+    keep_moments: bool = True
+    """Keep the optimiser's moments in checkpoints, which saves the warm-up after a resume."""
+    watch_minutes: float = 2.0
+    """Time between validations on the way, which keep the best weights; 0 for none. They come more
+    seldom where they would take more than 3% of the time."""
+    watch_batches: int = 3
+    """Batches of the validation split that they measure, the same ones each time."""
+    tensorboard: bool = True
+    """Write curves and pictures for TensorBoard, where it is installed."""
     warmup_steps: int = 200
     """Steps over which the learning rate rises, also after a resume."""
     device: str = "cuda"

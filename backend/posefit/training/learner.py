@@ -17,7 +17,7 @@ from ..displacement.kinds import DisplacementNetwork, make_network
 from ..displacement.losses import LossReport, displacement_loss
 from ..displacement.network import CorrespondenceNetwork
 from .batch import TrainingBatch
-from .checkpoint import Progress, read_checkpoint
+from .checkpoint import Progress, read_checkpoint, read_moments
 from .config import TrainingConfig
 from .draws import Draws
 from .muon import OptimizerPair, make_optimizer
@@ -44,6 +44,8 @@ class Learner:
     progress: Progress
     averagings: int
     """How often `averaged` was moved."""
+    is_warm: bool = False
+    """Whether the optimiser has its moments from before."""
 
     def __post_init__(self) -> None:
         self.values = _floating(self.network)
@@ -66,10 +68,12 @@ def make_learner(config: TrainingConfig, team: Team) -> Learner:
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore
     averaged = averaged.to(memory_format=torch.channels_last)  # pyright: ignore
     optimizer = make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
+    is_warm = config.resume is not None and read_moments(config.resume, optimizer, progress)
     if team.leads:
         count = sum(p.numel() for p in network.parameters())
-        logger.info("%.2f M parameters, %d steps so far", count / 1e6, progress.steps)
-    return Learner(network, averaged, optimizer, progress, progress.steps)
+        moments = ", moments kept" if is_warm else ""
+        logger.info("%.2f M parameters, %d steps so far%s", count / 1e6, progress.steps, moments)
+    return Learner(network, averaged, optimizer, progress, progress.steps, is_warm)
 
 
 def _floating(network: nn.Module) -> list[Tensor]:

@@ -98,6 +98,15 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self._buckets = [bucket for g in self.param_groups for bucket in _buckets(g["params"])]
 
+    def averages(self) -> list[Tensor]:
+        """The averaged gradient of each parameter, as views in the parameters' shapes."""
+        by_parameter = {
+            parameter: part
+            for bucket in self._buckets
+            for parameter, part in zip(bucket.members, bucket.places(bucket.average), strict=True)
+        }
+        return [by_parameter[p] for group in self.param_groups for p in group["params"]]
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore
         """Moves every parameter; one without a gradient counts as having a zero one."""
@@ -111,13 +120,10 @@ class Muon(torch.optim.Optimizer):
             steps = orthogonal(bucket.gradient.lerp(bucket.average, group["momentum"]))
             scales = [ADAM_STEP * max(len(p), p[0].numel()) ** 0.5 for p in bucket.members]
             steps *= steps.new_tensor(scales)[:, None, None]
+            weights: list[Tensor] = [*bucket.members]
             if group["weight_decay"]:
-                torch._foreach_mul_(  # pyright: ignore
-                    bucket.members, 1.0 - group["lr"] * group["weight_decay"]
-                )
-            torch._foreach_add_(  # pyright: ignore
-                bucket.members, bucket.places(steps), alpha=-group["lr"]
-            )
+                torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])  # pyright: ignore
+            torch._foreach_add_(weights, bucket.places(steps), alpha=-group["lr"])  # pyright: ignore
 
 
 class OptimizerPair:

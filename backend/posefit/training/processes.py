@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 __all__ = ["Team", "join_team"]
+
+
+PATIENCE = timedelta(minutes=10)
+"""How long processes wait for one that is late (compiling, validating) before all of them end."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,12 @@ class Team:
             dist.all_reduce(values)
             values.div_(self.size)
 
-    def from_leader(self, *numbers: float) -> tuple[float, ...]:
-        """The leader's numbers, in every process; waits for the device."""
+    def totals(self, *numbers: float) -> tuple[float, ...]:
+        """Sums over all processes, in every process; waits for the device."""
         if self.size == 1:
             return numbers
         values = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        dist.broadcast(values, 0)
+        dist.all_reduce(values)
         return tuple(values.tolist())
 
     def leave(self) -> None:
@@ -59,5 +64,5 @@ def join_team(device: str) -> Team:
     else:
         chosen = torch.device(device)
     if size > 1:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     return Team(rank, size, chosen)

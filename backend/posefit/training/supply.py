@@ -16,7 +16,7 @@ from .drawing import load_drawing
 from .generator import Generator, load_assets
 from .processes import Team
 
-__all__ = ["make_generator", "time_generator"]
+__all__ = ["make_generator", "time_generator", "wait_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +39,29 @@ def make_generator(
     return Generator(assets, load_drawing(config.rasterizer), config.generator, seed)
 
 
-def time_generator(generator: Generator) -> None:
-    """Logs how fast the generator is on its own."""
-    if generator.draws.device.type != "cuda":
-        return
-    for _ in range(2):
+def time_generator(generator: Generator, warm: int = 2, batches: int = 8) -> float:
+    """Samples a second that the generator makes while nothing else runs.
+
+    Args:
+        generator: drawn from; its random numbers move on.
+        warm: batches that aren't counted.
+        batches: batches that are.
+    """
+    device = generator.draws.device
+    for _ in range(warm):
         generator.batch()
-    torch.cuda.synchronize()
+    wait_for(device)
     start = time.monotonic()
-    for _ in range(8):
+    for _ in range(batches):
         generator.batch()
-    torch.cuda.synchronize()
-    count = 8 * generator.config.people * generator.config.frames
-    logger.info("generator alone: %.0f samples/s", count / (time.monotonic() - start))
+    wait_for(device)
+    count = batches * generator.config.people * generator.config.frames
+    speed = count / (time.monotonic() - start)
+    logger.info("generator alone: %.0f samples/s", speed)
+    return speed
+
+
+def wait_for(device: torch.device) -> None:
+    """Returns once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
