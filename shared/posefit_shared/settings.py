@@ -34,7 +34,7 @@ class RefineSettings:
     prior_weight: float = 1.0
     """Multiplies the pull towards the input pose; 0 trusts the picture alone."""
     pose_prior_weight: float = 0.0
-    """Multiplies the learned prior of likely poses; 0 leaves the pose to the input's neighbourhood."""
+    """Multiplies the learned prior of likely poses; 0 leaves it to the input."""
     smoothness: float = 1.0
     """Multiplies the penalty on joint accelerations; 0 solves every frame on its own."""
     contacts: bool = True
