@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's questions, asked of one network: tables with intervals over people.
+
+    python benchmarks/paper_questions.py [--questions twist change …] [--frames 3]
+        [--weights FILE] [--threads 2] [--page docs/questions.md] [--output FILE]
+
+Answers are kept person by person under what they depend on, so a run that was cut goes on, and one
+with other weights begins anew. The starts of both sets are simulated. docs/questions.md says what
+each question means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from posefit.body import load_body
+from posefit.displacement.inference import NetworkEstimator
+from posefit.displacement.weights import shipped_weights
+from posefit.validation_set import read_validation_set
+
+from questions import personal, plots, rendered
+from questions.cases import Painter
+from questions.looks import Bench
+from questions.page import TABLES, as_plain, fill_page, table_figures, table_markdown
+from questions.rows import Answer, Stage, answer
+
+NAMES = [question.name for question in (*rendered.QUESTIONS, *personal.QUESTIONS)]
+
+
+def open_stage(folder: Path, frames: int, bench: Bench, options: argparse.Namespace) -> Stage:
+    """A set, ready to be asked.
+
+    Args:
+        folder: of the set.
+        frames: of each person.
+        bench: body and network.
+        options: people and cache.
+    """
+    dataset = read_validation_set(folder)
+    dataset.check_body(bench.body.content_hash)
+    people = tuple(options.people) or tuple(range(len(dataset.people)))
+    painter = Painter(bench.body, options.cache / "textures")
+    return Stage(dataset, bench, painter, people, frames)
+
+
+def ask(
+    options: argparse.Namespace, bench: Bench, key: str, tell: Callable[[str], None]
+) -> dict[str, Answer]:
+    """All answers that were asked for, by question.
+
+    Args:
+        options: of the command line.
+        bench: body and network.
+        key: everything that answers depend on beside question, person and frames.
+        tell: told as they come.
+    """
+    sets = (
+        (rendered.QUESTIONS, open_stage(options.set, options.frames, bench, options)),
+        (personal.QUESTIONS, open_stage(options.texture_set, options.texture_frames, bench,
+                                        options)),
+    )  # fmt: skip
+    answers: dict[str, Answer] = {}
+    for questions, stage in sets:
+        stamp = hashlib.sha256((stage.dataset.folder / "set.npz").read_bytes()).hexdigest()
+        for question in questions:
+            if question.name not in options.questions:
+                continue
+            began = time.perf_counter()
+            answers[question.name] = answer(
+                question, stage, options.cache / "answers", f"{key} {stamp}", tell
+            )
+            tell(f"{question.name}: {time.perf_counter() - began:.0f} s")
+    return answers
+
+
+def write_down(answers: dict[str, Answer], about: dict[str, Any], options: argparse.Namespace):
+    """Tables to the terminal, and to page, JSON and pictures where they were asked for.
+
+    Args:
+        answers: by question.
+        about: what they were measured with.
+        options: of the command line.
+    """
+    asked = [one for one in TABLES if {row.question for row in one.rows} & answers.keys()]
+    figures = {table.name: table_figures(table, answers) for table in asked}
+    markdown = {table.name: table_markdown(table, figures[table.name]) for table in asked}
+    for name, text in markdown.items():
+        print(f"\n{name}\n\n{text}", flush=True)
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        plain = {name: as_plain(one) for name, one in figures.items()}
+        options.output.write_text(json.dumps({"about": about, "tables": plain}, indent=1) + "\n")
+    if options.page:
+        said = (
+            f"Printed by `python benchmarks/paper_questions.py` with weights `{about['weights']}`: "
+            f"{about['people']} people × {options.frames} frames (rendered set), "
+            f"{about['people']} × {options.texture_frames} (texture set)."
+        )
+        text = options.page.read_text(encoding="utf-8")
+        options.page.write_text(fill_page(text, markdown | {"about": said}), encoding="utf-8")
+    if options.plots:
+        plots.draw_all(figures, options.plots)
+
+
+def weights_and_key(weights: Path, bench: Bench) -> tuple[str, str]:
+    """The weights' short name, and what answers depend on."""
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+    return digest, f"{digest} {bench.solver} {bench.crop_size} {bench.body.content_hash}"
+
+
+def main() -> None:
+    """Reads the command line, asks, and writes the answers down."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = Path(__file__).parent / "data"
+    parser.add_argument("--set", type=Path, default=data / "validation")
+    parser.add_argument("--texture-set", type=Path, default=data / "texture_questions")
+    parser.add_argument("--questions", nargs="+", choices=NAMES, default=NAMES, metavar="NAME",
+                        help=f"some of {', '.join(NAMES)}; all by default")  # fmt: skip
+    parser.add_argument("--people", nargs="*", type=int, default=[], help="all unless named")
+    parser.add_argument("--frames", type=int, default=3, help="of each person, rendered set")
+    parser.add_argument("--texture-frames", type=int, default=4, help="of each, texture set")
+    parser.add_argument("--weights", type=Path, default=shipped_weights())
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cache", type=Path, default=Path(".cache/questions"))
+    parser.add_argument("--output", type=Path, help="JSON to write")
+    parser.add_argument("--page", type=Path, help="page to fill, docs/questions.md")
+    parser.add_argument("--plots", type=Path, help="folder for pictures, docs/images")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    bench = Bench(load_body("free"), NetworkEstimator(torch.device("cpu"), options.weights))
+    digest, key = weights_and_key(options.weights, bench)
+    began = time.perf_counter()
+    answers = ask(options, bench, key, lambda text: print(text, flush=True))
+    about = {
+        "weights": digest,
+        "weights_file": options.weights.name,
+        "people": len(options.people) or 12,
+        "frames": options.frames,
+        "texture_frames": options.texture_frames,
+        "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",
+        "threads": options.threads,
+        "seconds": round(time.perf_counter() - began, 1),
+        "starts": "simulated",
+    }
+    write_down(answers, about, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Four pictures of the answers: start against result, focal length, rounds, and twist by texture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from questions.personal import PAINTED, PERFECT
+from questions.rendered import ERRORS_MM, FOCAL_FACTORS, ROUNDS
+from questions.rows import Figure
+
+__all__ = ["draw_all"]
+
+Figures = dict[str, dict[str, Figure | None]]
+
+INK, GREY, BLUE, ORANGE, GREEN = "#22262b", "#9aa1a9", "#2f6fb0", "#d9772b", "#3f8f5f"
+STYLE = {
+    "font.size": 9.5,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e8eb",
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+}
+
+
+def draw_all(tables: dict[str, Figures], folder: Path) -> None:
+    """Draws what the tables allow.
+
+    Args:
+        tables: figures by table, row and column.
+        folder: where the PNG files go.
+    """
+    drawings: dict[str, tuple[str, Callable[[Axes, Figures], None]]] = {
+        "questions_start.png": ("start", _start),
+        "questions_focal.png": ("focal", _focal),
+        "questions_rounds.png": ("rounds", _rounds),
+        "questions_texture.png": ("twist", _twist),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (table, draw) in drawings.items():
+        if table not in tables:
+            continue
+        with pyplot.rc_context(STYLE):
+            figure, axes = pyplot.subplots(figsize=(5.2, 3.4), layout="constrained")
+            draw(axes, tables[table])
+            figure.savefig(folder / name)
+            pyplot.close(figure)
+
+
+def _line(
+    axes: Axes, x: Sequence[float], figures: Sequence[Figure | None], color: str, label: str
+) -> None:
+    """A line with the interval as a band, and its name at its right end."""
+    known = [(a, one) for a, one in zip(x, figures, strict=True) if one is not None]
+    if not known:
+        return
+    at = [a for a, _ in known]
+    axes.fill_between(
+        at, [one.low for _, one in known], [one.high for _, one in known],
+        color=color, alpha=0.16, linewidth=0,
+    )  # fmt: skip
+    axes.plot(at, [one.mean for _, one in known], "o-", color=color, markersize=4.5, label=label)
+
+
+def _column(rows: Figures, labels: Sequence[str], title: str) -> list[Figure | None]:
+    return [rows.get(label, {}).get(title) for label in labels]
+
+
+def _start(axes: Axes, rows: Figures) -> None:
+    labels = [f"{error} mm" for error in ERRORS_MM]
+    before = _column(rows, labels, "MPJPE before, mm")
+    x = [one.mean if one else error for one, error in zip(before, ERRORS_MM, strict=True)]
+    top = max(x) * 1.05
+    axes.plot([0, top], [0, top], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate("no change", (0.62 * top, 0.62 * top), xytext=(0, 5), rotation=33,
+                  textcoords="offset points", color=GREY, ha="center")  # fmt: skip
+    _line(axes, x, _column(rows, labels, "MPJPE after, mm"), BLUE, "after two rounds")
+    axes.set(xlim=(-2, top), ylim=(0, top), xlabel="joint error of the start, mm",
+             ylabel="joint error after two rounds, mm")  # fmt: skip
+
+
+def _focal(axes: Axes, rows: Figures) -> None:
+    labels = [f"{factor:g} ×" for factor in FOCAL_FACTORS]
+    for title, color, name in (
+        ("PVE after / before", ORANGE, "surface, 3D (PVE)"),
+        ("PA-MPJPE", BLUE, "pose, 3D (PA-MPJPE)"),
+        ("2D vertices", GREEN, "picture, 2D"),
+    ):
+        _line(axes, FOCAL_FACTORS, _column(rows, labels, title), color, name)
+    axes.set(xlabel="assumed focal length / true focal length", ylabel="error after / before")
+    axes.set_xticks(FOCAL_FACTORS, [f"{factor:g}" for factor in FOCAL_FACTORS])
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="best")
+
+
+def _rounds(axes: Axes, rows: Figures) -> None:
+    count = list(range(ROUNDS + 1))
+    labels = [f"{k} rounds" for k in count]
+    for title, color, name in (
+        ("PVE after / before", ORANGE, "surface, 3D (PVE)"),
+        ("PA-MPJPE", BLUE, "pose, 3D (PA-MPJPE)"),
+        ("2D vertices", GREEN, "picture, 2D"),
+    ):
+        _line(axes, count, _column(rows, labels, title), color, name)
+    axes.set(xlabel="rounds of render, predict, solve", ylabel="error after / before")
+    axes.set_xticks(count)
+    axes.set_ylim(0, 1.08)
+    axes.legend(loc="upper right")
+
+
+def _twist(axes: Axes, rows: Figures) -> None:
+    names = {
+        "start": ("start", GREY),
+        "without texture": ("without texture", ORANGE),
+        PAINTED["wrong"]: ("texture painted\nunder the starts", BLUE),
+        PAINTED["refined"]: ("… under refined\nestimates", BLUE),
+        PAINTED["right"]: ("… under the truth", BLUE),
+        PERFECT: ("if the network\nwere perfect", GREEN),
+    }
+    start = rows.get("without texture", {}).get("turned segments: start, °")
+    bars = {label: rows.get(label, {}).get("after, °") for label in names} | {"start": start}
+    place = np.arange(len(names))[::-1]
+    for y, (label, (name, color)) in zip(place, names.items(), strict=True):
+        one = bars[label]
+        if one is None:
+            continue
+        axes.barh(y, one.mean, height=0.62, color=color, alpha=0.85)
+        axes.plot([one.low, one.high], [y, y], color=INK, linewidth=1.4, solid_capstyle="butt")
+        axes.annotate(f"{one.mean:.0f}°", (one.high, y), xytext=(6, 0), va="center",
+                      textcoords="offset points")  # fmt: skip
+        names[label] = (name, color)
+    axes.set_yticks(place, [name for name, _ in names.values()])
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("error of turned segments about their own axis")
+    axes.xaxis.set_major_formatter("{x:.0f}°")
+    axes.margins(x=0.12)
