@@ -13,8 +13,9 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -212,10 +213,25 @@ def bench(only: str | None = None, output: Path | None = None) -> int:
     return run_benchmarks(only=only, output=output)
 
 
+def train() -> int:
+    """Train the displacement network on generated pictures (docs/training.md)."""
+    raise AssertionError("`_commands` puts the command with its settings in this one's place")
+
+
 _COMMANDS = {
     function.__name__: function
-    for function in (demo, estimate, texture, refine, evaluate, serve, doctor, bench)
+    for function in (demo, estimate, texture, refine, evaluate, serve, doctor, bench, train)
 }
+
+
+def _commands(words: list[str]) -> tuple[dict[str, Callable[..., Any]], list[str]]:
+    """The commands and the words to read; training's settings load torch, so only where needed."""
+    if words[:1] != ["train"]:
+        return {**_COMMANDS}, words
+    from .training import command
+
+    commands = {**_COMMANDS, "train": command.train}
+    return commands, ["train", *command.with_config_file(words[1:])]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -231,8 +247,9 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
+        commands, words = _commands(sys.argv[1:] if arguments is None else arguments)
         status = tyro.extras.subcommand_cli_from_dict(
-            _COMMANDS, prog="posefit", args=arguments,
+            commands, prog="posefit", args=words,
             description="Moves an SMPL body until it lies over the picture it came from.",
         )  # fmt: skip
     except _USER_ERRORS as error:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from made_assets import write_assets
 
 import posefit
 from posefit.body import PoseParameters, axis_angle_to_matrix, load_body, pose_body
@@ -33,32 +32,12 @@ from posefit.training.scenes import pose_by_matrices
 
 GARMENTS = Path(posefit.__file__).parent / "assets/training/free_garments.npz"
 SMALL = GeneratorConfig(people=2, frames=3, size=64)
-CLIPS = ("walk/a_1", "walk/b_2", "jump/c_3", "asfamc/03_1", "deepmimic/humanoid3d_jump")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Asset files in the tools' layout, made up."""
-    folder = tmp_path_factory.mktemp("assets")
-    random = np.random.default_rng(0)
-    names = [*CLIPS, *(f"other/{k}_x" for k in "abcdefghijklmnopqrstuvwxyz")]
-    np.savez(
-        folder / "poses.npz",
-        pose=(random.standard_normal((5 * len(names), 24, 3)) * 0.2).astype(np.float16),
-        clip=np.repeat(np.arange(len(names)), 5).astype(np.int16),
-        names=np.array(names),
-        rate=15.0,
-    )
-    pictures = [random.integers(0, 255, (64, 64, 3)).astype(np.uint8) for _ in names]
-    files = [cv2.imencode(".jpg", picture)[1].reshape(-1) for picture in pictures]
-    np.savez(
-        folder / "backgrounds.npz",
-        data=np.concatenate(files),
-        sizes=np.array([len(f) for f in files]),
-        source=np.arange(len(names), dtype=np.int16),
-        names=np.array(names),
-    )
-    return folder
+    return write_assets(tmp_path_factory.mktemp("assets"))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import PosefitError
 from .batch import TrainingBatch
 from .estimate_errors import TWIST_JOINTS, no_errors
 from .generator import Generator, Truth
@@ -18,7 +19,7 @@ __all__ = ["CheckError", "check_generator", "displacement_in_float64", "nearest_
 logger = logging.getLogger(__name__)
 
 
-class CheckError(RuntimeError):
+class CheckError(PosefitError):
     """The generator is wrong on this device."""
 
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..displacement.inputs import MODALITY_CHANNELS
 from .batch import TrainingBatch
 
 __all__ = ["color_wheel", "error_colors", "sample_sheet"]
@@ -84,7 +85,7 @@ def sample_sheet(
         ]
     ).clamp_min(1.0)
     image, render = ((t[:, :3] + 1) / 2 for t in (batch.image, batch.render))
-    render = torch.where(batch.render[:, 3:4] > 0.5, render, 0.35 * batch.render[:, 4:5])
+    render = torch.where(batch.render[:, 3:4] > 0.5, render, _shaded(batch.render))
     error = (prediction[:, :2] - batch.displacement).norm(dim=1)
     columns = [
         image, render, color_wheel(prediction[:, :2], mask, longest),
@@ -93,3 +94,9 @@ def sample_sheet(
     padded = torch.nn.functional.pad(torch.stack(columns, 1), (0, GAP, 0, GAP), value=1.0)
     sheet = padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-GAP, :-GAP]
     return (sheet.clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+def _shaded(render: Float[Tensor, "batch 12 height width"]) -> Float[Tensor, "batch 1 _ _"]:
+    """The body in grey, lit from the camera: where the texture isn't known."""
+    towards = -render[:, MODALITY_CHANNELS["normals"]][:, 2:]
+    return render[:, MODALITY_CHANNELS["mask"]] * (0.1 + 0.4 * towards.clamp(0, 1))

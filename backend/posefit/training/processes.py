@@ -11,7 +11,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Team", "join_team"]
+from ..errors import PosefitError
+
+__all__ = ["DeviceError", "Team", "join_team"]
+
+
+class DeviceError(PosefitError):
+    """The device that was asked for isn't there."""
 
 
 PATIENCE = timedelta(minutes=10)
@@ -56,7 +62,14 @@ def join_team(device: str) -> Team:
 
     Args:
         device: `cuda` or `cpu`; with several processes each takes the GPU of its local rank.
+
+    Raises:
+        DeviceError: `cuda`, and there is none.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "training wants a CUDA device and this machine has none: give --device cpu for a trial"
+        )
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if device == "cuda":
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -10,15 +10,20 @@ from pathlib import Path
 import torch
 
 from ..body import load_body
+from ..errors import PosefitError
 from .checkpoint import Progress
 from .config import TrainingConfig
 from .drawing import load_drawing
 from .generator import Generator, load_assets
 from .processes import Team
 
-__all__ = ["make_generator", "time_generator", "wait_for"]
+__all__ = ["AssetsError", "make_generator", "time_generator", "wait_for"]
 
 logger = logging.getLogger(__name__)
+
+
+class AssetsError(PosefitError):
+    """Training's asset files are missing; the message says how they are made."""
 
 
 def make_generator(
@@ -31,7 +36,16 @@ def make_generator(
         team: the process.
         progress: how far the training is, which decides the seed.
         validation: the validation split, with the same seed always.
+
+    Raises:
+        AssetsError: the folder lacks what training needs.
     """
+    for name in ("poses.npz", "backgrounds.npz"):
+        if not (config.assets / name).is_file():
+            raise AssetsError(
+                f"no {name} in {config.assets}: make it with tools/training/prepare_{name[:-4]}.py "
+                "(docs/training.md) and give its folder as --assets"
+            )
     body = load_body(config.body, team.device)
     garments = config.garments or Path(__file__).parents[1] / "assets/training/free_garments.npz"
     assets = load_assets(config.assets, garments, body, validation=validation)
