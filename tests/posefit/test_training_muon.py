@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import torch
-from posefit.training.muon import ADAM_STEP, Muon, is_inner_matrix, make_optimizer, orthogonal
 from torch import nn
+
+from posefit.training.muon import ADAM_STEP, Muon, is_inner_matrix, make_optimizer, orthogonal
 
 
 def test_singular_values_of_a_step_are_about_one_and_zero_padding_stays_zero() -> None:
