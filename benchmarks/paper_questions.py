@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from posefit.body import load_body
-from posefit.displacement.inference import NetworkEstimator
-from posefit.displacement.weights import shipped_weights
-from posefit.validation_set import read_validation_set
-
 from questions import personal, plots, rendered
 from questions.cases import Painter
 from questions.looks import Bench
 from questions.page import TABLES, as_plain, fill_page, table_figures, table_markdown
 from questions.rows import Answer, Stage, answer
+
+from posefit.body import load_body
+from posefit.displacement.inference import NetworkEstimator
+from posefit.displacement.weights import shipped_weights
+from posefit.validation_set import read_validation_set
 
 NAMES = [question.name for question in (*rendered.QUESTIONS, *personal.QUESTIONS)]
 

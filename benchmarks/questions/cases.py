@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cases: one person's chosen frames with truth, a start, pictures, masks and painted textures.
 
-A question changes one thing of a case (`dataclasses.replace`) and leaves the rest as it is. Textures
-are painted by posefit from all of the person's frames, under the start or whatever sequence is
-asked for, and kept on disk: they do not depend on the network.
+A question changes one thing of a case (`dataclasses.replace`) and leaves the rest as it is.
+Textures are painted by posefit from all of the person's frames, under the start or whatever
+sequence is asked for, and kept on disk: they do not depend on the network.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
+
 from posefit.body import BodyModel, pose_body
 from posefit.footage import open_footage
 from posefit.parameters import parameters_of_sequence
@@ -27,7 +29,6 @@ from posefit.texture_clip import paint_from_views
 from posefit.validation_set import PERSON, ValidationSet
 from posefit.views import view_of_sequence
 from posefit_shared.sequence import Sequence as PoseSequence
-from torch import Tensor
 
 __all__ = [
     "OTHER_THING",
@@ -285,7 +286,7 @@ def covered(case: Case, share: float, others: Case, seed: int) -> Case:
 def _rectangle(
     seen: npt.NDArray[np.bool_], share: float, random: np.random.Generator
 ) -> tuple[slice, slice]:
-    """A rectangle about a seen pixel that covers the share of them, as nearly as its growth hits."""
+    """A rectangle about a seen pixel that covers the share of all that are seen, or just more."""
     rows, columns = np.nonzero(seen)
     if not len(rows):
         return slice(0, 0), slice(0, 0)

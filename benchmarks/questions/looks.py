@@ -2,8 +2,8 @@
 """One look at a case, and the refinement from its evidence: posefit's own parts, one by one.
 
 Every picture stands for itself: no keypoints, no smoothing over time, the shape as the start has
-it, nothing turned down. What a question changes is an `Alteration`: of the renderings before the network
-sees them, or of the field that it gives.
+it, nothing turned down. What a question changes is an `Alteration`: of the renderings before the
+network sees them, or of the field that it gives.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
+
 from posefit.body import BodyModel, PoseParameters, pose_body
 from posefit.crop import Crop, crop_frames
 from posefit.displacement import DisplacementEstimator, DisplacementField
@@ -29,8 +31,6 @@ from posefit.validation_set import points_visible, true_displacement
 from posefit.vertex_targets import aggregate, surface_points
 from posefit_shared.frames import Camera
 from posefit_shared.sequence import Sequence as PoseSequence
-from torch import Tensor
-
 from questions.cases import Case
 
 __all__ = [

@@ -91,7 +91,7 @@ TWIST_COLUMNS = (
     Column("of it found by the network", "recovered", as_share=True),
 )
 TWIST_ROWS = ("without texture", *PAINTED.values(), PERFECT)
-GROUPS = ("thighs", "shins", "upper arms", "forearms", "pelvis and head")
+GROUPS = ("thighs", "shins", "upper arms", "forearms", "head")
 TEXTURE_FAULTS = (
     "noise 0.1", "noise 0.3", "blur of 2 texels", "blur of 6 texels", "shifted by 4 texels",
     "shifted by 12 texels", "another person's",
@@ -168,7 +168,7 @@ TABLES: tuple[Table, ...] = (
         "scale",
         _rows("baseline", ("scale and visibility", "constant scale", "constant visibility",
                            "neither")),
-        (POSE[0], Column("PVE by the first row's", "pve_mm_after", by_first=True), *POSE[1:], WORSE),
+        (POSE[0], Column("by the first row's", "pve_mm_after", by_first=True), *POSE[1:], WORSE),
     ),
     Table(
         "rounds",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions to the texture set: turns about bones' axes, exchanged legs, other light, other clothes.
+"""Questions to the texture set: turns about bones' axes, exchanged legs, other light and clothes.
 
 The silhouettes of the starts are right or nearly so; what is wrong can be seen in the person's
 texture. Textures are painted by posefit from the person's other frames: under the wrong starts,
@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from posefit.body import PoseParameters
 from posefit.parameters import parameters_of_sequence, sequence_with_parameters
 from posefit_shared.sequence import Sequence as PoseSequence
-
 from questions.cases import TARGETS, Case, load_case
 from questions.looks import (
     Bench,

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Four pictures of the answers: start against result, focal length, rounds, and twist by texture."""
+"""Four pictures of the answers: start and result, focal length, rounds, twist by texture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,7 +23,7 @@ __all__ = ["draw_all"]
 Figures = dict[str, dict[str, Figure | None]]
 
 INK, GREY, BLUE, ORANGE, GREEN = "#22262b", "#9aa1a9", "#2f6fb0", "#d9772b", "#3f8f5f"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from posefit.displacement import DisplacementField
 from posefit.modalities import Modalities
 from posefit.parameters import parameters_of_sequence, sequence_with_parameters
-from torch import Tensor
-
 from questions.cases import (
     Case,
     at_error,

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from posefit.body import BodyModel
 from posefit.validation_set import ValidationSet
-
 from questions.cases import Case, Painter, load_case
 from questions.looks import Bench, Sums
 
@@ -125,7 +125,7 @@ def answer(
             seconds = time.perf_counter() - began
             tell(f"  {question.name}: person {count + 1} of {len(stage.people)}, {seconds:.0f} s")
         for row, sums in found.items():
-            rows.setdefault(row, {})[person] = {name: tuple(pair) for name, pair in sums.items()}
+            rows.setdefault(row, {})[person] = {name: (a, b) for name, (a, b) in sums.items()}
     return rows
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
+
 from posefit.body import BodyModel, pose_body
 from posefit.parameters import parameters_of_sequence
 from posefit.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.skeleton import SMPL_PARENTS
-from torch import Tensor
-
 from questions.looks import Sums
 
 __all__ = [
@@ -35,9 +35,10 @@ SEGMENTS: dict[str, tuple[tuple[int, int], ...]] = {
     "shins": ((4, 7), (5, 8)),
     "upper arms": ((16, 18), (17, 19)),
     "forearms": ((18, 20), (19, 21)),
-    "pelvis and head": ((0, 3), (12, 15)),
+    "head": ((12, 15),),
 }
-"""Joint that moves each segment, and the joint at its end."""
+"""Joint that moves each segment, and the joint at its end. All that hangs on these lies on their
+axis, so that a turn moves skin and nothing else; the pelvis, say, would take the hips along."""
 TURNED_RAD = 0.3
 """A start's segment that is turned by more than this counts as turned."""
 LEG_ENDS = ((4, 5), (7, 8))
