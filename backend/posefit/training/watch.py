@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import shutil
 import time
 
@@ -86,7 +87,8 @@ class Watch:
         self._prepare(learner)
         result = self._measure(learner.averaged)
         epe = result.figures["epe"]
-        is_best = self._best_epe is None or epe < self._best_epe
+        # weights that answer with no number are never the best
+        is_best = math.isfinite(epe) and (self._best_epe is None or epe < self._best_epe)
         if is_best:
             self._best_epe = epe
             self._keep(learner, progress, result)
