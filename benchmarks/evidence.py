@@ -80,6 +80,8 @@ PRIORS = {
 PROFILE_WAYS = ("keypoints (simulated OpenPose)", "dense (simulated IUV)", "ours (net)")
 FALSE_SHARES = (0.0, 0.3)
 WORSE_MM = 5.0
+ANOTHER = 2
+"""Value of the set's masks where another person is seen."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ def write_simulated(dataset: ValidationSet, person: Person, body: BodyModel) -> 
         fragments = body_fragments(body, posed.vertices[t], camera)
         iuv = simulated_iuv(fragments, charts, seen, random)
         write_iuv_png(files.densepose / f"{t:06d}.png", iuv)
-        # What stands in front, or another person, may hide this one: unknown.
-        grey = np.where(seen, 255, np.where(mask > 0, 128, 0)).astype(np.uint8)
+        # Another person may hide this one: unknown. Things that do are not told from the room.
+        grey = np.where(seen, 255, np.where(mask == ANOTHER, 128, 0)).astype(np.uint8)
         Image.fromarray(grey).save(files.masks / f"{t:06d}.png")
 
 

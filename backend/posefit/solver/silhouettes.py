@@ -153,6 +153,7 @@ def _rows(
     Points behind the camera cost as much as the worst outlier, as in `pixel_term`.
     """
     residual = torch.where(counts, residual, 0.0)
+    robust_scale = robust_scale.expand_as(residual)
     cost, weight = geman_mcclure(residual.square(), robust_scale)
     cost = precision * torch.where(counts, cost, robust_scale.square())
     root = (precision * weight * counts).sqrt()
