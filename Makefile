@@ -70,7 +70,7 @@ test-pytorch3d: .venv-pytorch3d/.installed
 	touch $@
 
 .venv/.test: .venv/.runtime
-	$(BIN)/pip install $(PIP_FLAGS) -e ./shared -e '.[test,lint,smplx]'
+	$(BIN)/pip install $(PIP_FLAGS) -e ./shared -e '.[test,train,lint,smplx]'
 	touch $@
 
 # The module `bpy` exists for Python 3.11 (Blender 4.2 to 5.0) and 3.13 (Blender 5.1 and 5.2) only.
