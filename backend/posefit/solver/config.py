@@ -89,9 +89,9 @@ class SolverConfig:
     smoothness: float = 0.0
     """Weight of the acceleration penalty on joints and bone directions in the world. Above 0 all
     frames are solved as one window."""
-    acceleration_sigma: float = 8.0
+    acceleration_sigma: float = 4.0
     """m/s² that a point at rest may have. 20 mm of jitter at 30 Hz is 44 m/s²."""
-    acceleration_share: float = 2.0
+    acceleration_share: float = 4.0
     """Grows σ by this share of the acceleration that the point shows over `acceleration_span_s`
     when the solve begins, so that fast motion keeps its amplitude."""
     acceleration_span_s: float = 0.1
