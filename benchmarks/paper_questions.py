@@ -136,6 +136,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="page to fill, docs/questions.md")
     parser.add_argument("--plots", type=Path, help="folder for pictures, docs/images")
     options = parser.parse_args()
+    if options.page and set(options.questions) != set(NAMES):
+        parser.error("--page takes all questions, or its tables would be of different networks")
     torch.set_num_threads(options.threads)
     bench = Bench(load_body("free"), NetworkEstimator(torch.device("cpu"), options.weights))
     digest, key = weights_and_key(options.weights, bench)
@@ -144,7 +146,7 @@ def main() -> None:
     about = {
         "weights": digest,
         "weights_file": options.weights.name,
-        "people": len(options.people) or 12,
+        "people": max(len(row) for rows in answers.values() for row in rows.values()),
         "frames": options.frames,
         "texture_frames": options.texture_frames,
         "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",

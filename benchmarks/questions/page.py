@@ -120,6 +120,7 @@ TABLES: tuple[Table, ...] = (
         "twist_loose",
         tuple(Row(name, "twist", f"{name}, loosely held") for name in TWIST_ROWS),
         (TWIST_COLUMNS[0], TWIST_COLUMNS[1], TWIST_COLUMNS[2], TWIST_COLUMNS[3], POSE[0]),
+        "twist",
     ),
     Table(
         "exchanged",
