@@ -4,7 +4,7 @@
 Reads any of: a folder of ASF skeletons with AMC motion (CMU), a folder of CMU exponential maps
 (117 columns, `*.txt`), a folder of DeepMimic clips (`*.txt`, JSON). Every source bone's global
 rotation is applied to the target body's rest bone after aligning the two rest directions, so the
-same pose comes out whatever the source's rest pose is. Writes one `.npz`:
+same pose comes out whatever the source's rest pose is; feet go by their soles. Writes one `.npz`:
 
     pose  (N, 24, 3) float16  rotation vectors; the root keeps pitch and roll, not its heading
     clip  (N,) int16          which clip a row belongs to; rows of one clip are consecutive
@@ -34,15 +34,15 @@ RATE = 30.0
 # target joint -> (source bone, child target joint whose direction is aligned; -1: none)
 ASF_BONES = {
     0: ("root", -1), 1: ("lfemur", 4), 2: ("rfemur", 5), 3: ("lowerback", -1), 4: ("ltibia", 7),
-    5: ("rtibia", 8), 6: ("upperback", -1), 7: ("lfoot", 10), 8: ("rfoot", 11), 9: ("thorax", -1),
+    5: ("rtibia", 8), 6: ("upperback", -1), 7: ("lfoot", -1), 8: ("rfoot", -1), 9: ("thorax", -1),
     10: ("ltoes", -1), 11: ("rtoes", -1), 12: ("lowerneck", -1), 13: ("lclavicle", -1),
     14: ("rclavicle", -1), 15: ("head", -1), 16: ("lhumerus", 18), 17: ("rhumerus", 19),
     18: ("lradius", 20), 19: ("rradius", 21), 20: ("lhand", 22), 21: ("rhand", 23),
 }  # fmt: skip
 # the same skeleton as exponential maps: joint whose rotation moves the bone, joint at its end
 EXPMAP_BONES = {
-    0: (0, -1), 1: (2, 3), 2: (8, 9), 3: (13, -1), 4: (3, 4), 5: (9, 10), 6: (14, -1), 7: (4, 5),
-    8: (10, 11), 9: (15, -1), 10: (5, -1), 11: (11, -1), 12: (16, -1), 13: (20, -1), 14: (29, -1),
+    0: (0, -1), 1: (2, 3), 2: (8, 9), 3: (13, -1), 4: (3, 4), 5: (9, 10), 6: (14, -1), 7: (4, -1),
+    8: (10, -1), 9: (15, -1), 10: (5, -1), 11: (11, -1), 12: (16, -1), 13: (20, -1), 14: (29, -1),
     15: (18, -1), 16: (21, 22), 17: (30, 31), 18: (22, 23), 19: (31, 32), 20: (24, -1),
     21: (33, -1),
 }  # fmt: skip
@@ -51,10 +51,12 @@ EXPMAP_PARENTS = np.array(
      26, 24, 28, 16, 30, 31, 32, 33, 34, 35, 33, 37]
 ) - 1  # fmt: skip
 EXPMAP_DIRECTIONS = {
-    3: (2.5972, -7.1358, 0), 4: (2.4924, -6.8477, 0), 5: (0.1970, -0.5414, 2.1458),
-    9: (-2.5950, -7.1298, 0), 10: (-2.4678, -6.7802, 0), 11: (-0.2302, -0.6326, 2.1337),
+    3: (2.5972, -7.1358, 0), 4: (2.4924, -6.8477, 0),
+    9: (-2.5950, -7.1298, 0), 10: (-2.4678, -6.7802, 0),
     22: (1, 0, 0), 23: (1, 0, 0), 31: (-1, 0, 0), 32: (-1, 0, 0),
 }  # fmt: skip
+FEET = {7: 4, 8: 10, 10: 4, 11: 10}
+"""Target joints of feet and toes, and the end of their shank among the exponential maps."""
 # DeepMimic: columns of a joint's quaternion (wxyz) or angle, target joint, parent target joint
 MIMIC_COLUMNS = {0: 4, 3: 8, 15: 12, 2: 16, 5: 20, 8: 21, 17: 25, 19: 29, 1: 30, 4: 34, 7: 35,
                  16: 39, 18: 43}  # fmt: skip
@@ -101,6 +103,16 @@ def align(source: np.ndarray, target: np.ndarray) -> Rotation:
     if sine < 1e-8:
         return Rotation.identity()
     return Rotation.from_rotvec(axis / sine * np.arctan2(sine, source @ target))
+
+
+def level_sole(shank: np.ndarray) -> Rotation:
+    """How a foot at rest lies in a source whose shank points along `shank` at rest.
+
+    The body's soles are level under upright shanks, and CMU's are square to its shanks, which
+    splay by 20°: the foot is turned with the leg. To align the foot's own bone instead would leave
+    that roll out, and pitch the sole by what the two skeletons call an ankle.
+    """
+    return align(np.array([0.0, -1.0, 0.0]), shank)
 
 
 def to_local(globals_: dict[int, Rotation], count: int) -> np.ndarray:
@@ -186,7 +198,9 @@ def asfamc_clips(folder: Path, rest: dict) -> Iterator[tuple[str, np.ndarray]]:
         turned = {}
         for joint, (name, child) in ASF_BONES.items():
             fix = Rotation.identity()
-            if child >= 0:
+            if joint in FEET:
+                fix = level_sole(bones[name[0] + "tibia"]["direction"])
+            elif child >= 0:
                 fix = align(rest[joint, child], bones[name]["direction"])
             turned[joint] = source[name] * fix
         yield f"asfamc/{path.stem}", to_local(turned, len(motion["root"]))
@@ -203,8 +217,10 @@ def expmap_clips(folder: Path, rest: dict) -> Iterator[tuple[str, np.ndarray]]:
         target = {}
         for joint, (source, end) in EXPMAP_BONES.items():
             fix = Rotation.identity()
-            if end >= 0:
-                child = {1: 4, 2: 5, 4: 7, 5: 8, 7: 10, 8: 11}.get(joint, joint + 2)
+            if joint in FEET:
+                fix = level_sole(np.array(EXPMAP_DIRECTIONS[FEET[joint]], float))
+            elif end >= 0:
+                child = {1: 4, 2: 5, 4: 7, 5: 8}.get(joint, joint + 2)
                 fix = align(rest[joint, child], np.array(EXPMAP_DIRECTIONS[end], float))
             target[joint] = turned[source] * fix
         yield f"expmap/{path.parent.parent.name}_{path.stem}", to_local(target, len(rows))
