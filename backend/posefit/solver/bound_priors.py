@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from .priors import (
     reference_sigmas,
     reference_term,
 )
+from .self_contact import body_capsules, overlaps, self_penetration_term
 from .skeleton import Skeleton, SkeletonModel, State, pose_skeleton
 from .terms import Term, stack_terms
 
@@ -67,8 +69,10 @@ def bind_priors(
         return [_from_rest_alone(from_rest)] if from_rest else []
     sigmas = start.transl.new_tensor(reference_sigmas(body.joint_names))
     root = (config.reference_weight * stiffness).sqrt() / (sigmas * config.reference_sigma_scale)
-    pelvis = pose_skeleton(model, reference, with_shape=False).joints[:, 0]
+    joints = pose_skeleton(model, reference, with_shape=False).joints
+    pelvis = joints[:, 0]
     rows = _pelvis_precision(pelvis, evidence, config)
+    slide = _slide(pelvis, evidence)
 
     def bind_rotations(frames: slice) -> ChunkTerm:
         def term(skeleton: Skeleton) -> Term:
@@ -79,9 +83,29 @@ def bind_priors(
         return term
 
     def bind_pelvis(frames: slice) -> ChunkTerm:
-        return lambda skeleton: pelvis_term(skeleton, pelvis[frames], rows[frames], parameters)
+        along = None if slide is None else slide[frames]
+        return lambda skeleton: pelvis_term(
+            skeleton, pelvis[frames], rows[frames], parameters, along
+        )
 
-    return [bind_rotations, bind_pelvis]
+    if config.self_penetration_weight <= 0:
+        return [bind_rotations, bind_pelvis]
+    return [bind_rotations, bind_pelvis, _self_penetration(body, joints, config)]
+
+
+def _self_penetration(
+    body: BodyModel, joints: Float[Tensor, "batch joint 3"], config: SolverConfig
+) -> ChunkBinder:
+    """Keeps limbs from going deeper into the body than the reference's joints let them."""
+    capsules = body_capsules(body)
+    capsules = replace(capsules, radii=capsules.radii.to(joints))
+    allowed = overlaps(capsules, joints)
+    root = config.self_penetration_weight**0.5 / config.self_penetration_sigma_m
+
+    def bind(frames: slice) -> ChunkTerm:
+        return lambda skeleton: self_penetration_term(skeleton, capsules, allowed[frames], root)
+
+    return bind
 
 
 def _from_rest_alone(priors: list[RotationPrior]) -> ChunkBinder:
@@ -119,8 +143,7 @@ def _pelvis_precision(
 ) -> Float[Tensor, "batch 3 3"]:
     """Rows that measure a pelvis offset in σ: across the first camera's view, and along it."""
     identity = torch.eye(3, device=pelvis.device, dtype=pelvis.dtype)
-    cameras = [getattr(entry, "world_to_camera", None) for entry in evidence]
-    matrix = next((camera for camera in cameras if camera is not None), None)
+    matrix = _first_camera(evidence)
     scale = config.reference_weight**0.5
     if matrix is None:
         return (scale * identity / config.translation_sigma_m).expand(len(pelvis), 3, 3)
@@ -131,3 +154,20 @@ def _pelvis_precision(
     along = ray[:, :, None] * ray[:, None]
     rows = (identity - along) / config.lateral_sigma_fraction + along / config.depth_sigma_fraction
     return scale * (rows / distance[:, None, None]) @ matrix[:, :3, :3]
+
+
+def _first_camera(evidence: Sequence[Evidence]) -> Float[Tensor, "batch 4 4"] | None:
+    cameras = [getattr(entry, "world_to_camera", None) for entry in evidence]
+    return next((camera for camera in cameras if camera is not None), None)
+
+
+def _slide(
+    pelvis: Float[Tensor, "batch 3"], evidence: Sequence[Evidence]
+) -> Float[Tensor, "batch 3"] | None:
+    """How the reference's pelvis moves by the logarithm of the focal length (`pelvis_term`)."""
+    matrix = _first_camera(evidence)
+    if matrix is None:
+        return None
+    axis = matrix[:, 2, :3].to(pelvis.dtype)
+    depth = (axis * pelvis).sum(-1, keepdim=True) + matrix[:, 2, 3:].to(pelvis.dtype)
+    return depth * axis

@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ShapeMode", "SolverConfig"]
+__all__ = ["FocalMode", "ShapeMode", "SolverConfig"]
 
 ShapeMode = Literal["sequence", "frame", "fixed"]
+FocalMode = Literal["fixed", "sequence", "frame"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class SolverConfig:
     """Radians beyond a limit that cost 1; firm enough to win against a picture that bends a knee
     backwards, whose pull the robust kernel bounds."""
 
+    self_penetration_weight: float = 1.0
+    """Limbs going deeper into the body than the reference's. 0 switches it off."""
+    self_penetration_sigma_m: float = 0.01
+    """Metres deeper that cost 1: what the capsules are off by."""
+
     # Translation -------------------------------------------------------------------------------
     solve_translation: bool = True
     """False keeps `transl` as it came."""
@@ -114,6 +120,33 @@ class SolverConfig:
     ground_robust_factor: float = 3.0
     """σ above the ground at which a sole that was said to stand is let go of."""
 
+    # Camera ------------------------------------------------------------------------------------
+    focal: FocalMode = "fixed"
+    """`sequence`: one factor on the focal length for all frames; `frame`: each its own (a zoom
+    that was not measured), with the shape fixed; `fixed`: focal lengths stay."""
+    distortion: bool = False
+    """Also solve for a radial coefficient of the lens, one for all frames, or one a frame with the
+    focal length."""
+    focal_sigma: float = 0.25
+    """σ of the logarithm of the focal length about the given one: a guessed lens."""
+    focal_frame_sigma: float = 0.05
+    """The same where each frame has its own."""
+    distortion_sigma: float = 0.1
+    """σ of the radial coefficient about the given lens."""
+    max_camera_step: float = 0.2
+    """How far each of the camera's unknowns may move in one step."""
+
     # Report ------------------------------------------------------------------------------------
     posterior: bool = False
     """Also return each joint's posterior standard deviation."""
+
+    @property
+    def camera_unknowns(self) -> tuple[int, ...]:
+        """Which of the camera's unknowns (`lens`) are solved for."""
+        focal = (0,) if self.focal != "fixed" else ()
+        return (*focal, 1) if self.distortion else focal
+
+    @property
+    def camera_is_shared(self) -> bool:
+        """The camera's unknowns are the same in all frames."""
+        return bool(self.camera_unknowns) and self.focal != "frame"
