@@ -184,6 +184,18 @@ def _save(run: _Run, progress: Progress) -> None:
     )  # fmt: skip
 
 
+def _recipe(run: _Run) -> dict[str, object]:
+    """What the weights were made with, for their model card."""
+    config, device = run.config, run.team.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return {
+        "network": config.network, "device": name, "processes": run.team.size,
+        "torch": torch.__version__, "optimizer": config.optimizer, "reuse": config.reuse,
+        "learning_rate": config.learning_rate, "seed": config.seed,
+        "batch": config.generator.people * config.generator.frames, "size": config.generator.size,
+    }  # fmt: skip
+
+
 def _close(run: _Run) -> dict[str, float]:
     """Chooses the weights to ship, measures them, and writes them again, calibrated."""
     config, learner = run.config, run.learner
@@ -201,6 +213,7 @@ def _close(run: _Run) -> dict[str, float]:
         calibration, figures = result.calibration, result.figures
         page = {
             "progress": dataclasses.asdict(progress),
+            "recipe": _recipe(run),
             "calibration": dataclasses.asdict(calibration),
             "figures": figures,
         }
