@@ -22,6 +22,7 @@ from ..body import BodyModel
 from .config import SolverConfig
 from .kinematics import PosedPoints, bind_points, blend_corners, pose_points
 from .landmarks import LandmarkTable, pose_landmarks
+from .lens import Lens
 from .skeleton import Skeleton, SkeletonModel
 from .terms import Term, direction_term, pixel_term, position_term
 
@@ -349,8 +350,16 @@ def _pixel_function(
 ) -> TermFunction:
     dtype = targets.dtype
     projection = intrinsics.to(dtype) @ world_to_camera.to(dtype)[:, :3]
+    lens = Lens.of(intrinsics.to(dtype))
     return lambda skeleton: pixel_term(
-        pose(skeleton), projection, targets, precision, robust_scale, config.min_depth_m
+        pose(skeleton),
+        projection,
+        targets,
+        precision,
+        robust_scale,
+        config.min_depth_m,
+        lens,
+        skeleton.state.camera,
     )
 
 

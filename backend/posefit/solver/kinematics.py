@@ -199,18 +199,14 @@ def mix_points(points: PosedPoints, mixture: Float[Tensor, "point mixed"]) -> Po
     )
 
 
-def blend_corners(
-    corners: PosedPoints, shares: Float[Tensor, "batch point corner"]
-) -> PosedPoints:
+def blend_corners(corners: PosedPoints, shares: Float[Tensor, "batch point corner"]) -> PosedPoints:
     """Points inside faces: each a blend of its own corners, which lie side by side in `corners`."""
 
     def blend(values: Tensor) -> Tensor:
         spread = shares.view(len(shares), *[1] * (values.ndim - 2), *shares.shape[1:])
         return (values.unflatten(-1, shares.shape[1:]) * spread).sum(-1)
 
-    return PosedPoints(
-        blend(corners.positions), blend(corners.arms), blend(corners.shape_jacobian)
-    )
+    return PosedPoints(blend(corners.positions), blend(corners.arms), blend(corners.shape_jacobian))
 
 
 def join_points(first: PosedPoints, second: PosedPoints) -> PosedPoints:

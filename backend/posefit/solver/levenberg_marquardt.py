@@ -50,6 +50,9 @@ class Solution:
     """Steps tried."""
     dropped_targets: int
     """Targets that were not finite and pulled nothing."""
+    camera: Float[Tensor, "batch 2"] | None = None
+    """Logarithm of the focal length by the given one, and radial coefficient beside the given
+    lens; None where they were no unknowns."""
     joint_sigma: Float[Tensor, "batch joint"] | None = None
     """Posterior standard deviation of each joint's rotation, radians per axis, given its
     neighbours in time and the shape; infinite for joints that were not solved for."""
@@ -96,6 +99,7 @@ def solve(
     pinned: Bool[Tensor, " batch"] | None = None,
     times: Float[Tensor, " batch"] | None = None,
     contacts: Contacts | None = None,
+    camera: Float[Tensor, "batch 2"] | None = None,
 ) -> Solution:
     """Pose parameters that explain the evidence, starting from `start`.
 
@@ -126,6 +130,8 @@ def solve(
             also hold a shape that is shared by the sequence.
         times: seconds of each frame, increasing; 1/30 apart by default.
         contacts: points of the body that touch something and hold still in the world.
+        camera: where the camera's unknowns start, where `config` has any: logarithm of the focal
+            length by the evidence's, and radial coefficient beside its lens (`lens`).
 
     Returns:
         The solution. Frames without usable evidence come back as they were, unless smoothness
@@ -146,6 +152,10 @@ def solve(
     if config.shape == "sequence" and not freedom.pinned.any():
         mean = first.betas.mean(0, keepdim=True).expand_as(first.betas)
         first = replace(first, betas=mean)
+    if config.camera_unknowns:
+        known = first.transl.new_zeros(len(first.transl), 2) if camera is None else camera
+        known = known.mean(0, keepdim=True).expand_as(known) if config.camera_is_shared else known
+        first = replace(first, camera=known.to(first.transl))
     problem = build_problem(
         body, first, evidence, config, reference=anchor, freedom=freedom, contacts=contacts
     )
@@ -208,6 +218,7 @@ def _minimise(problem: Problem, state: State, start: PoseParameters) -> Solution
         cost_after=current.cost,
         iterations=iterations,
         dropped_targets=problem.dropped,
+        camera=state.camera,
         joint_sigma=_joint_sigma(problem, current) if config.posterior else None,
     )
 
@@ -242,6 +253,7 @@ def _limit(problem: Problem, step: _Step) -> _Step:
     frames = torch.where(step.is_valid[:, None], step.frames, 0.0)
     shared = torch.where(step.is_valid.all(), step.shared, 0.0)
     turns, transl, betas = _unpack(frames, joints)
+    betas, camera = _split_camera(problem, betas)
     tiny = 1e-12
     scale = torch.minimum(
         config.max_rotation_step / turns.norm(dim=-1).amax(1).clamp_min(tiny),
@@ -250,10 +262,14 @@ def _limit(problem: Problem, step: _Step) -> _Step:
     if betas.shape[1]:
         largest = betas.abs().amax(1).clamp_min(tiny)
         scale = torch.minimum(scale, config.max_shape_step / largest)
+    if camera.shape[1]:
+        largest = camera.abs().amax(1).clamp_min(tiny)
+        scale = torch.minimum(scale, config.max_camera_step / largest)
     if len(shared):
         # A shared step is balanced against all frames' steps: shorten them together.
-        largest = shared.abs().amax().clamp_min(tiny)
-        together = torch.minimum(scale.amin(), config.max_shape_step / largest)
+        limits = torch.full_like(shared, config.max_shape_step)
+        limits[problem.shared_betas :] = config.max_camera_step
+        together = torch.minimum(scale.amin(), (limits / shared.abs().clamp_min(tiny)).amin())
         return _Step(frames * together, shared * together, step.is_valid)
     return _Step(frames * scale[:, None], shared, step.is_valid)
 
@@ -265,13 +281,29 @@ def _unpack(
     return turns, frames[:, 3 * joints : 3 * joints + 3], frames[:, 3 * joints + 3 :]
 
 
+def _split_camera(
+    problem: Problem, rest: Float[Tensor, "batch rest"]
+) -> tuple[Float[Tensor, "batch beta"], Float[Tensor, "batch unknown"]]:
+    """Each frame's own betas, and its own unknowns of the camera behind them."""
+    config = problem.config
+    own = 0 if config.camera_is_shared else len(config.camera_unknowns)
+    return rest[:, : rest.shape[1] - own], rest[:, rest.shape[1] - own :]
+
+
 def _take(problem: Problem, state: State, current: Linearisation, step: _Step) -> State:
-    turns, transl, betas = _unpack(step.frames, state.rotations.shape[1])
-    if len(step.shared):
-        betas = step.shared.expand_as(state.betas)
+    turns, transl, rest = _unpack(step.frames, state.rotations.shape[1])
+    betas, own_camera = _split_camera(problem, rest)
+    if problem.shared_betas:
+        betas = step.shared[: problem.shared_betas].expand_as(state.betas)
     elif not betas.shape[1]:
         betas = torch.zeros_like(state.betas)
-    return retract(state, current.parent_rotations, turns, transl, betas)
+    camera = None
+    if state.camera is not None:
+        camera = torch.zeros_like(state.camera)
+        unknowns = list(problem.config.camera_unknowns)
+        is_shared = problem.config.camera_is_shared
+        camera[:, unknowns] = step.shared[problem.shared_betas :] if is_shared else own_camera
+    return retract(state, current.parent_rotations, turns, transl, betas, camera)
 
 
 def _judge(

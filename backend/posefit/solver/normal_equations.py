@@ -8,7 +8,7 @@ are eliminated by the solver (Schur complement).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +21,7 @@ from .priors import shape_term
 from .problem import Problem
 from .skeleton import Skeleton, State, pose_skeleton
 from .smoothness import Band, motion_points, smoothness_band
+from .terms import Term
 
 __all__ = ["Linearisation", "linearise"]
 
@@ -81,7 +82,8 @@ def linearise(problem: Problem, state: State) -> Linearisation:
     skeleton = pose_skeleton(problem.model, state, with_shape=config.shape != "fixed")
     hessians, gradients, costs = [], [], []
     for frames, terms in problem.chunks:
-        hessian, gradient, cost = _accumulate(terms, _part(skeleton, frames), state.frames(frames))
+        part = _part(skeleton, frames)
+        hessian, gradient, cost = _accumulate(terms, part, config.camera_unknowns)
         hessians.append(hessian)
         gradients.append(gradient)
         costs.append(cost)
@@ -89,6 +91,7 @@ def linearise(problem: Problem, state: State) -> Linearisation:
     alone = hessian.diagonal(dim1=1, dim2=2).clone()
     band = _coupling(problem, skeleton)
     if band is not None:
+        band = band.padded(len(config.camera_unknowns))
         hessian = hessian + band.diagonal
         gradient, cost = gradient + band.gradient, cost + band.cost
     return _split(problem, skeleton, hessian, alone, gradient, cost, band)
@@ -129,20 +132,29 @@ def _part(skeleton: Skeleton, frames: slice) -> Skeleton:
 
 
 def _accumulate(
-    terms: Sequence[ChunkTerm], skeleton: Skeleton, state: State
+    terms: Sequence[ChunkTerm], skeleton: Skeleton, unknowns: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """JᵀJ, Jᵀr and cost of a chunk's terms."""
+    """JᵀJ, Jᵀr and cost of a chunk's terms; the camera's unknowns come last."""
     batch = len(skeleton.joints)
     betas = skeleton.joint_shape_jacobian.shape[-1]
-    parameters = 3 * skeleton.joints.shape[1] + 3 + betas
+    inner = 3 * skeleton.joints.shape[1] + 3 + betas
+    parameters = inner + len(unknowns)
     hessian = skeleton.joints.new_zeros(batch, parameters, parameters)
     gradient = skeleton.joints.new_zeros(batch, parameters)
     cost = skeleton.joints.new_zeros(batch)
     # One product a term: stacking first would copy the largest Jacobian.
     for linear in (term(skeleton) for term in terms):
-        hessian.baddbmm_(linear.jacobian, linear.jacobian.transpose(1, 2))
-        gradient.unsqueeze(-1).baddbmm_(linear.jacobian, linear.residual[..., None])
+        jacobian, residual = linear.jacobian, linear.residual[..., None]
+        hessian[:, :inner, :inner].baddbmm_(jacobian, jacobian.transpose(1, 2))
+        gradient[:, :inner].unsqueeze(-1).baddbmm_(jacobian, residual)
         cost = cost + linear.cost
+        if unknowns and linear.camera is not None:
+            camera = linear.camera[:, list(unknowns)]
+            mixed = jacobian @ camera.transpose(1, 2)
+            hessian[:, :inner, inner:] += mixed
+            hessian[:, inner:, :inner] += mixed.transpose(1, 2)
+            hessian[:, inner:, inner:] += camera @ camera.transpose(1, 2)
+            gradient[:, inner:] += (camera @ residual)[..., 0]
     return hessian, gradient, cost
 
 
@@ -155,18 +167,16 @@ def _split(
     cost: Float[Tensor, " batch"],
     band: Band | None,
 ) -> Linearisation:
-    """Takes shared betas out of the frames' blocks, adds the shape prior, fixes what is fixed."""
+    """Takes what frames share out of their blocks, adds its priors, fixes what is fixed."""
     free = problem.free
-    own = free.shape[1]
-    betas = skeleton.state.betas
-    if problem.shape_is_free:
-        prior = shape_term(betas, problem.shape_reference, problem.shape_sigma, gradient.shape[1])
-        share = 1.0 / len(betas) if problem.shape_is_shared else 1.0
+    own, parameters = free.shape[1], gradient.shape[1]
+    for prior, share in _shared_priors(problem, skeleton.state, parameters):
         added = share * prior.jacobian @ prior.jacobian.transpose(1, 2)
         hessian, alone = hessian + added, alone + added.diagonal(dim1=1, dim2=2)
         gradient = gradient + share * (prior.jacobian @ prior.residual[..., None])[..., 0]
         cost = cost + share * prior.cost
-    shared = slice(own, None) if problem.shape_is_shared and problem.shape_is_free else slice(0)
+    count = problem.shared_betas + problem.shared_camera
+    shared = slice(parameters - count, parameters)
     coupled = hessian if band is None else _row_sums(hessian, band)
     matrix = BandedMatrix(
         _fix(hessian[:, :own, :own], free, 0) + torch.diag_embed(1.0 - free),
@@ -183,6 +193,26 @@ def _split(
         cost=cost,
         parent_rotations=skeleton.parent_rotations,
     )
+
+
+def _shared_priors(problem: Problem, state: State, parameters: int) -> list[tuple[Term, float]]:
+    """Priors of shape and camera, and the share of each that a frame has."""
+    config, frames, unknowns = problem.config, len(state.betas), problem.config.camera_unknowns
+    priors = []
+    if problem.shape_is_free:
+        inner = parameters - len(unknowns)
+        prior = shape_term(state.betas, problem.shape_reference, problem.shape_sigma, inner)
+        jacobian = torch.nn.functional.pad(prior.jacobian, (0, 0, 0, len(unknowns)))
+        share = 1.0 / frames if problem.shape_is_shared else 1.0
+        priors.append((replace(prior, jacobian=jacobian), share))
+    if unknowns and state.camera is not None:
+        focal = config.focal_frame_sigma if config.focal == "frame" else config.focal_sigma
+        sigma = state.camera.new_tensor([focal, config.distortion_sigma])[list(unknowns)]
+        values = state.camera[:, list(unknowns)] / sigma
+        prior = shape_term(values, torch.zeros_like(values), 1.0, parameters)
+        share = 1.0 / frames if config.camera_is_shared else 1.0
+        priors.append((replace(prior, jacobian=prior.jacobian / sigma), share))
+    return priors
 
 
 def _fix(

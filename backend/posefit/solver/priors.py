@@ -179,19 +179,29 @@ def pelvis_term(
     reference: Float[Tensor, "batch 3"],
     precision_root: Float[Tensor, "batch 3 3"],
     parameters: int,
+    slide: Float[Tensor, "batch 3"] | None = None,
 ) -> Term:
     """Gaussian pull of the pelvis towards where the reference has it.
+
+    An estimate's depth came from its focal length: where the focal length is an unknown, eˢ of
+    the given one, the reference slides along the optical axis and stays as large in the picture.
 
     Args:
         skeleton: the posed joints.
         reference: the reference's pelvis, metres, world.
         precision_root: rows that measure a world offset in σ, e.g. diag(1/σ) world_to_camera.
         parameters: number of the solver's parameters a frame.
+        slide: the reference's depth times the optical axis, metres, world.
 
     Returns:
         Three rows.
     """
-    offset = skeleton.joints[:, 0] - reference
+    offset, by_camera = skeleton.joints[:, 0] - reference, None
+    if slide is not None and skeleton.state.camera is not None:
+        grown = skeleton.state.camera[:, :1].exp()
+        offset = offset - (grown - 1.0) * slide
+        by_focal = -(precision_root @ (grown * slide)[..., None])[..., 0]
+        by_camera = torch.stack([by_focal, torch.zeros_like(by_focal)], 1)
     residual = (precision_root @ offset[..., None])[..., 0]
     joints = skeleton.joints.shape[1]
     jacobian = residual.new_zeros(len(residual), parameters, 3)
@@ -200,7 +210,7 @@ def pelvis_term(
     if betas:
         by_shape = precision_root @ skeleton.joint_shape_jacobian[:, 0]
         jacobian[:, 3 * joints + 3 :] = by_shape.transpose(1, 2)
-    return _squared(residual, jacobian)
+    return Term(residual, jacobian, residual.square().sum(-1), by_camera)
 
 
 def shape_term(

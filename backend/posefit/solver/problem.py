@@ -67,9 +67,20 @@ class Problem:
 
     @property
     def is_coupled(self) -> bool:
-        """Frames share betas, smoothness or contacts, so steps are accepted for all together."""
+        """Frames share betas, camera, smoothness or contacts: steps are accepted for all."""
         is_banded = self.differences is not None or self.contacts is not None
-        return is_banded or (self.shape_is_shared and self.shape_is_free)
+        return is_banded or bool(self.shared_betas or self.shared_camera)
+
+    @property
+    def shared_betas(self) -> int:
+        """How many shape coefficients are solved for all frames together."""
+        is_shared = self.shape_is_shared and self.shape_is_free
+        return self.shape_reference.shape[1] if is_shared else 0
+
+    @property
+    def shared_camera(self) -> int:
+        """How many of the camera's unknowns are solved for all frames together."""
+        return len(self.config.camera_unknowns) if self.config.camera_is_shared else 0
 
 
 def build_problem(
@@ -96,6 +107,8 @@ def build_problem(
     Returns:
         The problem.
     """
+    if config.focal == "frame" and config.shape != "fixed":
+        raise ValueError("a focal length of each frame needs a shape that is fixed")
     batch, joints = start.rotations.shape[:2]
     model = SkeletonModel.from_body(body, start.betas.shape[1], start.transl.dtype)
     prior_terms = bind_priors(
@@ -170,4 +183,6 @@ def _free_parameters(
     others = 3 + (start.betas.shape[1] if with_shape else 0)
     rest = torch.ones(batch, others, dtype=torch.bool, device=locked.device)
     rest[:, :3] = config.solve_translation
+    if config.camera_unknowns and not config.camera_is_shared:
+        rest = torch.cat([rest, rest.new_ones(batch, len(config.camera_unknowns))], 1)
     return (torch.cat([turns, rest], 1) & ~frozen[:, None]).to(start.transl.dtype)

@@ -22,6 +22,7 @@ from ..body import BodyModel
 from .config import SolverConfig
 from .evidence import BoundEvidence
 from .kinematics import PosedPoints, bind_points, pose_points, pull_back
+from .lens import Lens, refined_pixels
 from .skeleton import Skeleton, SkeletonModel
 from .terms import Term, geman_mcclure, project_points
 
@@ -72,13 +73,18 @@ class Silhouettes:
             reach_precision=precision * weights / total.clamp_min(1.0)[:, None],
             robust_scale=robust * config.robust_widening,
         )
-        projection = (self.intrinsics[frames].to(dtype)) @ self.world_to_camera[frames].to(dtype)[
-            :, :3
-        ]
+        intrinsics = self.intrinsics[frames].to(dtype)
+        projection = intrinsics @ self.world_to_camera[frames].to(dtype)[:, :3]
+        lens = Lens.of(intrinsics)
 
         def term(skeleton: Skeleton) -> Term:
             return silhouette_term(
-                pose_points(points, skeleton), projection, bound, config.min_depth_m
+                pose_points(points, skeleton),
+                projection,
+                bound,
+                config.min_depth_m,
+                lens,
+                skeleton.state.camera,
             )
 
         return BoundEvidence(term, total, 0)
@@ -101,6 +107,8 @@ def silhouette_term(
     projection: Float[Tensor, "batch 3 4"],
     masks: _BoundMasks,
     min_depth: float,
+    lens: Lens | None = None,
+    camera: Float[Tensor, "batch 2"] | None = None,
 ) -> Term:
     """Rows of both directions: one a vertex, one a point of the outline.
 
@@ -109,34 +117,41 @@ def silhouette_term(
         projection: intrinsics @ world_to_camera[:3] of the maps.
         masks: of the same frames.
         min_depth: metres in front of the camera from which vertices count.
+        lens, camera: the view's focal length and the camera's unknowns, where there are any.
 
     Returns:
         Scalar residuals in σ: pixels outside of the mask, pixels short of the outline.
     """
     pixels, by_position, depth = project_points(points.positions, projection, min_depth)
+    by_unknown = by_position
+    if lens is not None and camera is not None:
+        pixels, by_position, by_camera = refined_pixels(pixels, by_position, lens, camera)
+        by_unknown = torch.cat([by_position, by_camera.transpose(1, 2)], 2)
     in_front = (depth >= min_depth) & pixels.isfinite().all(1)
     outside, slope = _sample(masks.distance, torch.where(in_front[:, None], pixels, -1e6))
-    own = _rows(outside, slope, masks.outside_precision, masks.robust_scale, by_position, in_front)
+    own = _rows(outside, slope, masks.outside_precision, masks.robust_scale, by_unknown, in_front)
     far = torch.where(in_front[:, None], pixels, 1e6)
     nearest = torch.cdist(masks.outline, far.transpose(1, 2)).argmin(-1)
     reached = far.gather(2, nearest[:, None].expand(-1, 2, -1))
     inward = masks.inward.transpose(1, 2)
     short = ((reached - masks.outline.transpose(1, 2)) * inward).sum(1)
-    index = nearest[:, None, None].expand(-1, 2, 3, -1)
+    index = nearest[:, None, None].expand(-1, 2, by_unknown.shape[2], -1)
     pulled = _rows(
         short.clamp_min(0.0),
         torch.where((short > 0)[:, None], inward, 0.0),
         masks.reach_precision,
         masks.robust_scale,
-        by_position.gather(3, index),
+        by_unknown.gather(3, index),
         in_front.gather(1, nearest),
     )
     chosen = _take(points, nearest)
-    jacobian = [pull_back(points, own[1]), pull_back(chosen, pulled[1])]
+    rows = ((points, own[1]), (chosen, pulled[1]))
+    jacobian = [pull_back(where, row[:, :, :3]).flatten(2) for where, row in rows]
     return Term(
         torch.cat([own[0], pulled[0]], -1),
-        torch.cat([rows.flatten(2) for rows in jacobian], -1),
+        torch.cat(jacobian, -1),
         own[2] + pulled[2],
+        None if camera is None else torch.cat([row[:, 0, 3:] for _, row in rows], -1),
     )
 
 
@@ -145,19 +160,20 @@ def _rows(
     slope: Float[Tensor, "batch 2 point"],
     precision: Float[Tensor, "batch any"],
     robust_scale: Float[Tensor, "batch 1"],
-    by_position: Float[Tensor, "batch 2 3 point"],
+    by_unknown: Float[Tensor, "batch 2 unknown point"],
     counts: Bool[Tensor, "batch point"],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled residuals, covectors (batch, 1, 3, point) and robust cost of scalar residuals.
+    """Scaled residuals, covectors (batch, 1, unknown, point) and robust cost of scalar residuals.
 
-    Points behind the camera cost as much as the worst outlier, as in `pixel_term`.
+    Unknowns are the position's three and, where there are any, the camera's two. Points behind the
+    camera cost as much as the worst outlier, as in `pixel_term`.
     """
     residual = torch.where(counts, residual, 0.0)
     robust_scale = robust_scale.expand_as(residual)
     cost, weight = geman_mcclure(residual.square(), robust_scale)
     cost = precision * torch.where(counts, cost, robust_scale.square())
     root = (precision * weight * counts).sqrt()
-    covectors = torch.einsum("bpn,bpdn->bdn", slope, by_position)
+    covectors = torch.einsum("bpn,bpdn->bdn", slope, by_unknown)
     covectors = torch.where(counts[:, None], covectors, 0.0) * root[:, None]
     return residual * root, covectors[:, None], cost.sum(-1)
 

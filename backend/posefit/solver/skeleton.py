@@ -37,6 +37,8 @@ class State:
     """Root translation, metres, world."""
     betas: Float[Tensor, "batch beta"]
     """Shape coefficients, one row a frame also when the sequence shares them."""
+    camera: Float[Tensor, "batch 2"] | None = None
+    """Focal length and lens beside the given ones (`lens`); None where they are no unknowns."""
 
     def choose(self, other: State, take_other: Bool[Tensor, " batch"]) -> State:
         """`other` in the frames where `take_other`, this state elsewhere."""
@@ -45,11 +47,15 @@ class State:
             torch.where(pick[..., None, None], other.rotations, self.rotations),
             torch.where(pick, other.transl, self.transl),
             torch.where(pick, other.betas, self.betas),
+            None
+            if self.camera is None or other.camera is None
+            else torch.where(pick, other.camera, self.camera),
         )
 
     def frames(self, frames: slice) -> State:
         """The state of some frames."""
-        return State(self.rotations[frames], self.transl[frames], self.betas[frames])
+        camera = None if self.camera is None else self.camera[frames]
+        return State(self.rotations[frames], self.transl[frames], self.betas[frames], camera)
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,7 @@ def retract(
     turns: Float[Tensor, "batch joint 3"],
     transl_step: Float[Tensor, "batch 3"],
     betas_step: Float[Tensor, "batch beta"],
+    camera_step: Float[Tensor, "batch 2"] | None = None,
 ) -> State:
     """The state after a step: each joint turned in the world about itself.
 
@@ -200,13 +207,17 @@ def retract(
         turns: rotation vectors in the world frame, radians.
         transl_step: metres, world.
         betas_step: change of the shape coefficients.
+        camera_step: change of the camera's unknowns; None where there are none.
 
     Returns:
         The new state.
     """
     local = (parent_rotations.transpose(-1, -2) @ turns[..., None])[..., 0]
     rotations = _turns(local) @ state.rotations
-    return State(rotations, state.transl + transl_step, state.betas + betas_step)
+    camera = state.camera
+    if camera is not None and camera_step is not None:
+        camera = camera + camera_step
+    return State(rotations, state.transl + transl_step, state.betas + betas_step, camera)
 
 
 def _turns(rotvec: Float[Tensor, "batch joint 3"]) -> Float[Tensor, "batch joint 3 3"]:

@@ -48,6 +48,22 @@ class Band:
     cost: Float[Tensor, " frame"]
     """Of the acceleration centred at each frame; 0 at both ends."""
 
+    def padded(self, count: int) -> Band:
+        """The same with `count` more parameters a frame that the penalty does not know."""
+        if not count:
+            return self
+
+        def pad(blocks: Tensor) -> Tensor:
+            return torch.nn.functional.pad(blocks, (0, count, 0, count))
+
+        return Band(
+            pad(self.diagonal),
+            pad(self.next_frame),
+            pad(self.second_frame),
+            torch.nn.functional.pad(self.gradient, (0, count)),
+            self.cost,
+        )
+
     def plus(self, other: Band) -> Band:
         """The sum of two penalties."""
         return Band(

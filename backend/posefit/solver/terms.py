@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .kinematics import PosedPoints, pull_back
+from .lens import Lens, refined_pixels
 
 __all__ = [
     "Term",
@@ -36,6 +37,8 @@ class Term:
     """Their derivative, parameters first."""
     cost: Float[Tensor, " batch"]
     """The term's robust cost of each frame."""
+    camera: Float[Tensor, "batch 2 row"] | None = None
+    """Derivative by the camera's unknowns (`lens`); None: they don't matter, or are none."""
 
 
 def stack_terms(terms: list[Term]) -> Term:
@@ -104,6 +107,8 @@ def pixel_term(
     precision: Float[Tensor, "batch point"],
     robust_scale: Float[Tensor, "batch point"],
     min_depth: float,
+    lens: Lens | None = None,
+    camera: Float[Tensor, "batch 2"] | None = None,
 ) -> Term:
     """Robust pull of projected points towards pixels.
 
@@ -117,11 +122,15 @@ def pixel_term(
         precision: weight / σ² of each target, 1 / px², ≥ 0.
         robust_scale: residual in pixels at which the kernel lets go.
         min_depth: metres in front of the camera from which points count.
+        lens, camera: the view's focal length and the camera's unknowns, where there are any.
 
     Returns:
         Two rows a point.
     """
     pixels, by_position, depth = project_points(points.positions, projection, min_depth)
+    by_camera = None
+    if lens is not None and camera is not None:
+        pixels, by_position, by_camera = refined_pixels(pixels, by_position, lens, camera)
     residual = pixels - targets
     in_front = (depth >= min_depth) & residual.isfinite().all(1)
     residual = torch.where(in_front[:, None], residual, 0.0)
@@ -130,7 +139,10 @@ def pixel_term(
     root = (precision * weight * in_front).sqrt()[:, None]
     covectors = torch.where(in_front[:, None, None], by_position, 0.0) * root[:, None]
     jacobian = pull_back(points, covectors)
-    return Term((residual * root).flatten(1), jacobian.flatten(2), cost.sum(-1))
+    if by_camera is not None:
+        by_camera = torch.where(in_front[:, None, None], by_camera, 0.0) * root[:, None]
+        by_camera = by_camera.flatten(2)
+    return Term((residual * root).flatten(1), jacobian.flatten(2), cost.sum(-1), by_camera)
 
 
 def position_term(
