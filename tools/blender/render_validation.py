@@ -213,7 +213,9 @@ def main(options: Options) -> None:
     dataset = assemble(options, body, staged, make_starts(options, body, staged))
     dataset = with_flags(dataset, body)
     write_validation_set(dataset)
-    shutil.copy(HERE / "validation/LICENSE.md", options.output / "LICENSE.md")
+    licence = (HERE / "validation/LICENSE.md").read_text()
+    licence = licence.replace("validation set", f"{options.cast} set")
+    (options.output / "LICENSE.md").write_text(licence)
     if options.sheet:
         pictures = [
             [options.output / "images" / f"{dataset.files[f]}.jpg" for f in dataset.frames_of(p)]

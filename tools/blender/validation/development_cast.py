@@ -63,6 +63,7 @@ def _member(place: int, random: np.random.Generator) -> c.Member:
         area=0.0 if outdoors else random.uniform(60, 250),
     )  # fmt: skip
     azimuth, sweep = random.uniform(-3, 3), random.uniform(1.2, 2.8) * random.choice([-1, 1])
+    sweep *= 0.55 if setting == "studio" else 1.0  # its backdrop stands on one side
     tight = random.random() < 0.2
     shot = Shot(
         azimuth, sweep, random.uniform(0.8, 1.9), random.uniform(3.2, 5.5),
