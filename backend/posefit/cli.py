@@ -35,6 +35,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Rasterizer = Literal["warp", "pytorch3d"]
 Settings = Annotated[RefineSettings, tyro.conf.arg(name="")]
 _DEFAULTS = RefineSettings()
+Dataset = Literal["3dpw", "emdb", "rich", "h36m", "bedlam"]
+Predicted = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
 def demo(output: Path = Path("demo"), device: Device = "auto", blender: Path | None = None) -> None:
@@ -145,17 +147,42 @@ def refine(
     )  # fmt: skip
 
 
-def evaluate(predicted: Path, reference: Path, body: str = "free") -> None:
-    """Compare two sequences of one person and print the errors as JSON.
+def evaluate(
+    predicted: Predicted = (),
+    reference: Path | None = None,
+    body: str = "free",
+    dataset: Dataset | None = None,
+    root: Path | None = None,
+    protocol: str | None = None,
+    split: str | None = None,
+    regressor: Path | None = None,
+    smplx_to_smpl: Path | None = None,
+    output: Path | None = None,
+    export: Path | None = None,
+) -> None:
+    """Print errors as JSON: of a sequence against another, or of folders against a data set.
 
     Args:
-        predicted: Sequence file to judge.
+        predicted: Sequence file to judge; with --dataset NAME=FOLDER of them, may be repeated.
         reference: Sequence file taken as the truth.
-        body: Body file, or "free".
+        body: Body file, or "free"; with --dataset also a folder of SMPL's files by gender.
+        dataset: Data set to compare with (docs/datasets.md), instead of a reference.
+        root: Its folder, laid out as published.
+        protocol: Which of its protocols; the first unless given.
+        split: Another part of the data set than the protocol's.
+        regressor: J_regressor_h36m.npy, where the protocol needs it.
+        smplx_to_smpl: smplx2smpl.pkl, where the protocol needs it.
+        output: Folder for the table as JSON, markdown and plot.
+        export: Only write the data set's own sequences there, under the names predictions have.
     """
     from . import commands
 
-    sys.stdout.write(json.dumps(commands.evaluate_files(predicted, reference, body), indent=2))
+    if dataset is None:
+        scores = commands.evaluate_pair(predicted, reference, body)
+    else:
+        files = commands.DatasetFiles(root, protocol, split, regressor, smplx_to_smpl, output)
+        scores = commands.evaluate_on_dataset(dataset, predicted, files, body, export)
+    sys.stdout.write(json.dumps(scores, indent=2))
     sys.stdout.write("\n")
 
 

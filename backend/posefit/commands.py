@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from collections.abc import Sequence as Many
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,19 @@ from posefit_shared.shot import read_shot
 
 from .body import BodyModel, load_body
 from .camera_file import read_camera
+from .datasets import (
+    Bodies,
+    DatasetError,
+    Regressors,
+    evaluate_dataset,
+    export_references,
+    protocol_named,
+    write_results,
+)
 from .engine import choose_device, refine_views
 from .errors import RefinementError
 from .estimate import estimate
-from .evaluate import evaluate
+from .evaluate import EvaluationError, evaluate
 from .evidence import EvidenceFiles, evidence_of_files
 from .footage import open_footage
 from .pipeline import Hooks, Refinement
@@ -37,9 +47,12 @@ from .texture_clip import paint_texture
 from .views import View, view_of_sequence, views_of_shot
 
 __all__ = [
+    "DatasetFiles",
     "RefineFiles",
     "estimate_video",
     "evaluate_files",
+    "evaluate_on_dataset",
+    "evaluate_pair",
     "make_texture",
     "progress_bar",
     "refine_files",
@@ -66,6 +79,24 @@ class RefineFiles:
     """Folder for the report."""
     evidence: EvidenceFiles = EvidenceFiles()
     """What other tools found in the footage."""
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """Files and choices of one `posefit evaluate --dataset`."""
+
+    root: Path | None
+    """The data set's folder."""
+    protocol: str | None = None
+    """Name of its protocol; the first unless given."""
+    split: str | None = None
+    """Another part of the data set than the protocol's."""
+    regressor: Path | None = None
+    """J_regressor_h36m.npy."""
+    smplx_to_smpl: Path | None = None
+    """smplx2smpl.pkl."""
+    output: Path | None = None
+    """Folder for the table."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +212,50 @@ def refine_files(
 def evaluate_files(predicted: Path, reference: Path, body: str) -> dict[str, Any]:
     """`posefit evaluate`: errors of one sequence against another."""
     return evaluate(read_sequence(predicted), read_sequence(reference), load_body(body))
+
+
+def evaluate_pair(predicted: Many[str], reference: Path | None, body: str) -> dict[str, Any]:
+    """`posefit evaluate` without a data set: one sequence against one reference."""
+    if len(predicted) != 1 or reference is None:
+        raise EvaluationError(
+            "give one --predicted file and its --reference, or --dataset and --root"
+        )
+    return evaluate_files(Path(predicted[0]), reference, body)
+
+
+def evaluate_on_dataset(
+    dataset: str, predicted: Many[str], files: DatasetFiles, body: str, export: Path | None
+) -> dict[str, Any]:
+    """`posefit evaluate --dataset`: folders of predictions by a published protocol."""
+    if files.root is None:
+        raise DatasetError(f"--root is needed: the folder in which {dataset} lies")
+    protocol = protocol_named(dataset, files.protocol)
+    if export is not None:
+        count = export_references(protocol, files.root, export, files.split)
+        return {"dataset": dataset, "protocol": protocol.name, "exported": count}
+    regressors = Regressors(files.regressor, files.smplx_to_smpl)
+    with tqdm(desc=protocol.name, unit=" recordings") as bar:
+        result = evaluate_dataset(
+            protocol, files.root, _named_folders(predicted), Bodies(body), regressors=regressors,
+            split=files.split, progress=lambda name: bar.update(),
+        )  # fmt: skip
+    if files.output is not None:
+        for path in write_results(result, files.output):
+            logger.info("wrote %s", path)
+    return result
+
+
+def _named_folders(predicted: Many[str]) -> dict[str, Path]:
+    """`NAME=FOLDER`, or a folder alone, which then gives the name."""
+    folders: dict[str, Path] = {}
+    for word in predicted:
+        name, separator, folder = word.partition("=")
+        path = Path(folder if separator else word)
+        name = name if separator else path.name
+        if name in folders:
+            raise DatasetError(f"two predictions are called {name!r}: name them NAME=FOLDER")
+        folders[name] = path
+    return folders
 
 
 def _people(files: RefineFiles) -> list[_Person]:

@@ -27,7 +27,14 @@ from .parameters import parameters_of_sequence
 from .rasterizer import rasterize
 from .views import View
 
-__all__ = ["EvaluationError", "ViewTruth", "body_points", "evaluate", "score_views"]
+__all__ = [
+    "EvaluationError",
+    "ViewTruth",
+    "body_points",
+    "evaluate",
+    "score_views",
+    "take_frames",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -140,11 +147,16 @@ def _shared_frames(predicted: Sequence, reference: Sequence) -> tuple[Sequence, 
             f"the sequences share no frame: one has frames {frames_a.min()} to {frames_a.max()}, "
             f"the other {frames_b.min()} to {frames_b.max()}; check that they are of one clip"
         )
-    return _take(predicted, in_a), _take(reference, in_b)
+    return take_frames(predicted, in_a), take_frames(reference, in_b)
 
 
-def _take(sequence: Sequence, index: npt.NDArray[np.int64]) -> Sequence:
-    """Chosen frames of a sequence."""
+def take_frames(sequence: Sequence, index: npt.NDArray[np.int64]) -> Sequence:
+    """Chosen frames of a sequence.
+
+    Args:
+        sequence: whose frames.
+        index: (N,) places in the sequence, in the order wanted.
+    """
     parts = [sequence.slice(int(k), int(k) + 1) for k in index]
     joined = {}
     for name in ("poses", "trans", "times", "frame_indices", "confidence", "expression"):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ModelPickleError", "read_model_pickle"]
+__all__ = ["ModelPickleError", "read_array_pickle", "read_model_pickle"]
 
 _MAX_OPCODES = 2_000_000
 _MAX_MEMO = 1_000_000
@@ -177,6 +177,37 @@ def read_model_pickle(data: bytes, wanted: frozenset[str]) -> dict[str, Any]:
         ModelPickleError: the file names anything but what SMPL files are made of, is cut short, or
             does not hold a dictionary.
     """
+    model = _load_dictionary(data)
+    return {key: _resolve(value) for key, value in model.items() if key in wanted}
+
+
+def read_array_pickle(data: bytes, wanted: frozenset[str] | None = None) -> dict[str, Any]:
+    """The entries of a data set's pickle, lists and dictionaries inside them included.
+
+    Data sets store arrays in nested lists and dictionaries, also as Python 2 wrote them. They are
+    read by the same rules as body models: nothing that the file names is imported or run.
+
+    Args:
+        data: the whole file.
+        wanted: the top-level keys to rebuild; None rebuilds all of them.
+
+    Returns:
+        One entry for each such key: an array, a string, a number, None, or lists, tuples and
+        dictionaries of these.
+
+    Raises:
+        ModelPickleError: the file names anything but what arrays are made of, is cut short, or
+            does not hold a dictionary.
+    """
+    return {
+        key: _resolve_nested(value)
+        for key, value in _load_dictionary(data).items()
+        if wanted is None or key in wanted
+    }
+
+
+def _load_dictionary(data: bytes) -> dict[str, Any]:
+    """The pickle's dictionary with stubs where objects are."""
     _scan_opcodes(data)
     try:
         model = _ModelUnpickler(io.BytesIO(data), encoding="latin1").load()
@@ -193,7 +224,18 @@ def read_model_pickle(data: bytes, wanted: frozenset[str]) -> dict[str, Any]:
         raise ModelPickleError(
             f"it holds a {type(model).__name__}, expected a dictionary of arrays"
         )
-    return {key: _resolve(value) for key, value in model.items() if key in wanted}
+    return model
+
+
+def _resolve_nested(value: Any, depth: int = 0) -> Any:
+    """`_resolve` for what lists, tuples and dictionaries hold as well."""
+    if depth > _MAX_DEPTH:
+        raise ModelPickleError("its objects are nested deeper than any data set's")
+    if isinstance(value, list | tuple):
+        return type(value)(_resolve_nested(item, depth + 1) for item in value)
+    if isinstance(value, dict):
+        return {key: _resolve_nested(item, depth + 1) for key, item in value.items()}
+    return _resolve(value, depth)
 
 
 def _scan_opcodes(data: bytes) -> None:
