@@ -51,7 +51,13 @@ class PosefitSceneSettings(bpy.types.PropertyGroup):
         description="What says where the body should be",
         items=[
             ("auto", "Automatic", "The learned estimator where it is installed, else optical flow"),
-            ("net", "Learned", "The learned displacement estimator"),
+            (
+                "net",
+                "Learned",
+                "The learned displacement estimator that suits the backend's device",
+            ),
+            ("net-large", "Learned, Large", "The more exact learned estimator, on any device"),
+            ("net-fast", "Learned, Fast", "The quicker learned estimator, on any device"),
             ("flow", "Optical Flow", "Optical flow between the rendered body and the footage"),
             ("none", "Keypoints Only", "Only the keypoints that the detector finds"),
         ],

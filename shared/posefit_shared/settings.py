@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 __all__ = ["RefineSettings", "SettingsError"]
+
+
+Displacement = Literal["auto", "net", "net-large", "net-fast", "flow", "none"]
 
 
 class SettingsError(ValueError):
@@ -17,8 +20,9 @@ class SettingsError(ValueError):
 class RefineSettings:
     """How one sequence is refined. Every field has the default that suits most clips."""
 
-    displacement: Literal["auto", "net", "flow", "none"] = "auto"
-    """Displacement estimator: the learned one where its weights are installed, or optical flow."""
+    displacement: Displacement = "auto"
+    """Displacement estimator: the learned one (`net`: the large network on GPUs, the fast one on
+    CPUs) where its weights are installed, or optical flow."""
     keypoints: bool = True
     """Also use the detector's 2D keypoints as evidence."""
     rounds: int = 2
@@ -50,7 +54,7 @@ class RefineSettings:
     """Frames that neighbouring windows share."""
 
     def __post_init__(self) -> None:
-        _choice("displacement", self.displacement, ("auto", "net", "flow", "none"))
+        _choice("displacement", self.displacement, get_args(Displacement))
         for name, low, high in (
             ("rounds", 1, 10),
             ("solver_iterations", 1, 100),

@@ -2,7 +2,8 @@
 """Displacement: for each body pixel, how far the surface point shown there is from its place.
 
 An estimator sees frame crops and renderings of the current body. `flow` is classical optical flow,
-the named baseline; `net` is the learned one.
+the named baseline; `net` is the learned one, in the form that suits the device: `net-large` or
+`net-fast`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ __all__ = [
 ESTIMATORS: dict[str, tuple[str, str]] = {
     "flow": (".flow", "FlowEstimator"),
     "net": (".inference", "NetworkEstimator"),
+    "net-large": (".inference", "large_estimator"),
+    "net-fast": (".inference", "fast_estimator"),
 }
-"""Module and class of each estimator; imported when first asked for."""
+"""Module and maker of each estimator; imported when first asked for."""
 
 
 class DisplacementError(PosefitError):
@@ -38,7 +41,8 @@ def load_estimator(name: str, device: torch.device | str = "cpu") -> Displacemen
     """The estimator of that name, ready on a device.
 
     Args:
-        name: `flow`, `net`, or `auto`: the learned one where its weights are installed.
+        name: `flow`, `net`, `net-large`, `net-fast`, or `auto`: `net` where its weights are
+            installed, `flow` elsewhere.
         device: where it computes.
 
     Raises:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The learned estimator: frame crops and renderings → displacement fields, by the network."""
+"""The learned estimator: frame crops and renderings → displacement fields, by a network.
+
+There are two: the large one, which is for GPUs, and the fast one, for CPUs, which an exported graph
+computes where it can (`runtime`).
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,10 @@ from . import DisplacementError
 from .field import DisplacementField
 from .inputs import RENDER_CHANNELS, network_inputs
 from .losses import LOG_SCALE_RANGE
-from .weights import WeightsError, load_network, shipped_weights
+from .runtime import open_graph
+from .weights import WeightsError, form_for, load_network, shipped_weights
 
-__all__ = ["NetworkEstimator"]
+__all__ = ["NetworkEstimator", "fast_estimator", "large_estimator"]
 
 MULTIPLE = 32
 """Crop sides must be multiples of this."""
@@ -25,6 +30,16 @@ MOST_PIXELS = 64 * 256 * 256
 """Pixels that go through the network at once; larger batches are cut."""
 LAPLACE_SIGMA = math.sqrt(2.0)
 """Standard deviation of a Laplace distribution of scale 1."""
+
+
+def large_estimator(device: torch.device) -> NetworkEstimator:
+    """The estimator `net-large`: the more exact network, also on a CPU."""
+    return NetworkEstimator(device, shipped_weights("large"))
+
+
+def fast_estimator(device: torch.device) -> NetworkEstimator:
+    """The estimator `net-fast`: the quicker network, also on a GPU."""
+    return NetworkEstimator(device, shipped_weights("fast"))
 
 
 class NetworkEstimator:
@@ -37,22 +52,21 @@ class NetworkEstimator:
 
         Args:
             device: where it computes.
-            weights: weight file; None takes the shipped one: the small network on a CPU where
-                there is one, the large one otherwise.
+            weights: weight file; None takes the shipped one that suits the device.
 
         Raises:
             DisplacementError: the weights are missing or unusable.
         """
         device = torch.device(device)
         if weights is None:
-            small = shipped_weights(small=True)
-            weights = small if device.type == "cpu" and small.is_file() else shipped_weights()
+            weights = shipped_weights(form_for(device))
         try:
             network, self._calibration = load_network(weights, device)
         except WeightsError as error:
             raise DisplacementError(str(error)) from error
         self._network = network.to(memory_format=torch.channels_last)  # pyright: ignore
         self._device = device
+        self._graph = open_graph(weights) if device.type == "cpu" else None
 
     @torch.no_grad()
     def predict(
@@ -80,6 +94,8 @@ class NetworkEstimator:
 
     def _run(self, render: Tensor, image: Tensor) -> Tensor:
         """The network's last prediction."""
+        if self._graph is not None and self._graph.takes(render):
+            return self._graph(render, image)
         layout = torch.channels_last
         with torch.autocast(self._device.type, torch.bfloat16, self._device.type == "cuda"):
             return self._network(

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +19,9 @@ from .kinds import DisplacementNetwork, NetworkSizes, kind_of, network_from_head
 
 __all__ = [
     "Calibration",
+    "Form",
     "WeightsError",
+    "form_for",
     "has_weights",
     "load_network",
     "save_network",
@@ -27,6 +29,9 @@ __all__ = [
 ]
 
 FORMAT = "posefit-displacement-1"
+Form = Literal["large", "fast"]
+_BY_DEVICE: dict[str, tuple[Form, Form]] = {"cpu": ("fast", "large"), "gpu": ("large", "fast")}
+_SHIPPED: dict[Form, str] = {"large": "network.safetensors", "fast": "cpu.safetensors"}
 
 
 class WeightsError(PosefitError):
@@ -47,15 +52,25 @@ class Calibration:
     """Divides visibility logits."""
 
 
-def shipped_weights(*, small: bool = False) -> Path:
-    """Where the weights that posefit ships lie; the small network's are for CPUs."""
-    name = "small.safetensors" if small else "network.safetensors"
-    return Path(__file__).parents[1] / "assets" / "displacement" / name
+def shipped_weights(form: Form = "large") -> Path:
+    """Where the weights that posefit ships lie.
+
+    Args:
+        form: the `large` network, which is for GPUs, or the `fast` one, which is for CPUs.
+    """
+    return Path(__file__).parents[1] / "assets" / "displacement" / _SHIPPED[form]
+
+
+def form_for(device: torch.device) -> Form:
+    """Which of the shipped networks suits a device: the fast one for CPUs, where it is there."""
+    first, second = _BY_DEVICE["cpu" if device.type == "cpu" else "gpu"]
+    is_second = not shipped_weights(first).is_file() and shipped_weights(second).is_file()
+    return second if is_second else first
 
 
 def has_weights() -> bool:
-    """Whether the weights of the learned estimator are installed."""
-    return shipped_weights().is_file()
+    """Whether weights of the learned estimator are installed."""
+    return any(shipped_weights(form).is_file() for form in _SHIPPED)
 
 
 def save_network(
