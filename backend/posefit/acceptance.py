@@ -130,11 +130,14 @@ def ramp(refined: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
 
 
 def keypoint_cost(
-    body: BodyModel, parameters: PoseParameters, evidence: Evidence
+    body: BodyModel,
+    parameters: PoseParameters,
+    evidence: Evidence,
+    camera: Float[Tensor, "frame 2"] | None = None,
 ) -> Float[Tensor, " frame"]:
-    """Robust cost of one kind of evidence alone, for each frame."""
+    """Robust cost of one kind of evidence alone, for each frame; `camera` as in `solve`."""
     config = SolverConfig(max_iterations=0, shape="fixed", limit_weight=0.0)
-    return solve(body, parameters, [evidence], config).cost_before
+    return solve(body, parameters, [evidence], config, camera=camera).cost_before
 
 
 def joint_confidence(

@@ -7,8 +7,8 @@
 4. solve for pose, shape and translation (`solver`); repeat from 1 a few times;
 5. keep what explains the picture better than the input did (`acceptance`).
 
-Long clips are solved in windows (`windows`), after the person's one shape has been found from
-frames spread over the clip. Reading files and talking to people is others' work.
+Long clips are solved in windows (`windows`), after the person's one shape, and where asked the
+camera, have been found from frames spread over the clip. Reading files and talking to people is others' work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -27,21 +26,41 @@ from torch import Tensor
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
-from .acceptance import Verdict, accept, apply_verdict, joint_confidence, keypoint_cost
+from .acceptance import Verdict, accept, apply_verdict, joint_confidence, keypoint_cost, ramp
 from .body import BodyModel, PoseParameters, pose_body
+from .camera_refinement import (
+    as_given,
+    check_refinable,
+    settle_cameras,
+    slid_parameters,
+    with_refined_cameras,
+)
+from .clip import Clip, check_visible, clip_seconds, world_stands_still
+from .clip_parts import Part, gather, joined, mean_of_views
 from .contacts import find_contacts
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
-from .observation import Observer, TextureMaps, slice_landmarks
-from .parameters import parameters_of_sequence, sequence_with_parameters
-from .pictures import Picture, body_boxes, load_pictures
-from .solver import Contacts, Evidence, LandmarkPixels, ShapeMode, SolverConfig, solve, take_frames
-from .views import View
-from .windows import join_windows, split_windows
+from .observation import Observer, slice_landmarks
+from .parameters import parameters_of_sequence
+from .pictures import Picture, load_pictures
+from .solver import (
+    Contacts,
+    Evidence,
+    FocalMode,
+    ShapeMode,
+    SolverConfig,
+    solve,
+    take_frames,
+)
+from .windows import split_windows
 
 __all__ = ["Clip", "Freedom", "Hooks", "Refinement", "refine"]
 
 logger = logging.getLogger(__name__)
+
+_FOCAL_POINTS = 150.0
+"""Weight of a view's points where a focal length is sought: perspective is a small part of what
+they say, and what is wrong with the input's pose looks like some of it."""
 
 _SHAPE_FRAMES = 32
 """Frames, spread over the clip, that decide about the person's shape."""
@@ -74,22 +93,6 @@ class Freedom:
 
 
 @dataclass(frozen=True)
-class Clip:
-    """What is refined, and everything that is known about it beforehand."""
-
-    sequence: PoseSequence
-    """The input."""
-    views: Sequence[View]
-    """Pictures of it through one or several cameras."""
-    landmarks: Sequence[LandmarkPixels] = ()
-    """Keypoint evidence, one entry for each view that has it."""
-    textures: TextureMaps = lambda frames: None
-    """The person's texture for each frame, painted by other frames."""
-    evidence: Sequence[Evidence] = ()
-    """What other tools found, with a row for each frame of the sequence."""
-
-
-@dataclass(frozen=True)
 class Refinement:
     """What came out."""
 
@@ -113,21 +116,6 @@ class _Stopwatch:
         spent = (time.perf_counter() - began) * 1e3
         self.timings_ms[step] = self.timings_ms.get(step, 0.0) + spent
         return result
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some frames of the clip, solved together."""
-
-    rows: Int[Tensor, " part"]
-    """Frames of the sequence."""
-    parameters: PoseParameters
-    """Where they are now."""
-    reference: PoseParameters
-    """Where they came from."""
-    disagreement_before: Float[Tensor, " part"] | None = None
-    disagreement_after: Float[Tensor, " part"] | None = None
-    joint_sigma: Float[Tensor, "part joint"] | None = None
 
 
 @torch.no_grad()
@@ -161,25 +149,32 @@ def refine(
     """
     settings, freedom, hooks = settings or RefineSettings(), freedom or Freedom(), hooks or Hooks()
     start = parameters_of_sequence(clip.sequence, body)
-    _check_visible(clip, start, body)
+    check_visible(clip, start, body)
     if estimator is None and not clip.landmarks and not clip.evidence:
         raise RefinementError(
             "neither displacement nor keypoints are switched on, so nothing is known of the "
             "picture: switch one of them on, or name evidence files"
         )
+    check_refinable(settings, len(clip.views))
     run = _Run(clip, body, settings, freedom, hooks, _Stopwatch(), _observer(
         body, estimator, settings, rasterizer))  # fmt: skip
-    start_shaped = run.with_shape(start)
+    betas, run = run.with_shape_and_camera(start)
+    near = slid_parameters(start, run.camera, clip.sequence, body)
+    start_shaped = replace(near, betas=betas)
     windows = split_windows(len(start), settings.window_frames, settings.window_overlap)
-    parts: list[_Part] = []
+    parts: list[Part] = []
     for k, window in enumerate(windows):
         rows = torch.arange(window.start, window.stop)
-        parts.append(run.refine_part(start_shaped[rows], start[rows], rows))
+        parts.append(run.refine_part(start_shaped[rows], near[rows], rows))
         hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
-        hooks.publish(_joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
-    found = _joined(clip.sequence, windows, parts, start_shaped, body)
+        hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
+    found = joined(clip.sequence, windows, parts, start_shaped, body)
     verdict = run.judge(start, parameters_of_sequence(found, body), parts)
-    sequence = apply_verdict(clip.sequence, found, verdict, settings)
+    given, camera = clip.sequence, gather(parts, "camera", len(start))
+    if camera is not None and verdict.refined.any():
+        weight = ramp(verdict.refined) * settings.influence
+        given, found = settle_cameras(given, found, camera, weight, settings, body)
+    sequence = apply_verdict(given, found, verdict, settings)
     hooks.progress(1.0, "done")
     return Refinement(sequence, verdict, run.watch.timings_ms)
 
@@ -195,19 +190,29 @@ class _Run:
     hooks: Hooks
     watch: _Stopwatch
     observer: Observer | None
+    camera: Float[Tensor, "frame 2"] | None = None
+    """What the clip's camera was found to be; None: as given, or not yet known."""
 
-    def with_shape(self, start: PoseParameters) -> PoseParameters:
-        """The start with the shape that frames spread over the clip agree on."""
+    def with_shape_and_camera(self, start: PoseParameters) -> tuple[Tensor, _Run]:
+        """Betas, and the camera, that frames spread over the clip agree on."""
         frames = len(start)
-        if not self.settings.refine_shape or frames < _LEAST_SHAPE_FRAMES:
-            return start
+        has_shape = self.settings.refine_shape and frames >= _LEAST_SHAPE_FRAMES
+        if not has_shape and not self.seeks_camera:
+            return start.betas, self
         self.hooks.progress(0.02, "finding the person's shape")
         spread = np.linspace(0, frames - 1, min(frames, _SHAPE_FRAMES)).round().astype(int)
         rows = torch.from_numpy(np.unique(spread))
-        part = self.refine_part(start[rows], start[rows], rows, shape="sequence")
+        shape: ShapeMode = "sequence" if has_shape else "fixed"
+        part = self.refine_part(start[rows], start[rows], rows, shape=shape, over_clip=True)
         betas = part.parameters.betas.mean(0, keepdim=True).expand_as(start.betas)
         self.hooks.progress(0.15, "refining")
-        return replace(start, betas=betas.contiguous())
+        camera = None if part.camera is None else part.camera[:1].expand(frames, 2).contiguous()
+        return betas.contiguous(), replace(self, camera=camera)
+
+    @property
+    def seeks_camera(self) -> bool:
+        """Whether one camera is sought for the clip, beside its shape."""
+        return self.settings.refine_focal == "clip" or self.settings.refine_distortion
 
     def refine_part(
         self,
@@ -216,34 +221,43 @@ class _Run:
         rows: Int[Tensor, " part"],
         *,
         shape: ShapeMode = "fixed",
-    ) -> _Part:
-        """Look and solve in turns."""
+        over_clip: bool = False,
+    ) -> Part:
+        """Look and solve in turns; `over_clip` for frames that decide what the clip shares."""
         frames = rows.tolist()
         pictures = self._pictures(frames, reference) if self.observer is not None else []
         landmarks: list[Evidence] = [slice_landmarks(one, rows) for one in self.clip.landmarks]
         landmarks += [take_frames(one, rows) for one in self.clip.evidence]
         # Betas of the reference are those that were found: the shape is not pulled back.
-        part = _Part(rows, start, replace(reference, betas=start.betas))
+        camera = None if self.camera is None else self.camera[rows]
+        part = Part(rows, start, replace(reference, betas=start.betas), camera=camera)
         for k in range(self.settings.rounds):
-            looks = self._look(pictures, frames, part.parameters)
+            looks = self._look(pictures, frames, part)
             if k == 0 and looks:
-                part = replace(part, disagreement_before=_mean_of_views(looks))
-            evidence = [*landmarks, *(look.points for look in looks)]
+                part = replace(part, disagreement_before=mean_of_views(looks))
+            evidence = [*landmarks, *(as_given(look.points, part.camera) for look in looks)]
             last = k == self.settings.rounds - 1
             solution = self.watch.time(
-                "solve", self._solve, part, evidence, shape, posterior=last and shape == "fixed"
-            )
-            part = replace(part, parameters=solution.parameters, joint_sigma=solution.joint_sigma)
+                "solve", self._solve, part, evidence, shape, over_clip=over_clip,
+                posterior=last and not over_clip,
+            )  # fmt: skip
+            part = replace(
+                part, parameters=solution.parameters, joint_sigma=solution.joint_sigma,
+                camera=solution.camera,
+            )  # fmt: skip
+            if over_clip:
+                continue
             if last and (touching := self._contacts(part, shape)) is not None:
                 solution = self.watch.time(
                     "solve", self._solve, part, evidence, shape, posterior=True, contacts=touching
                 )
                 part = replace(
-                    part, parameters=solution.parameters, joint_sigma=solution.joint_sigma
-                )
-        if shape == "fixed":
-            looks = self._look(pictures, frames, part.parameters)
-            part = replace(part, disagreement_after=_mean_of_views(looks) if looks else None)
+                    part, parameters=solution.parameters, joint_sigma=solution.joint_sigma,
+                    camera=solution.camera,
+                )  # fmt: skip
+        if not over_clip:
+            looks = self._look(pictures, frames, part)
+            part = replace(part, disagreement_after=mean_of_views(looks) if looks else None)
         return part
 
     def _pictures(self, frames: Sequence[int], start: PoseParameters) -> list[list[Picture | None]]:
@@ -254,20 +268,21 @@ class _Run:
             loaded.append(self.watch.time("decode", load_pictures, view, frames, vertices))
         return loaded
 
-    def _look(self, pictures, frames: Sequence[int], parameters: PoseParameters) -> list:
+    def _look(self, pictures, frames: Sequence[int], part: Part) -> list:
         if self.observer is None:
             return []
         return [
             self.watch.time(
-                "render and predict", self.observer.look, of_view, frames, parameters,
+                "render and predict", self.observer.look,
+                with_refined_cameras(of_view, part.camera), frames, part.parameters,
                 self.clip.textures, self.hooks.check_cancelled,
             )
             for of_view in pictures
         ]  # fmt: skip
 
-    def _contacts(self, part: _Part, shape: ShapeMode) -> Contacts | None:
+    def _contacts(self, part: Part, shape: ShapeMode) -> Contacts | None:
         """What touches something in frames that follow each other; None where nothing does."""
-        if shape != "fixed" or not self.settings.contacts or not _world_stands_still(self.clip):
+        if shape != "fixed" or not self.settings.contacts or not world_stands_still(self.clip):
             return None
         sequence = self.clip.sequence
         cameras = sequence.world_to_camera
@@ -277,7 +292,7 @@ class _Run:
         found = find_contacts(
             self.body,
             part.parameters,
-            torch.from_numpy(_seconds(self.clip))[part.rows],
+            torch.from_numpy(clip_seconds(self.clip))[part.rows],
             ground=None if sequence.ground is None else torch.from_numpy(sequence.ground),
             up_is_known=sequence.world == "gravity",
             world_to_camera=cameras,
@@ -286,18 +301,26 @@ class _Run:
 
     def _solve(
         self,
-        part: _Part,
+        part: Part,
         evidence,
         shape: ShapeMode,
         *,
         posterior: bool,
+        over_clip: bool = False,
         contacts: Contacts | None = None,
     ):
         self.hooks.check_cancelled()
         settings, freedom = self.settings, self.freedom
-        smooth = settings.smoothness if shape == "fixed" and len(part.rows) > 2 else 0.0
+        smooth = settings.smoothness if not over_clip and len(part.rows) > 2 else 0.0
+        focal, distortion = _sought(settings, over_clip)
+        # Focal length and depth trade against each other along a shallow valley.
+        patience = 4 if focal != "fixed" else 1
         config = SolverConfig(
-            max_iterations=settings.solver_iterations,
+            max_iterations=patience * settings.solver_iterations,
+            tolerance=1e-3 if focal == "fixed" else 1e-5,
+            effective_points=SolverConfig.effective_points if focal == "fixed" else _FOCAL_POINTS,
+            focal=focal,
+            distortion=distortion,
             shape=shape,
             reference_weight=settings.prior_weight,
             pose_prior_weight=settings.pose_prior_weight,
@@ -314,21 +337,31 @@ class _Run:
             locked=freedom.locked,
             stiffness=freedom.stiffness,
             pinned=None if freedom.pinned is None else freedom.pinned[part.rows],
-            times=torch.from_numpy(_seconds(self.clip))[part.rows],
+            times=torch.from_numpy(clip_seconds(self.clip))[part.rows],
             contacts=contacts,
+            camera=part.camera,
         )
 
-    def judge(
-        self, start: PoseParameters, found: PoseParameters, parts: Sequence[_Part]
-    ) -> Verdict:
+    def judge(self, start: PoseParameters, found: PoseParameters, parts: Sequence[Part]) -> Verdict:
         """Compare evidence before and after, frame by frame."""
-        before, after, sigma = (_gather(parts, name, len(start)) for name in (
-            "disagreement_before", "disagreement_after", "joint_sigma"))  # fmt: skip
+        before, after, sigma, camera = (gather(parts, name, len(start)) for name in (
+            "disagreement_before", "disagreement_after", "joint_sigma", "camera"))  # fmt: skip
         costs = [
-            (keypoint_cost(self.body, start, evidence), keypoint_cost(self.body, found, evidence))
+            (
+                keypoint_cost(self.body, start, evidence),
+                keypoint_cost(self.body, found, evidence, camera),
+            )  # fmt: skip
             for evidence in (*self.clip.landmarks, *self.clip.evidence)
         ]
         return accept(before, after, costs, joint_confidence(sigma), self.freedom.pinned)
+
+
+def _sought(settings: RefineSettings, over_clip: bool) -> tuple[FocalMode, bool]:
+    """Which of the camera's unknowns a solve has: the clip's first, then each frame's."""
+    if over_clip:
+        focal: FocalMode = "sequence" if settings.refine_focal == "clip" else "fixed"
+        return focal, settings.refine_distortion
+    return ("frame" if settings.refine_focal == "frame" else "fixed"), False
 
 
 def _observer(
@@ -340,71 +373,3 @@ def _observer(
     if estimator is None:
         return None
     return Observer(body, estimator, crop_size=settings.crop_size, rasterizer=rasterizer)
-
-
-def _seconds(clip: Clip) -> npt.NDArray[np.float64]:
-    """Seconds of each frame, rising."""
-    sequence = clip.sequence
-    if sequence.times is not None:
-        return sequence.times
-    indices = sequence.frame_indices
-    assert indices is not None, "a Sequence always has frame_indices"
-    if (np.diff(indices) > 0).all():
-        return indices / clip.views[0].footage.fps
-    return np.arange(len(sequence)) / sequence.mocap_framerate
-
-
-def _world_stands_still(clip: Clip) -> bool:
-    """Whether a point that is still in the world is still: the camera's motion is known."""
-    sequence = clip.sequence
-    cameras = sequence.world_to_camera
-    moves = cameras is not None and cameras.ndim == 3
-    return sequence.world == "gravity" or moves or len(clip.views) > 1
-
-
-def _check_visible(clip: Clip, start: PoseParameters, body: BodyModel) -> None:
-    """Refuse a clip in which no camera sees any part of the body."""
-    for first in range(0, len(start), 64):
-        frames = range(first, min(first + 64, len(start)))
-        vertices = pose_body(body, start[first : first + 64]).vertices
-        for view in clip.views:
-            boxes = body_boxes(vertices, [view.camera(t) for t in frames], margin=1.0)
-            if np.isfinite(boxes).all(1).any():
-                return
-    raise RefinementError(
-        f"the body lies wholly outside the picture in all {len(start)} frames: check that the "
-        "sequence, its camera and its footage belong together"
-    )
-
-
-def _joined(sequence: PoseSequence, windows, parts, start, body: BodyModel) -> PoseSequence:
-    """The solved windows as one sequence, the input where nothing is solved yet."""
-
-    def arrays(part: _Part) -> tuple[np.ndarray, np.ndarray]:
-        p = part.parameters
-        poses = torch.cat([p.global_orient[:, None], p.body_pose], 1)
-        return poses.cpu().numpy(), p.transl.cpu().numpy()
-
-    poses, trans = join_windows(windows, [arrays(part) for part in parts])
-    done = len(poses)
-    shaped = sequence_with_parameters(sequence, start, body)
-    return shaped.replace(
-        poses=np.concatenate([poses, sequence.poses[done:]]),
-        trans=np.concatenate([trans, sequence.trans[done:]]),
-    )
-
-
-def _mean_of_views(looks) -> Float[Tensor, " part"]:
-    return torch.stack([look.disagreement for look in looks]).nanmean(0)
-
-
-def _gather(parts: Sequence[_Part], name: str, frames: int) -> Tensor | None:
-    """One row for each frame of the clip; later windows win where they overlap."""
-    values = [getattr(part, name) for part in parts]
-    if any(value is None for value in values):
-        return None
-    first = values[0]
-    gathered = first.new_zeros(frames, *first.shape[1:])
-    for part, value in zip(parts, values, strict=True):
-        gathered[part.rows.to(first.device)] = value
-    return gathered

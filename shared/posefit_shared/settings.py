@@ -35,6 +35,10 @@ class RefineSettings:
     """Whether the one shape of the sequence may change."""
     refine_translation: bool = True
     """Whether the root may move."""
+    refine_focal: Literal["off", "clip", "frame"] = "off"
+    """Also find the focal length: one for the clip, or one a frame (a zoom not measured)."""
+    refine_distortion: bool = False
+    """Also find a radial coefficient of the lens (k1), one for the clip."""
     prior_weight: float = 1.0
     """Multiplies the pull towards the input pose; 0 trusts the picture alone."""
     pose_prior_weight: float = 0.0
@@ -55,6 +59,7 @@ class RefineSettings:
 
     def __post_init__(self) -> None:
         _choice("displacement", self.displacement, get_args(Displacement))
+        _choice("refine_focal", self.refine_focal, ("off", "clip", "frame"))
         for name, low, high in (
             ("rounds", 1, 10),
             ("solver_iterations", 1, 100),

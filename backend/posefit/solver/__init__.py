@@ -4,7 +4,7 @@
 solution = solve(body, start, [SurfacePoints(…), LandmarkPixels(…)], config, reference=start)
 """
 
-from .config import ShapeMode, SolverConfig
+from .config import FocalMode, ShapeMode, SolverConfig
 from .contacts import Contacts
 from .evidence import (
     BoneDirections,
@@ -29,6 +29,7 @@ __all__ = [
     "Contacts",
     "Evidence",
     "FacePoints",
+    "FocalMode",
     "LandmarkPixels",
     "LandmarkPositions",
     "LandmarkTable",

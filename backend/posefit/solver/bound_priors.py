@@ -72,7 +72,8 @@ def bind_priors(
     joints = pose_skeleton(model, reference, with_shape=False).joints
     pelvis = joints[:, 0]
     rows = _pelvis_precision(pelvis, evidence, config)
-    slide = _slide(pelvis, evidence)
+    # Only a focal length that is sought moves the reference: a known one it already has.
+    slide = _slide(pelvis, evidence) if config.focal != "fixed" else None
 
     def bind_rotations(frames: slice) -> ChunkTerm:
         def term(skeleton: Skeleton) -> Term:

@@ -130,8 +130,9 @@ def solve(
             also hold a shape that is shared by the sequence.
         times: seconds of each frame, increasing; 1/30 apart by default.
         contacts: points of the body that touch something and hold still in the world.
-        camera: where the camera's unknowns start, where `config` has any: logarithm of the focal
-            length by the evidence's, and radial coefficient beside its lens (`lens`).
+        camera: the camera's unknowns (`lens`) where `config` solves for them, their start, and
+            otherwise what they are: logarithm of the focal length by the evidence's, and radial
+            coefficient beside its lens.
 
     Returns:
         The solution. Frames without usable evidence come back as they were, unless smoothness
@@ -152,7 +153,7 @@ def solve(
     if config.shape == "sequence" and not freedom.pinned.any():
         mean = first.betas.mean(0, keepdim=True).expand_as(first.betas)
         first = replace(first, betas=mean)
-    if config.camera_unknowns:
+    if config.camera_unknowns or camera is not None:
         known = first.transl.new_zeros(len(first.transl), 2) if camera is None else camera
         known = known.mean(0, keepdim=True).expand_as(known) if config.camera_is_shared else known
         first = replace(first, camera=known.to(first.transl))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of a clip that are solved together, and the clip that such parts make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from posefit_shared.sequence import Sequence as PoseSequence
+
+from .body import BodyModel, PoseParameters
+from .parameters import sequence_with_parameters
+from .windows import join_windows
+
+__all__ = ["Part", "gather", "joined", "mean_of_views"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some frames of the clip, solved together."""
+
+    rows: Int[Tensor, " part"]
+    """Frames of the sequence."""
+    parameters: PoseParameters
+    """Where they are now."""
+    reference: PoseParameters
+    """Where they came from."""
+    disagreement_before: Float[Tensor, " part"] | None = None
+    disagreement_after: Float[Tensor, " part"] | None = None
+    joint_sigma: Float[Tensor, "part joint"] | None = None
+    camera: Float[Tensor, "part 2"] | None = None
+    """Focal length and lens beside the given ones (`camera_refinement`); None: as given."""
+
+
+def joined(sequence: PoseSequence, windows, parts, start, body: BodyModel) -> PoseSequence:
+    """The solved windows as one sequence, the input where nothing is solved yet."""
+
+    def arrays(part: Part) -> tuple[np.ndarray, np.ndarray]:
+        p = part.parameters
+        poses = torch.cat([p.global_orient[:, None], p.body_pose], 1)
+        return poses.cpu().numpy(), p.transl.cpu().numpy()
+
+    poses, trans = join_windows(windows, [arrays(part) for part in parts])
+    done = len(poses)
+    shaped = sequence_with_parameters(sequence, start, body)
+    return shaped.replace(
+        poses=np.concatenate([poses, sequence.poses[done:]]),
+        trans=np.concatenate([trans, sequence.trans[done:]]),
+    )
+
+
+def mean_of_views(looks) -> Float[Tensor, " part"]:
+    """Disagreement of each frame, over the views that saw it."""
+    return torch.stack([look.disagreement for look in looks]).nanmean(0)
+
+
+def gather(parts: Sequence[Part], name: str, frames: int) -> Tensor | None:
+    """One row for each frame of the clip; later windows win where they overlap."""
+    values = [getattr(part, name) for part in parts]
+    if any(value is None for value in values):
+        return None
+    first = values[0]
+    gathered = first.new_zeros(frames, *first.shape[1:])
+    for part, value in zip(parts, values, strict=True):
+        gathered[part.rows.to(first.device)] = value
+    return gathered
