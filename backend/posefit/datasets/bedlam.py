@@ -97,9 +97,9 @@ def _sequence(
 ) -> Sequence:
     width, height = (round(2 * value) for value in part["cam_int"][0, :2, 2])
     return Sequence(
-        poses=part["pose"].reshape(-1, 55, 3),
-        trans=part["trans"],
-        betas=part["shape"][0],
+        poses=part["pose"].reshape(-1, 55, 3).astype(np.float32),
+        trans=part["trans"].astype(np.float32),
+        betas=part["shape"][0].astype(np.float32),
         model_type="smplx",
         gender="neutral" if part["shape"].shape[1] == 11 else _gender(gender, path),
         mocap_framerate=FRAME_RATE,

@@ -60,12 +60,13 @@ def _read_file(path: Path) -> Recording:
         ],
         axis=1,
     )
+    trans = array_of(entry(smpl, "trans", path), (frames, 3), "smpl.trans", path)
     extrinsics = array_of(
         entry(camera, "extrinsics", path), (frames, 4, 4), "camera.extrinsics", path
     )
     sequence = Sequence(
         poses=poses.reshape(frames, 24, 3).astype(np.float32),
-        trans=array_of(entry(smpl, "trans", path), (frames, 3), "smpl.trans", path),
+        trans=trans.astype(np.float32),
         betas=np.asarray(entry(smpl, "betas", path), np.float32).reshape(-1)[:10],
         gender=str(entry(data, "gender", path)),
         mocap_framerate=FRAME_RATE,

@@ -103,9 +103,9 @@ def _read_subject(
         intrinsics, world_to_camera = _read_camera(camera_file)
         pictures = _pictures(images, numbers, number)
         sequence = Sequence(
-            poses=np.stack([body["poses"] for body in bodies]),
-            trans=np.stack([body["transl"] for body in bodies]),
-            betas=np.stack([body["betas"] for body in bodies]),
+            poses=np.stack([body["poses"] for body in bodies]).astype(np.float32),
+            trans=np.stack([body["transl"] for body in bodies]).astype(np.float32),
+            betas=np.stack([body["betas"] for body in bodies]).astype(np.float32),
             model_type="smplx",
             gender=gender,
             mocap_framerate=FRAME_RATE,

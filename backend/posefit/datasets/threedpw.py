@@ -112,4 +112,5 @@ def _has_keypoints(data: dict[str, Any], actor: int, frames: int) -> np.ndarray 
     keypoints = data.get("poses2d")
     if keypoints is None or len(keypoints) <= actor:
         return None
-    return np.asarray(keypoints[actor], np.float64).reshape(frames, -1).any(axis=1)
+    detected = np.asarray(keypoints[actor], np.float64).reshape(frames, -1) != 0
+    return np.atleast_1d(detected.any(axis=1))
