@@ -13,6 +13,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from questions.personal import PAINTED, PERFECT
 from questions.rendered import ERRORS_MM, FOCAL_FACTORS, ROUNDS
@@ -23,6 +24,13 @@ __all__ = ["draw_all"]
 Figures = dict[str, dict[str, Figure | None]]
 
 INK, GREY, BLUE, ORANGE, GREEN = "#22262b", "#9aa1a9", "#2f6fb0", "#d9772b", "#3f8f5f"
+ROOM = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+RATIOS = (
+    ("PVE after / before", ORANGE, "surface (PVE)"),
+    ("PA-MPJPE", BLUE, "pose (PA-MPJPE)"),
+    ("2D vertices", GREEN, "in the picture"),
+)
+"""Column, colour and name of the errors that are drawn against each other."""
 STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.edgecolor": GREY,
@@ -59,25 +67,41 @@ def draw_all(tables: dict[str, Figures], folder: Path) -> None:
         if table not in tables:
             continue
         with pyplot.rc_context(STYLE):
-            figure, axes = pyplot.subplots(figsize=(5.2, 3.4), layout="constrained")
+            figure, axes = pyplot.subplots(figsize=(5.6, 3.4), layout=ROOM)
             draw(axes, tables[table])
             figure.savefig(folder / name)
             pyplot.close(figure)
 
 
 def _line(
-    axes: Axes, x: Sequence[float], figures: Sequence[Figure | None], color: str, label: str
+    axes: Axes, x: Sequence[float], figures: Sequence[Figure | None], color: str, aside: float = 0.0
 ) -> None:
-    """A line with the interval as a band, and its name at its right end."""
-    known = [(a, one) for a, one in zip(x, figures, strict=True) if one is not None]
-    if not known:
-        return
-    at = [a for a, _ in known]
-    axes.fill_between(
-        at, [one.low for _, one in known], [one.high for _, one in known],
-        color=color, alpha=0.16, linewidth=0,
-    )  # fmt: skip
-    axes.plot(at, [one.mean for _, one in known], "o-", color=color, markersize=4.5, label=label)
+    """A line with each point's interval as a thin bar, moved aside from those of other lines."""
+    known = [(a + aside, one) for a, one in zip(x, figures, strict=True) if one is not None]
+    at, means = [a for a, _ in known], [one.mean for _, one in known]
+    axes.vlines(at, [one.low for _, one in known], [one.high for _, one in known],
+                color=color, alpha=0.45, linewidth=1.6)  # fmt: skip
+    axes.plot(at, means, "o-", color=color, markersize=4.5, linewidth=1.6)
+
+
+def _ratio_lines(axes: Axes, x: Sequence[float], rows: Figures, labels: Sequence[str]) -> None:
+    """Errors after by before in 3D and in the picture, each named at its right end."""
+    step = 0.014 * (max(x) - min(x))
+    ends: list[tuple[float, str, str]] = []
+    for k, (title, color, name) in enumerate(RATIOS):
+        figures = _column(rows, labels, title)
+        _line(axes, x, figures, color, aside=(k - 1) * step)
+        known = [one.mean for one in figures if one is not None]
+        if known:
+            ends.append((known[-1], color, name))
+    axes.set_ylim(0, None)
+    least = 0.065 * axes.get_ylim()[1]
+    place = -least
+    for mean, color, name in sorted(ends):
+        place = max(mean, place + least)
+        axes.annotate(name, (max(x) + step, place), xytext=(7, 0), textcoords="offset points",
+                      color=color, va="center")  # fmt: skip
+    axes.set_ylabel("error after / before")
 
 
 def _column(rows: Figures, labels: Sequence[str], title: str) -> list[Figure | None]:
@@ -92,38 +116,22 @@ def _start(axes: Axes, rows: Figures) -> None:
     axes.plot([0, top], [0, top], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate("no change", (0.62 * top, 0.62 * top), xytext=(0, 5), rotation=33,
                   textcoords="offset points", color=GREY, ha="center")  # fmt: skip
-    _line(axes, x, _column(rows, labels, "MPJPE after, mm"), BLUE, "after two rounds")
+    _line(axes, x, _column(rows, labels, "MPJPE after, mm"), BLUE)
     axes.set(xlim=(-2, top), ylim=(0, top), xlabel="joint error of the start, mm",
              ylabel="joint error after two rounds, mm")  # fmt: skip
 
 
 def _focal(axes: Axes, rows: Figures) -> None:
-    labels = [f"{factor:g} ×" for factor in FOCAL_FACTORS]
-    for title, color, name in (
-        ("PVE after / before", ORANGE, "surface, 3D (PVE)"),
-        ("PA-MPJPE", BLUE, "pose, 3D (PA-MPJPE)"),
-        ("2D vertices", GREEN, "picture, 2D"),
-    ):
-        _line(axes, FOCAL_FACTORS, _column(rows, labels, title), color, name)
-    axes.set(xlabel="assumed focal length / true focal length", ylabel="error after / before")
+    _ratio_lines(axes, FOCAL_FACTORS, rows, [f"{factor:g} ×" for factor in FOCAL_FACTORS])
+    axes.set_xlabel("assumed focal length / true focal length")
     axes.set_xticks(FOCAL_FACTORS, [f"{factor:g}" for factor in FOCAL_FACTORS])
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="best")
 
 
 def _rounds(axes: Axes, rows: Figures) -> None:
     count = list(range(ROUNDS + 1))
-    labels = [f"{k} rounds" for k in count]
-    for title, color, name in (
-        ("PVE after / before", ORANGE, "surface, 3D (PVE)"),
-        ("PA-MPJPE", BLUE, "pose, 3D (PA-MPJPE)"),
-        ("2D vertices", GREEN, "picture, 2D"),
-    ):
-        _line(axes, count, _column(rows, labels, title), color, name)
-    axes.set(xlabel="rounds of render, predict, solve", ylabel="error after / before")
+    _ratio_lines(axes, count, rows, [f"{k} rounds" for k in count])
+    axes.set_xlabel("rounds of render, predict, solve")
     axes.set_xticks(count)
-    axes.set_ylim(0, 1.08)
-    axes.legend(loc="upper right")
 
 
 def _twist(axes: Axes, rows: Figures) -> None:
