@@ -8,7 +8,8 @@
 5. keep what explains the picture better than the input did (`acceptance`).
 
 Long clips are solved in windows (`windows`), after the person's one shape, and where asked the
-camera, have been found from frames spread over the clip. Reading files and talking to people is others' work.
+camera, have been found from frames spread over the clip. Reading files and talking to people is
+others' work.
 """
 
 from __future__ import annotations
