@@ -11,7 +11,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+COLORS = ("#efa22f", "#dc5f3b", "#a52f63", "#45206e")
+"""Of the starts, from good to bad: darker is worse."""
 IDEAL = "#9a9a9a"
 STYLE = {
     "font.size": 10,
@@ -37,7 +38,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     """
     levels = {name: one for name, one in results.items() if name != "all" or len(results) == 1}
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12.6, 4.3), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(12.6, 4.15), layout="constrained", facecolor="white")
         scale, inside, visibility = figure.subplots(1, 3)
         _draw_scale(scale, levels)
         _draw_coverage(inside, levels)
@@ -57,14 +58,14 @@ def _draw_scale(axes: Axes, levels: dict[str, Any]) -> None:
         axes.plot(said, found, "o-", color=color, label=f"starts “{name}”", ms=4.5, lw=1.6)
     span = [0.8 * min(values), 1.25 * max(values)]
     axes.plot(span, span, color=IDEAL, lw=1, ls=(0, (4, 3)), zorder=0)
-    axes.set(xscale="log", yscale="log", xlim=span, ylim=span, aspect="equal")
+    axes.set(xscale="log", yscale="log", xlim=span, ylim=span, box_aspect=1)
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if span[0] <= t <= span[1]]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(mpl.ticker.FixedLocator(ticks))
         axis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         axis.set_minor_locator(mpl.ticker.NullLocator())
     axes.set(xlabel="error that the network says, px", ylabel="error found, px")
-    axes.set_title("Scale: mean error per axis, by tenths")
+    axes.set_title("Scale: error said and found")
     axes.text(0.97, 0.04, "below the line: too careful\nabove: too sure", color="#777777",
               transform=axes.transAxes, ha="right", fontsize=8.5)  # fmt: skip
     axes.legend(frameon=False, loc="upper left", fontsize=9)
@@ -90,30 +91,32 @@ def _draw_coverage(axes: Axes, levels: dict[str, Any]) -> None:
     axes.set_yticks([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95][int(lowest > 0.3) * 2 :])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
-    axes.set(xlabel="interval said to hold", ylabel="errors inside it")
-    axes.set_title("Intervals of the Laplace distribution")
+    axes.set(xlabel="interval said to hold", ylabel="errors inside it", box_aspect=1)
+    axes.text(0.97, 0.04, "below the line: too sure", color="#777777", transform=axes.transAxes,
+              ha="right", fontsize=8.5)  # fmt: skip
+    axes.set_title("Intervals: share of errors inside")
 
 
 def _draw_visibility(axes: Axes, levels: dict[str, Any]) -> None:
     """Chance that a point can be seen, said and found; bars: how many pixels say so."""
     axes.plot([0, 1], [0, 1], color=IDEAL, lw=1, ls=(0, (4, 3)), zorder=0)
-    width = 0.036
+    width = 0.08 / len(levels)
     for index, (color, one) in enumerate(zip(COLORS, levels.values(), strict=False)):
         rows = one["visibility_groups"]
         count = sum(row["pixels"] for row in rows)
         centres = [(min(int(row["said"] * 10), 9) + 0.5) / 10 for row in rows]
         places = [x + (index - (len(levels) - 1) / 2) * width for x in centres]
         heights = [0.25 * row["pixels"] / count for row in rows]
-        axes.bar(places, heights, width, color=color, alpha=0.28, zorder=0, linewidth=0)
+        axes.bar(places, heights, width, color=color, alpha=0.4, zorder=0, linewidth=0)
         ece = one["visibility_ece"]["value"]
         axes.plot([r["said"] for r in rows], [r["found"] for r in rows], "o-", color=color, ms=4.5,
                   lw=1.6, label=f"ECE {ece:.3f}")  # fmt: skip
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(xlim=(0, 1), ylim=(0, 1), box_aspect=1)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(mpl.ticker.MultipleLocator(0.25))
         axis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=0))
     axes.set(xlabel="chance that the network says", ylabel="points that can be seen")
-    axes.set_title("Visibility (bars: share of pixels, ×¼)")
+    axes.set_title("Visibility (bars: pixels)")
     axes.legend(frameon=False, loc="upper left", fontsize=9)
 
 
