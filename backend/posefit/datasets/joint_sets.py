@@ -11,6 +11,7 @@ Source: joint orders: Kolotouros et al., SPIN, ICCV 2019 (constants.py: H36M_TO_
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,15 @@ from ..parameters import parameters_of_sequence
 from .files import array_of, entry, read_npz, read_pickle
 from .recording import DatasetError
 
-__all__ = ["H36M_TO_LSP14", "JOINT_SETS", "JointSet", "Posed", "Regressors", "pose_in_chunks"]
+__all__ = [
+    "H36M_TO_LSP14",
+    "JOINT_SETS",
+    "JointSet",
+    "Posed",
+    "Regressors",
+    "pose_in_chunks",
+    "regress",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -83,7 +92,7 @@ class Regressors:
                 "this protocol regresses joints from the mesh: give J_regressor_h36m.npy with "
                 "--regressor (docs/datasets.md says where it comes from)"
             )
-        return array_of(_load(self.h36m), (17, vertices), "the joint regressor", self.h36m)
+        return array_of(self._h36m_matrix, (17, vertices), "the joint regressor", self.h36m)
 
     def mesh_regressor(self, vertices: int) -> Array | None:
         """(SMPL vertices, vertices) for an SMPL-X mesh; None where no file was given.
@@ -96,8 +105,18 @@ class Regressors:
         """
         if self.smplx_to_smpl is None:
             return None
-        matrix = _load(self.smplx_to_smpl)
-        return array_of(matrix, (-1, vertices), "the mesh regressor", self.smplx_to_smpl)
+        shape = (-1, vertices)
+        return array_of(self._mesh_matrix, shape, "the mesh regressor", self.smplx_to_smpl)
+
+    @functools.cached_property
+    def _h36m_matrix(self) -> object:
+        return None if self.h36m is None else _load(self.h36m)
+
+    @functools.cached_property
+    def _mesh_matrix(self) -> object:
+        if self.smplx_to_smpl is None:
+            return None
+        return np.asarray(_load(self.smplx_to_smpl), np.float64)
 
 
 @dataclass(frozen=True)
@@ -126,6 +145,18 @@ def pose_in_chunks(sequence: Sequence, body: BodyModel) -> Iterator[tuple[slice,
             part,
             Posed(posed.vertices.cpu().double().numpy(), posed.joints.cpu().double().numpy()),
         )
+
+
+def regress(matrix: Array, vertices: Array) -> Array:
+    """(T, N, 3) linear combinations of vertices.
+
+    Args:
+        matrix: (N, V).
+        vertices: (T, V, 3).
+    """
+    frames, count, _ = vertices.shape
+    columns = matrix @ np.ascontiguousarray(vertices.transpose(1, 0, 2)).reshape(count, -1)
+    return columns.reshape(len(matrix), frames, 3).transpose(1, 0, 2)
 
 
 def _load(path: Path) -> object:

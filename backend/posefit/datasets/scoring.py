@@ -20,7 +20,7 @@ from ..body import BodyModel
 from ..evaluate import take_frames
 from .alignment import root_trajectory_error, world_errors
 from .bodies import Bodies
-from .joint_sets import CHUNK, JOINT_SETS, JointSet, Posed, Regressors, pose_in_chunks
+from .joint_sets import CHUNK, JOINT_SETS, JointSet, Posed, Regressors, pose_in_chunks, regress
 from .protocols import Protocol
 from .recording import DatasetError, Recording
 
@@ -220,7 +220,7 @@ def _of_body(
         return _converted(vertices, side.sequence, bodies, regressors)
     if joint_set.regressed:
         regressor = regressors.joint_regressor(vertices.shape[1])
-        return regressor @ vertices, vertices if protocol.with_vertices else None
+        return regress(regressor, vertices), vertices if protocol.with_vertices else None
     return posed.joints, vertices if protocol.with_vertices else None
 
 
@@ -235,7 +235,7 @@ def _converted(
                 "this protocol turns SMPL-X meshes into SMPL's: give smplx2smpl.pkl with "
                 "--smplx-to-smpl, or take the protocol rich-22 (docs/datasets.md)"
             )
-        vertices = matrix @ vertices
+        vertices = regress(matrix, vertices)
     smpl = bodies.get("smpl", sequence.gender)
     regressor = smpl.J_regressor.double().cpu().numpy()
     if regressor.shape[1] != vertices.shape[1]:
@@ -243,7 +243,7 @@ def _converted(
             f"the SMPL body has {regressor.shape[1]} vertices, the converted mesh "
             f"{vertices.shape[1]}: give files that belong together"
         )
-    return regressor @ vertices, vertices
+    return regress(regressor, vertices), vertices
 
 
 def _compare(
