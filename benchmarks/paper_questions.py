@@ -24,7 +24,15 @@ import torch
 from questions import personal, plots, rendered
 from questions.cases import Painter
 from questions.looks import Bench
-from questions.page import TABLES, as_plain, fill_page, table_figures, table_markdown
+from questions.page import (
+    TABLES,
+    Tables,
+    as_plain,
+    fill_page,
+    from_plain,
+    table_figures,
+    table_markdown,
+)
 from questions.rows import Answer, Stage, answer
 
 from posefit.body import load_body
@@ -81,17 +89,16 @@ def ask(
     return answers
 
 
-def write_down(answers: dict[str, Answer], about: dict[str, Any], options: argparse.Namespace):
+def write_down(figures: Tables, about: dict[str, Any], options: argparse.Namespace) -> None:
     """Tables to the terminal, and to page, JSON and pictures where they were asked for.
 
     Args:
-        answers: by question.
+        figures: by table.
         about: what they were measured with.
         options: of the command line.
     """
-    asked = [one for one in TABLES if {row.question for row in one.rows} & answers.keys()]
-    figures = {table.name: table_figures(table, answers) for table in asked}
-    markdown = {table.name: table_markdown(table, figures[table.name]) for table in asked}
+    known = {table.name: table for table in TABLES}
+    markdown = {name: table_markdown(known[name], one) for name, one in figures.items()}
     for name, text in markdown.items():
         print(f"\n{name}\n\n{text}", flush=True)
     if options.output:
@@ -99,15 +106,21 @@ def write_down(answers: dict[str, Answer], about: dict[str, Any], options: argpa
         plain = {name: as_plain(one) for name, one in figures.items()}
         options.output.write_text(json.dumps({"about": about, "tables": plain}, indent=1) + "\n")
     if options.page:
-        said = (
-            f"Printed by `python benchmarks/paper_questions.py` with weights `{about['weights']}`: "
-            f"{about['people']} people × {options.frames} frames (rendered set), "
-            f"{about['people']} × {options.texture_frames} (texture set)."
-        )
         text = options.page.read_text(encoding="utf-8")
-        options.page.write_text(fill_page(text, markdown | {"about": said}), encoding="utf-8")
+        filled = fill_page(text, markdown | {"about": said_of(about)})
+        options.page.write_text(filled, encoding="utf-8")
     if options.plots:
         plots.draw_all(figures, options.plots)
+
+
+def said_of(about: dict[str, Any]) -> str:
+    """What the tables were measured with, in a sentence."""
+    people = about["people"]
+    return (
+        f"The tables below: weights `{about['weights']}` ({about['weights_file']}), {people} of 12 "
+        f"people; {about['frames']} frames of each of the rendered set, "
+        f"{about['texture_frames']} of the texture set; {about['machine']}."
+    )
 
 
 def weights_and_key(weights: Path, bench: Bench) -> tuple[str, str]:
@@ -128,16 +141,22 @@ def main() -> None:
                         help=f"some of {', '.join(NAMES)}; all by default")  # fmt: skip
     parser.add_argument("--people", nargs="*", type=int, default=[], help="all unless named")
     parser.add_argument("--frames", type=int, default=3, help="of each person, rendered set")
-    parser.add_argument("--texture-frames", type=int, default=4, help="of each, texture set")
+    parser.add_argument("--texture-frames", type=int, default=3, help="of each, texture set")
     parser.add_argument("--weights", type=Path, default=shipped_weights())
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path(".cache/questions"))
     parser.add_argument("--output", type=Path, help="JSON to write")
     parser.add_argument("--page", type=Path, help="page to fill, docs/questions.md")
     parser.add_argument("--plots", type=Path, help="folder for pictures, docs/images")
+    parser.add_argument("--again", type=Path, metavar="JSON",
+                        help="write page and pictures from a JSON of --output")  # fmt: skip
     options = parser.parse_args()
     if options.page and set(options.questions) != set(NAMES):
         parser.error("--page takes all questions, or its tables would be of different networks")
+    if options.again:
+        stored = json.loads(options.again.read_text(encoding="utf-8"))
+        write_down(from_plain(stored["tables"]), stored["about"], options)
+        return
     torch.set_num_threads(options.threads)
     bench = Bench(load_body("free"), NetworkEstimator(torch.device("cpu"), options.weights))
     digest, key = weights_and_key(options.weights, bench)
@@ -154,7 +173,8 @@ def main() -> None:
         "seconds": round(time.perf_counter() - began, 1),
         "starts": "simulated",
     }
-    write_down(answers, about, options)
+    asked = [one for one in TABLES if {row.question for row in one.rows} & answers.keys()]
+    write_down({table.name: table_figures(table, answers) for table in asked}, about, options)
 
 
 if __name__ == "__main__":

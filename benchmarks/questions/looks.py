@@ -45,6 +45,7 @@ __all__ = [
     "pose_errors",
     "refine_case",
     "refine_perfectly",
+    "refine_unseen",
     "solve_from",
     "take_look",
 ]
@@ -55,6 +56,8 @@ MAX_POINTS = 1200
 WORSE_MM = 5.0
 PERFECT_SCALE_PX = 0.3
 """How certain a perfect field is said to be; below the solver's own floor."""
+VAGUE_SCALE_PX = 50.0
+"""Scale of a field that says nothing."""
 METRICS = ("pve_mm", "pa_mpjpe_mm", "mpjpe_mm", "vertex_2d_px")
 
 Sums = dict[str, tuple[float, float]]
@@ -278,6 +281,21 @@ def refine_perfectly(case: Case, bench: Bench, *, rounds: int) -> PoseSequence:
         known = dataclasses.replace(look, found=perfect)
         current = solve_from(known, current, start, bench)
     return sequence_with_parameters(case.start, current, bench.body)
+
+
+@torch.no_grad()
+def refine_unseen(case: Case, bench: Bench) -> PoseSequence:
+    """What the solver does when the picture says nothing: joint limits and priors alone.
+
+    Args:
+        case: what to refine.
+        bench: body and solver settings.
+    """
+    start = parameters_of_sequence(case.start, bench.body)
+    look = take_look(case, start, dataclasses.replace(bench, estimator=_Unasked()))
+    vague = dataclasses.replace(look.found, scale=torch.full_like(look.found.scale, VAGUE_SCALE_PX))
+    solved = solve_from(dataclasses.replace(look, found=vague), start, start, bench)
+    return sequence_with_parameters(case.start, solved, bench.body)
 
 
 # Scores ----------------------------------------------------------------------------------------

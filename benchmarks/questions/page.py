@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from questions.personal import PAINTED, PERFECT
+from questions.personal import PAINTED, PERFECT, UNSEEN
 from questions.rendered import ERRORS_MM, FOCAL_FACTORS, LEFT_OUT, ROUNDS, SHARES
 from questions.rows import Answer, Figure, ratio_of_rows, ratio_with_interval
 
@@ -23,10 +23,13 @@ __all__ = [
     "Table",
     "fill_page",
     "as_plain",
+    "from_plain",
     "table_figures",
     "table_markdown",
 ]
 
+Tables = dict[str, dict[str, dict[str, Figure | None]]]
+"""Figures by table, row and column."""
 AIM = 0.75
 """Twist error with texture by that without: what the project wants to reach at least."""
 LEAST_CHANGE = 0.01
@@ -90,7 +93,7 @@ TWIST_COLUMNS = (
     Column("error on turned skin, px", "turned"),
     Column("of it found by the network", "recovered", as_share=True),
 )
-TWIST_ROWS = ("without texture", *PAINTED.values(), PERFECT)
+TWIST_ROWS = ("without texture", *PAINTED.values(), PERFECT, UNSEEN)
 GROUPS = ("thighs", "shins", "upper arms", "forearms", "head")
 TEXTURE_FAULTS = (
     "noise 0.1", "noise 0.3", "blur of 2 texels", "blur of 6 texels", "shifted by 4 texels",
@@ -173,7 +176,7 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "rounds",
-        _rows("baseline", [f"{k} rounds" for k in range(ROUNDS + 1)]),
+        tuple(Row(str(k), "baseline", f"{k} rounds") for k in range(ROUNDS + 1)),
         (Column("error in the picture now, px", "next_epe_before"),
          Column("as the next look sees it, px off", "next_epe"), *POSE, WORSE),
     ),
@@ -215,7 +218,7 @@ def table_markdown(table: Table, figures: dict[str, dict[str, Figure | None]]) -
     for label, cells in figures.items():
         written = [_cell(cells[column.title], column) for column in table.columns]
         few = counts[label] < max(counts.values())
-        about = f" ({counts[label]} people)" if few else ""
+        about = f" ({counts[label]} of the people)" if few else ""
         lines.append(f"| {label}{about} | {' | '.join(written)} |")
     sentences = _sentences(table, figures)
     return "\n".join([*lines, "", *sentences] if sentences else lines)
@@ -229,6 +232,8 @@ def _cell(figure: Figure | None, column: Column) -> str:
     if figure is None:
         return "–"
     values = (figure.mean, figure.low, figure.high)
+    if figure.people < 2:  # one person has no interval
+        return f"{values[0]:.0%}" if column.as_share else f"{values[0]:.2f}"
     if column.as_share:
         return "{:.0%} ({:.0%} to {:.0%})".format(*values)
     digits = 2 if max(map(abs, values)) < 10 else 1
@@ -306,6 +311,17 @@ def as_plain(figures: dict[str, dict[str, Figure | None]]) -> dict[str, Any]:
             for title, one in cells.items()
         }
         for label, cells in figures.items()
+    }
+
+
+def from_plain(tables: dict[str, Any]) -> Tables:
+    """Figures by table of a JSON file that was written with `as_plain`."""
+    return {
+        name: {
+            label: {title: None if one is None else Figure(**one) for title, one in cells.items()}
+            for label, cells in rows.items()
+        }
+        for name, rows in tables.items()
     }
 
 

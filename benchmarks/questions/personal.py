@@ -27,12 +27,13 @@ from questions.looks import (
     pose_errors,
     refine_case,
     refine_perfectly,
+    refine_unseen,
     solve_from,
 )
 from questions.rows import Question, Stage
 from questions.twist import leg_sums, segment_pixels, turned_joints, twist_sums
 
-__all__ = ["PAINTED", "PERFECT", "QUESTIONS"]
+__all__ = ["PAINTED", "PERFECT", "QUESTIONS", "UNSEEN"]
 
 ROUNDS = 2
 PAINTED = {
@@ -43,6 +44,8 @@ PAINTED = {
 """Rows with texture, by how the other frames were posed when they painted."""
 PERFECT = "a perfect field"
 """The row of what the solver makes of the true displacement."""
+UNSEEN = "nothing seen: joint limits alone"
+"""The row of what the solver does of its own accord."""
 LOOSE = 0.1
 """Pull towards the start, by posefit's own, in the rows that ask what the network's evidence alone
 would do."""
@@ -75,6 +78,7 @@ def measure_twist(stage: Stage, person: int) -> dict[str, Sums]:
         textures = _painted(stage, person, sequence, frames)
         rows |= _twist_rows(stage, dataclasses.replace(first, textures=textures), PAINTED[name])
     rows |= _twist_rows(stage, first, "without texture")
+    rows[UNSEEN] = _twist_and_pose(first, refine_unseen(first, stage.bench), stage)
     perfect = refine_perfectly(first, stage.bench, rounds=ROUNDS)
     rows[PERFECT] = _twist_and_pose(first, perfect, stage)
     perfect = refine_perfectly(first, _loosened(stage), rounds=ROUNDS)

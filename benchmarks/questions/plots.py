@@ -129,7 +129,7 @@ def _focal(axes: Axes, rows: Figures) -> None:
 
 def _rounds(axes: Axes, rows: Figures) -> None:
     count = list(range(ROUNDS + 1))
-    _ratio_lines(axes, count, rows, [f"{k} rounds" for k in count])
+    _ratio_lines(axes, count, rows, [str(k) for k in count])
     axes.set_xlabel("rounds of render, predict, solve")
     axes.set_xticks(count)
 
