@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from posefit.body import BodyModel, PoseParameters, pose_body
+from posefit.body import BodyModel, PoseParameters, body_from_arrays, pose_body
+from posefit_shared.body_files import read_body
 from posefit_shared.frames import apply
+from posefit_shared.skeleton import JOINT_NAMES, PARENTS
 
 FRAMES = 12
 SIZE = (160, 240)
@@ -211,6 +214,27 @@ def write_bedlam(root: Path, truth: Truth, scene: str = "20221010_3_1000_batch01
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
     return root
+
+
+def smplx_like() -> BodyModel:
+    """The free body with SMPL-X's 55 joints, of which those beyond the body move nothing."""
+    arrays = read_body("free")
+    count = len(arrays.v_template)
+    weights = np.zeros((count, 55), np.float32)
+    weights[:, :22] = arrays.lbs_weights[:, :22]
+    weights[:, 20:22] += arrays.lbs_weights[:, 22:]
+    regressor = np.zeros((55, count), np.float32)
+    regressor[:22] = arrays.J_regressor[:22]
+    parents = np.array(PARENTS["smplx"], np.int32)
+    for joint in range(22, 55):
+        regressor[joint] = regressor[parents[joint]]
+    directions = np.zeros((count, 3, 9 * 54), np.float32)
+    return body_from_arrays(
+        dataclasses.replace(
+            arrays, lbs_weights=weights, J_regressor=regressor, parents=parents,
+            posedirs=directions, joint_names=JOINT_NAMES["smplx"],
+        )
+    )  # fmt: skip
 
 
 def seen(points: np.ndarray, cameras: np.ndarray) -> np.ndarray:

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from dataset_layouts import (
     FRAMES,
     h36m_metadata,
     make_truth,
     pose,
     seen,
+    smplx_like,
     write_3dpw,
     write_bedlam,
     write_cdf,
     write_emdb,
+    write_pickle,
+    write_rich,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +39,7 @@ from posefit.datasets import (
 )
 from posefit.datasets.alignment import fit_similarity, root_trajectory_error, world_errors
 from posefit.datasets.human36m import H36M_17
-from posefit.datasets.joint_sets import H36M_TO_LSP14
+from posefit.datasets.joint_sets import H36M_TO_LSP14, pose_in_chunks, regress
 from posefit_shared.rotations import matrix_to_rotvec, rotvec_to_matrix
 from posefit_shared.sequence import Sequence, write_sequence
 
@@ -202,6 +206,65 @@ def test_smplx_predictions_are_refused_where_smpls_joints_are_compared(tmp_path,
     folder = predict(tmp_path / "p", "downtown_walking_00_0", predicted)
     with pytest.raises(DatasetError, match="is smplx, 3dpw-24 compares SMPL's 24 joints"):
         score("3dpw-24", root, folder)
+
+
+def smplx_prediction(truth) -> Sequence:
+    poses = np.zeros((FRAMES, 55, 3), np.float32)
+    poses[:, :22] = truth.poses[:, :22]
+    poses[:, 22] = 0.1
+    return as_prediction(truth, poses=poses, frame_indices=np.arange(FRAMES) + 20)
+
+
+@pytest.fixture
+def rich_bodies(monkeypatch, body):
+    """The free body as SMPL, and with SMPL-X's joints as SMPL-X."""
+    models = {"smpl": body, "smplx": smplx_like()}
+    monkeypatch.setattr(Bodies, "get", lambda self, kind, gender: models[kind])
+    return models
+
+
+def test_smpl_and_smplx_meet_in_22_joints(tmp_path, truth, body, rich_bodies) -> None:
+    # Without pose correctives and with the same regressor both bodies have the same 22 joints.
+    root = write_rich(tmp_path / "data", truth)
+    name = "ParkingLot2_017_burpeejump2_017_cam_01"
+    predicted = as_prediction(truth, frame_indices=np.arange(FRAMES) + 20)
+    entry = score("rich-22", root, predict(tmp_path / "p", name, predicted))
+    assert entry["metrics"]["mpjpe_mm"]["mean"] == pytest.approx(0, abs=0.05)
+    assert "pve_mm" not in entry["metrics"]
+
+
+def test_smplx_meshes_become_smpls_by_the_users_matrix(
+    tmp_path, truth, body, rich_bodies, rng
+) -> None:
+    root = write_rich(tmp_path / "data", truth)
+    name = "ParkingLot2_017_burpeejump2_017_cam_01"
+    folder = predict(tmp_path / "p", name, smplx_prediction(truth))
+    with pytest.raises(DatasetError, match="give smplx2smpl.pkl with --smplx-to-smpl"):
+        score("rich-24", root, folder)
+    matrix = rng.dirichlet(np.full(body.num_vertices, 0.001), 50)
+    write_pickle(tmp_path / "smplx2smpl.pkl", {"matrix": matrix.astype(np.float32)})
+    regressors = Regressors(smplx_to_smpl=tmp_path / "smplx2smpl.pkl")
+    with pytest.raises(DatasetError, match="12166 vertices, the converted mesh 50"):
+        score("rich-24", root, folder, regressors)
+    joints = rng.dirichlet(np.ones(50), 24)
+    small = dataclasses.replace(body, J_regressor=torch.tensor(joints))
+    rich_bodies["smpl"] = small
+    entry = score("rich-24", root, folder, regressors)
+    assert entry["metrics"]["pve_mm"]["mean"] == pytest.approx(0, abs=0.05)
+    bent = smplx_prediction(truth)
+    poses = bent.poses.copy()
+    poses[:, 18, 2] += 0.5
+    predict(tmp_path / "p", name, bent.replace(poses=poses))
+    entry = score("rich-24", root, folder, regressors)
+    converted = [
+        regress(matrix, posed.vertices)
+        for poses in (poses, bent.poses)
+        for _, posed in pose_in_chunks(bent.replace(poses=poses), rich_bodies["smplx"])
+    ]
+    roots = [regress(joints, vertices)[:, 1:3].mean(1, keepdims=True) for vertices in converted]
+    moved = converted[0] - roots[0] - converted[1] + roots[1]
+    expected = 1000 * np.linalg.norm(moved, axis=-1).mean()
+    assert entry["metrics"]["pve_mm"]["mean"] == pytest.approx(expected, rel=0.01)
 
 
 def test_a_body_folder_is_searched_by_type_and_gender(tmp_path) -> None:

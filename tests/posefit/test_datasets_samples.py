@@ -11,6 +11,7 @@ from dataset_layouts import (
     INTRINSICS,
     SIZE,
     make_truth,
+    smplx_like,
     write_bedlam,
     write_emdb,
     write_image,
@@ -18,7 +19,7 @@ from dataset_layouts import (
 from PIL import Image
 from torch.nn.functional import grid_sample
 
-from posefit.body import BodyModel, axis_angle_to_matrix, body_from_arrays, load_body
+from posefit.body import axis_angle_to_matrix, load_body
 from posefit.datasets import Bodies, DatasetError
 from posefit.datasets.bedlam import read_bedlam
 from posefit.datasets.emdb import read_emdb
@@ -29,8 +30,6 @@ from posefit.modalities import render_modalities
 from posefit.training.config import GeneratorConfig
 from posefit.training.drawing import load_drawing
 from posefit.training.estimate_errors import no_errors
-from posefit_shared.body_files import read_body
-from posefit_shared.skeleton import JOINT_NAMES, PARENTS
 
 RIGHT = {"severity": 0.0, "twist_share": 0.0, "leg_swap_share": 0.0, "wrong_focal_share": 0.0,
          "personal_share": 0.0}  # fmt: skip
@@ -144,30 +143,9 @@ def test_a_sideways_picture_is_turned_to_fit_its_camera(tmp_path, truth) -> None
         read_picture(sample)
 
 
-def smplx_like(body) -> BodyModel:
-    """The free body with SMPL-X's 55 joints, of which those beyond the body move nothing."""
-    arrays = read_body("free")
-    count = len(arrays.v_template)
-    weights = np.zeros((count, 55), np.float32)
-    weights[:, :22] = arrays.lbs_weights[:, :22]
-    weights[:, 20:22] += arrays.lbs_weights[:, 22:]
-    regressor = np.zeros((55, count), np.float32)
-    regressor[:22] = arrays.J_regressor[:22]
-    parents = np.array(PARENTS["smplx"], np.int32)
-    for joint in range(22, 55):
-        regressor[joint] = regressor[parents[joint]]
-    directions = np.zeros((count, 3, 9 * 54), np.float32)
-    return body_from_arrays(
-        dataclasses.replace(
-            arrays, lbs_weights=weights, J_regressor=regressor, parents=parents,
-            posedirs=directions, joint_names=JOINT_NAMES["smplx"],
-        )
-    )  # fmt: skip
-
-
 def test_errors_of_smplx_estimates_are_those_of_its_body_joints(tmp_path, truth, body) -> None:
     frames = list(next(read_bedlam(write_bedlam(tmp_path, truth), "training")).samples())[:2]
-    model = smplx_like(body)
+    model = smplx_like()
     errors = no_errors(2, "cpu")
     person = pose_person(frames, model, errors, torch.zeros(2, 10))
     assert torch.allclose(person.estimated_vertices, person.true_vertices, atol=1e-5)

@@ -9,8 +9,8 @@
 `D3_Positions_mono` are 32 joints in the camera in millimetres, 50 a second; of the 32 many repeat,
 and `H36M_17` are the ones in the order of `J_regressor_h36m.npy`. The data set holds no SMPL
 parameters. Those read here are NeuralAnnot's (neutral SMPL, in the data set's world, metres); the
-MoSh fits that older work shared (`neutrSMPL_H3.6`) are no longer distributed and carry no
-translation that fits the cameras, so they are not read.
+MoSh fits that older work trained on (`neutrSMPL_H3.6`) are not offered for download, and readers of
+them take rotations and shape alone, which do not place the body before the camera: not read.
 
 Source: Ionescu et al., Human3.6M, TPAMI 2014. Joint order: Kolotouros et al., SPIN, ICCV 2019,
     datasets/preprocess/h36m.py. Fits: Moon et al., NeuralAnnot, CVPR Workshops 2022.
