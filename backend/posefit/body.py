@@ -21,6 +21,7 @@ from posefit_shared.body_files import BodyFileError, read_body
 from .body_model import BodyModel, body_from_arrays
 from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from .skinning import joint_frames, pose_feature, skin
+from .uv_files import with_texture_coordinates
 
 __all__ = [
     "BodyFileError",
@@ -114,6 +115,7 @@ def load_body(
     *,
     dtype: torch.dtype = torch.float32,
     num_betas: int = 10,
+    uv: str | Path | None = None,
 ) -> BodyModel:
     """The body in a file, or the free one, ready to pose.
 
@@ -122,14 +124,19 @@ def load_body(
         device: where to put it.
         dtype: float32 or float64.
         num_betas: shape coefficients to keep.
+        uv: `.obj` with the body's texture coordinates, or `xatlas` to have them made; the file's
+            own unless given, and where it has none the body is unrolled (`unwrap`).
 
     Returns:
         The model.
 
     Raises:
-        BodyFileError: the file cannot be used; the message says why.
+        BodyFileError: a file cannot be used; the message says why.
     """
-    return body_from_arrays(read_body(source, num_betas=num_betas), device, dtype=dtype)
+    arrays = read_body(source, num_betas=num_betas)
+    if uv is not None:
+        arrays = with_texture_coordinates(arrays, uv)
+    return body_from_arrays(arrays, device, dtype=dtype)
 
 
 def pose_body(body: BodyModel, parameters: PoseParameters) -> PosedBody:

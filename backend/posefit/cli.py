@@ -83,6 +83,7 @@ def texture(
     frames: Path | None = None,
     shot: Path | None = None,
     body: str = "free",
+    uv: str | None = None,
     device: Device = "auto",
 ) -> None:
     """Paint the person's texture map from the footage under the poses of a sequence.
@@ -93,12 +94,13 @@ def texture(
         frames: Video file or folder of images.
         shot: Shot file, instead of sequence and frames.
         body: Body file, or "free".
+        uv: The body's .obj with texture coordinates, or "xatlas"; the body file's own without it.
         device: Where to compute.
     """
     from . import commands
 
     commands.make_texture(
-        output, sequence=sequence, frames=frames, shot=shot, body=body, device=device
+        output, sequence=sequence, frames=frames, shot=shot, body=body, uv=uv, device=device
     )
 
 
@@ -108,6 +110,7 @@ def refine(
     frames: Path | None = None,
     shot: Path | None = None,
     body: str = "free",
+    uv: str | None = None,
     texture: Path | None = None,
     report: Path | None = None,
     keypoints_file: Path | None = None,
@@ -127,6 +130,7 @@ def refine(
         frames: Video file or folder of images.
         shot: Shot file with several cameras or people, instead of sequence and frames.
         body: Body file, or "free".
+        uv: The body's .obj with texture coordinates, or "xatlas"; the body file's own without it.
         texture: Personal texture from `posefit texture`; painted afresh without it.
         report: Folder for an HTML report.
         keypoints_file: Keypoints of OpenPose (folder), COCO or MediaPipe (docs/evidence.md).
@@ -143,7 +147,7 @@ def refine(
     evidence = EvidenceFiles(keypoints_file, densepose, iuv_mapping, masks)
     commands.refine_files(
         commands.RefineFiles(output, sequence, frames, shot, texture, report, evidence),
-        body=body, device=device, rasterizer=rasterizer, server=server, settings=settings,
+        body=body, uv=uv, device=device, rasterizer=rasterizer, server=server, settings=settings,
     )  # fmt: skip
 
 

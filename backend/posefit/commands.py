@@ -152,9 +152,10 @@ def make_texture(
     shot: Path | None,
     body: str,
     device: str,
+    uv: str | None = None,
 ) -> Texture:
     """`posefit texture`: the person's texture map from all their frames, written as PNG."""
-    model = load_body(body, choose_device(device))
+    model = load_body(body, choose_device(device), uv=uv)
     people = _people(RefineFiles(output, sequence, frames, shot))
     if len(people) != 1:
         raise RefinementError(
@@ -174,14 +175,16 @@ def refine_files(
     rasterizer: str,
     server: str | None,
     settings: RefineSettings,
+    uv: str | None = None,
 ) -> list[Sequence]:
     """`posefit refine`: refine each person of a shot, or one sequence, and write what came out."""
-    if files.evidence and server is not None:
+    if server is not None and (files.evidence or uv is not None):
         raise RefinementError(
-            "evidence files are read where the refinement runs: leave --server out, or the files"
+            "evidence files and texture coordinates are read where the refinement runs: leave out "
+            "--server, or them"
         )
     people = _people(files)
-    model = load_body(body, choose_device(device if server is None else "cpu"))
+    model = load_body(body, choose_device(device if server is None else "cpu"), uv=uv)
     texture = None
     if files.texture is not None and server is None:
         texture = load_png(files.texture, model)

@@ -37,6 +37,7 @@ from .solver import (
     BLAZEPOSE,
     Evidence,
     SolverConfig,
+    held_joints,
     initial_root,
     solve,
 )
@@ -222,7 +223,12 @@ def _solve_all(
     root_only = torch.ones(body.num_joints, dtype=torch.bool, device=body.device)
     root_only[0] = False
     placed = solve(body, start, evidence, far, locked=root_only).parameters
-    posed = solve(body, placed, evidence, replace(far, max_iterations=20)).parameters
+    # BlazePose's few points of a hand say nothing of its fingers.
+    held = held_joints(body, evidence, len(keypoints))
+    fingers = None if held is None else held[0]
+    posed = solve(
+        body, placed, evidence, replace(far, max_iterations=20), locked=fingers
+    ).parameters
     posed = _carry_across(posed, keypoints.found)
     chosen = _well_spread(keypoints, config.shape_frames)
     # The detector is wrong in the same way in frame after frame: they say no more of the shape
@@ -230,7 +236,7 @@ def _solve_all(
     humility = min(config.independent_frames / len(chosen), 1.0) ** 0.5
     near = SolverConfig(pose_prior_weight=prior, max_iterations=12, shape_sigma=humility)
     index = torch.tensor(chosen, device=body.device)
-    shaped = solve(body, posed[index], _frames_of(evidence, index), near).parameters
+    shaped = solve(body, posed[index], _frames_of(evidence, index), near, locked=fingers).parameters
     betas = shaped.betas[:1].expand_as(posed.betas)
     posed = replace(posed, betas=betas)
     motion = replace(near, shape="fixed", smoothness=config.smoothness, max_iterations=25)
@@ -239,8 +245,9 @@ def _solve_all(
     for window in windows:
         index = torch.arange(window.start, window.stop, device=body.device)
         part = solve(
-            body, posed[index], _frames_of(evidence, index), motion, times=seconds[index]
-        ).parameters
+            body, posed[index], _frames_of(evidence, index), motion, times=seconds[index],
+            locked=fingers,
+        ).parameters  # fmt: skip
         poses = torch.cat([part.global_orient[:, None], part.body_pose], dim=1)
         solved.append((poses.cpu().numpy(), part.transl.cpu().numpy()))
     poses, trans = join_windows(windows, solved)

@@ -50,6 +50,7 @@ from .solver import (
     FocalMode,
     ShapeMode,
     SolverConfig,
+    held_joints,
     solve,
     take_frames,
 )
@@ -335,7 +336,7 @@ class _Run:
             evidence,
             config,
             reference=part.reference,
-            locked=freedom.locked,
+            locked=held_joints(self.body, evidence, len(part.rows), freedom.locked),
             stiffness=freedom.stiffness,
             pinned=None if freedom.pinned is None else freedom.pinned[part.rows],
             times=torch.from_numpy(clip_seconds(self.clip))[part.rows],

@@ -15,6 +15,7 @@ from .evidence import (
     SurfacePoints,
     take_frames,
 )
+from .hands import held_joints
 from .initialisation import initial_root
 from .landmarks import BLAZEPOSE, BLAZEPOSE_BONES, BODY_25, COCO_17, LandmarkTable, joint_table
 from .levenberg_marquardt import Solution, solve
@@ -38,6 +39,7 @@ __all__ = [
     "Solution",
     "SolverConfig",
     "SurfacePoints",
+    "held_joints",
     "initial_root",
     "joint_table",
     "solve",

@@ -150,8 +150,10 @@ def _sided(
 
 
 def _knuckle(finger: str) -> tuple[dict[str, float], ...]:
-    """The finger's knuckle, or a point about half way from the wrist to its tip."""
+    """The finger's joint at the knuckle, its surface, or a point half way from wrist to tip."""
+    joint = f"{{S}}_{finger.title()}{2 if finger == 'thumb' else 1}"
     return (
+        {joint: 1.0},
         {f"{{side}}_{finger}_knuckle": 1.0},
         {"{S}_Wrist": 0.45, f"{{side}}_{finger}_tip": 0.55},
     )
