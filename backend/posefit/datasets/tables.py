@@ -15,11 +15,13 @@ _TITLES = {
     "mpjpe_mm": "MPJPE mm",
     "pa_mpjpe_mm": "PA-MPJPE mm",
     "pve_mm": "PVE mm",
-    "accel_mm_per_s2": "Accel mm/s²",
+    "accel_mm_per_s2": "Accel m/s²",
     "w_mpjpe_mm": "W-MPJPE mm",
     "wa_mpjpe_mm": "WA-MPJPE mm",
     "rte_percent": "RTE %",
 }
+_UNITS = {"accel_mm_per_s2": 0.001}
+"""What a metric is multiplied by for tables, where papers use another unit."""
 
 
 def markdown_table(result: dict[str, Any]) -> str:
@@ -39,7 +41,7 @@ def markdown_table(result: dict[str, Any]) -> str:
     ]
     for name, entry in predictions.items():
         means = [
-            f"{entry['metrics'][metric]['mean']:.1f}" if metric in entry["metrics"] else "–"
+            f"{_value(entry, metric, 'mean'):.1f}" if metric in entry["metrics"] else "–"
             for metric in shown
         ]
         counts = [str(entry["frames"]), str(entry["frames_missing"])]
@@ -64,10 +66,10 @@ def save_plot(result: dict[str, Any], path: Path) -> None:
     panels = figure.subplots(1, max(1, len(shown)), squeeze=False)[0]
     for panel, metric in zip(panels, shown, strict=False):
         for place, name in enumerate(names):
-            entry = result["predictions"][name]["metrics"].get(metric)
-            if entry is not None:
-                panel.bar(place, entry["mean"], color=f"C{place}")
-                panel.plot(place, entry["p95"], "k_", markersize=14)
+            entry = result["predictions"][name]
+            if metric in entry["metrics"]:
+                panel.bar(place, _value(entry, metric, "mean"), color=f"C{place}")
+                panel.plot(place, _value(entry, metric, "p95"), "k_", markersize=14)
         panel.set_xticks(range(len(names)), names, rotation=30, ha="right")
         panel.set_title(_TITLES[metric], fontsize=9)
         panel.set_ylim(bottom=0)
@@ -91,6 +93,10 @@ def write_results(result: dict[str, Any], folder: Path) -> list[Path]:
     files[1].write_text(markdown_table(result), "utf-8")
     save_plot(result, files[2])
     return files
+
+
+def _value(entry: dict[str, Any], metric: str, statistic: str) -> float:
+    return entry["metrics"][metric][statistic] * _UNITS.get(metric, 1.0)
 
 
 def _shown(result: dict[str, Any]) -> list[str]:
