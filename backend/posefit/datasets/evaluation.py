@@ -35,7 +35,7 @@ def evaluate_dataset(
     *,
     regressors: Regressors | None = None,
     split: str | None = None,
-    progress: Callable[[str], None] = lambda name: None,
+    progress: Callable[[str], object] = lambda name: None,
 ) -> dict[str, Any]:
     """Errors of predictions as a protocol defines them.
 
