@@ -55,7 +55,7 @@ def run_refine(request: RefineRequest, body: BodyModel, context: JobContext) -> 
             ),
         )
     context.publish(
-        _result(refinement.sequence, _report(refinement)),
+        _result(refinement.sequence, _report(refinement), with_camera=_seeks_camera(request)),
         final=True,
         timings_ms=refinement.timings_ms,
     )
@@ -121,12 +121,21 @@ def _camera(request: EstimateRequest, footage: Footage) -> Camera | None:
     return Camera(request.intrinsics, LEVEL_CAMERA, footage.size, distortion)
 
 
-def _result(sequence: Sequence, report: dict) -> RefineResult:
+def _seeks_camera(request: RefineRequest) -> bool:
+    settings = request.settings
+    return settings.refine_focal != "off" or settings.refine_distortion
+
+
+def _result(sequence: Sequence, report: dict, *, with_camera: bool = False) -> RefineResult:
     frames, joints = sequence.poses.shape[:2]
     confidence = sequence.confidence
     if confidence is None:
         confidence = np.zeros((frames, joints), np.float32)
     betas = sequence.betas if sequence.betas.ndim == 1 else sequence.betas.mean(0)
+    camera: dict[str, np.ndarray] = {}
+    if with_camera and sequence.intrinsics is not None:
+        distortion = np.zeros(5) if sequence.distortion is None else sequence.distortion
+        camera = {"intrinsics": sequence.intrinsics.reshape(-1, 3, 3), "distortion": distortion}
     return RefineResult(
         frame_indices=np.asarray(sequence.frame_indices, np.int64),
         poses=sequence.poses,
@@ -135,6 +144,7 @@ def _result(sequence: Sequence, report: dict) -> RefineResult:
         confidence=confidence,
         status=sequence.status or ("kept",) * frames,
         report=report,
+        **camera,
     )
 
 

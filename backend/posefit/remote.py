@@ -74,10 +74,18 @@ def refine_on_server(
                 raise
             uploaded = client.upload(frames, "media")
             found = ask(MediaReference(content_hash=uploaded, name=frames.name))
+    camera = {}
+    if found.intrinsics is not None:
+        one = len(found.intrinsics) == 1
+        camera = {
+            "intrinsics": found.intrinsics[0] if one else found.intrinsics,
+            "distortion": found.distortion,
+        }
     return sequence.replace(
         poses=found.poses,
         trans=found.trans,
         betas=found.betas,
         confidence=found.confidence,
         status=found.status,
+        **camera,
     )

@@ -265,9 +265,21 @@ class RefineResult(Record):
     """(T,) one of `sequence.STATUSES`."""
     report: Annotated[dict[str, Any], JsonTree()] = dataclasses.field(default_factory=dict)
     """Figures for people: costs, acceptance, warnings."""
+    intrinsics: Annotated[Float64, ArrayOf("float64", "camera 3 3")] | None = None
+    """(1, 3, 3) or (T, 3, 3) where the focal length was refined; none: the camera stays."""
+    distortion: Annotated[Float64, ArrayOf("float64", "5")] | None = None
+    """(5,) that goes with `intrinsics`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.intrinsics is not None and len(self.intrinsics) not in (
+            1,
+            len(self.frame_indices),
+        ):
+            raise ProtocolError(
+                f"refine result.intrinsics holds {len(self.intrinsics)} cameras, expected 1 or "
+                f"{len(self.frame_indices)}"
+            )
         if len(self.status) != len(self.frame_indices) or not set(self.status) <= set(STATUSES):
             raise ProtocolError(
                 f"refine result.status needs {len(self.frame_indices)} of {', '.join(STATUSES)}"

@@ -66,3 +66,12 @@ def test_a_backend_gives_the_same_numbers_as_this_process(clip, address, tmp_pat
     np.testing.assert_allclose(there.trans, here.trans, atol=1e-5)
     np.testing.assert_allclose(there.confidence, here.confidence, atol=1e-4)
     assert there.status == here.status
+
+
+def test_a_backend_sends_the_camera_that_it_found(clip, address, tmp_path):
+    there = refined(clip, tmp_path / "c.npz", "--server", address, "--refine-focal", "clip")
+    start = read_sequence(clip / "start.npz")
+    if "refined" in there.status:
+        assert there.intrinsics[0, 0] != start.intrinsics[0, 0]
+        assert there.distortion.shape == (5,)
+    np.testing.assert_array_equal(there.intrinsics[:2, 2], start.intrinsics[:2, 2])

@@ -48,7 +48,10 @@ REQUEST_EXAMPLES = [
 ]  # fmt: skip
 RESULT_EXAMPLES = [
     payloads.PingResult("x"),
-    result(report={"cost": [1.0, None, {"deep": True}]}),
+    result(
+        report={"cost": [1.0, None, {"deep": True}]}, intrinsics=np.eye(3)[None],
+        distortion=np.zeros(5),
+    ),
     payloads.TextureResult(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.float32), "uv"),
     payloads.EstimateResult(sequence(status=("kept", "failed", "no_person"))),
     payloads.ImportResult(sequence(intrinsics=np.eye(3), world_to_camera=np.eye(4))),
