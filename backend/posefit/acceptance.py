@@ -25,7 +25,7 @@ from .body import BodyModel, PoseParameters
 from .solver import Evidence, SolverConfig, solve
 from .windows import blend_poses
 
-__all__ = ["Verdict", "accept", "apply_verdict", "joint_confidence", "keypoint_cost"]
+__all__ = ["Verdict", "accept", "apply_verdict", "confidence_from_sigma", "keypoint_cost"]
 
 _RAMP_FRAMES = 4
 """Frames over which refined poses fade into a kept frame."""
@@ -140,7 +140,7 @@ def keypoint_cost(
     return solve(body, parameters, [evidence], config, camera=camera).cost_before
 
 
-def joint_confidence(
+def confidence_from_sigma(
     joint_sigma: Float[Tensor, "frame joint"] | None,
 ) -> npt.NDArray[np.float32] | None:
     """(T, J) confidence, 0 to 1, from posterior standard deviations in radians."""

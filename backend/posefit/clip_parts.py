@@ -15,6 +15,7 @@ from posefit_shared.sequence import Sequence as PoseSequence
 
 from .body import BodyModel, PoseParameters
 from .parameters import sequence_with_parameters
+from .shared_errors import Expectation
 from .windows import join_windows
 
 __all__ = ["Part", "gather", "joined", "mean_of_views"]
@@ -30,11 +31,30 @@ class Part:
     """Where they are now."""
     reference: PoseParameters
     """Where they came from."""
+    expectation: Expectation
+    """Where they are expected: the reference, or what other frames' corrections make of it."""
+    input_scale: float = 1.0
+    """Scale of the priors' σ: how far the input may be off."""
+    error_m: Float[Tensor, " part"] | None = None
+    """How far off the input looks, metres on the person."""
     disagreement_before: Float[Tensor, " part"] | None = None
     disagreement_after: Float[Tensor, " part"] | None = None
     joint_sigma: Float[Tensor, "part joint"] | None = None
     camera: Float[Tensor, "part 2"] | None = None
     """Focal length and lens beside the given ones (`camera_refinement`); None: as given."""
+
+    @classmethod
+    def begin(
+        cls,
+        rows: Int[Tensor, " part"],
+        start: PoseParameters,
+        reference: PoseParameters,
+        camera: Float[Tensor, "part 2"] | None = None,
+    ) -> Part:
+        """Frames before anything is known of them."""
+        joints = 1 + start.body_pose.shape[1]
+        stiffness = start.transl.new_ones(len(rows), joints)
+        return cls(rows, start, reference, Expectation(reference, stiffness), camera=camera)
 
 
 def joined(sequence: PoseSequence, windows, parts, start, body: BodyModel) -> PoseSequence:
@@ -54,9 +74,9 @@ def joined(sequence: PoseSequence, windows, parts, start, body: BodyModel) -> Po
     )
 
 
-def mean_of_views(looks) -> Float[Tensor, " part"]:
-    """Disagreement of each frame, over the views that saw it."""
-    return torch.stack([look.disagreement for look in looks]).nanmean(0)
+def mean_of_views(looks, name: str) -> Float[Tensor, " part"]:
+    """A figure of each frame, over the views that saw it."""
+    return torch.stack([getattr(look, name) for look in looks]).nanmean(0)
 
 
 def gather(parts: Sequence[Part], name: str, frames: int) -> Tensor | None:

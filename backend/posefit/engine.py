@@ -20,8 +20,10 @@ from posefit_shared.settings import RefineSettings
 from .body import BodyModel, pose_body
 from .displacement import DisplacementEstimator, load_estimator
 from .errors import RefinementError
+from .keypoint_evidence import evidence_for_refinement
 from .keypoints import Keypoints, detect_keypoints
-from .observation import TextureMaps, keypoint_evidence
+from .method import Method
+from .observation import TextureMaps
 from .parameters import parameters_of_sequence
 from .pictures import body_boxes
 from .pipeline import Clip, Freedom, Hooks, Refinement, refine
@@ -61,6 +63,7 @@ def refine_views(
     *,
     body: BodyModel,
     settings: RefineSettings | None = None,
+    method: Method | None = None,
     texture: Texture | None = None,
     freedom: Freedom | None = None,
     hooks: Hooks | None = None,
@@ -74,6 +77,7 @@ def refine_views(
         views: pictures of them, through one or several cameras.
         body: on the device that computes.
         settings: how.
+        method: what need not be asked for.
         texture: the person's texture if it was made before; painted from the clip otherwise.
         freedom: joints and frames that must not move.
         hooks: progress, cancelling, provisional results.
@@ -84,10 +88,13 @@ def refine_views(
         RefinementError, FootageError, TextureError, DisplacementError: in words.
     """
     settings, hooks = settings or RefineSettings(), hooks or Hooks()
+    method = method or Method()
     estimator = None
     if settings.displacement != "none":
         estimator = load_estimator(settings.displacement, body.device)
-    landmarks = _landmarks(sequence, views, body, hooks) if settings.keypoints else ()
+    landmarks = ()
+    if settings.keypoints:
+        landmarks = _landmarks(sequence, views, body, method, hooks, alone=estimator is None)
     textures = _textures(sequence, views, body, estimator, texture, settings, hooks)
     clip = Clip(sequence, views, landmarks, textures, evidence)
     share = _PREPARATION if settings.keypoints or estimator is not None else 0.0
@@ -101,6 +108,7 @@ def refine_views(
         body=body,
         estimator=estimator,
         settings=settings,
+        method=method,
         freedom=freedom,
         hooks=later,
         rasterizer=rasterizer,
@@ -132,9 +140,16 @@ def view_keypoints(
 
 
 def _landmarks(
-    sequence: PoseSequence, views: Sequence[View], body: BodyModel, hooks: Hooks
+    sequence: PoseSequence,
+    views: Sequence[View],
+    body: BodyModel,
+    method: Method,
+    hooks: Hooks,
+    *,
+    alone: bool,
 ) -> tuple[LandmarkPixels, ...]:
     evidence = []
+    weight = 1.0 if alone else method.keypoint_weight
     for k, view in enumerate(views):
         part = Hooks(
             progress=lambda fraction, stage, k=k: hooks.progress(
@@ -146,7 +161,11 @@ def _landmarks(
         if not keypoints.found.any():
             logger.warning("no person was found in %s: its keypoints say nothing", view.name)
             continue
-        evidence.append(keypoint_evidence(view, keypoints, body))
+        evidence.append(
+            evidence_for_refinement(
+                view, keypoints, body, sigma=method.keypoint_sigma, weight=weight
+            )
+        )
     return tuple(evidence)
 
 

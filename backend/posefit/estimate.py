@@ -29,8 +29,8 @@ from .footage import Footage, check_size
 from .keypoint_evidence import (
     EstimateConfig,
     PinholeView,
-    joint_confidence,
-    keypoint_evidence,
+    confidence_from_landmarks,
+    evidence_for_estimate,
 )
 from .keypoints import Keypoints, detect_keypoints
 from .solver import (
@@ -48,8 +48,8 @@ __all__ = [
     "EstimateError",
     "estimate",
     "estimate_from_keypoints",
-    "joint_confidence",
-    "keypoint_evidence",
+    "confidence_from_landmarks",
+    "evidence_for_estimate",
 ]
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def estimate_from_keypoints(
             "one, at least a tenth of the picture tall, or choose other frames or another person"
         )
     parameters = _start(keypoints, body, camera.camera, config)
-    evidence = keypoint_evidence(keypoints, camera.camera, body, config)
+    evidence = evidence_for_estimate(keypoints, camera.camera, body, config)
     seconds = torch.tensor(times - times[0], dtype=torch.float32, device=body.device)
     parameters = _solve_all(body, parameters, evidence, keypoints, seconds, config)
     world_camera = camera.camera
@@ -320,6 +320,6 @@ def _sequence(
         distortion=camera.distortion,
         image_size=camera.image_size,
         world=placed.world,
-        confidence=joint_confidence(keypoints, body),
+        confidence=confidence_from_landmarks(keypoints, body),
         status=tuple("refined" if found else "no_person" for found in keypoints.found),
     )

@@ -8,21 +8,37 @@ seen straight ahead, is turned to where the person stands in the picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from posefit_shared.frames import Camera, undistort_points
 from posefit_shared.skeleton import SMPL_JOINT_NAMES
 
 from .blazepose import LANDMARK_NAMES
-from .body import BodyModel
+from .body import BodyModel, PoseParameters, pose_body
 from .keypoint_tracks import Keypoints
+from .pictures import project_points
 from .solver import BLAZEPOSE, BLAZEPOSE_BONES, BoneDirections, Evidence, LandmarkPixels
+from .views import View
 
-__all__ = ["EstimateConfig", "PinholeView", "joint_confidence", "keypoint_evidence"]
+__all__ = [
+    "LANDMARK_NOISE_M",
+    "EstimateConfig",
+    "PinholeView",
+    "confidence_from_landmarks",
+    "evidence_for_estimate",
+    "evidence_for_refinement",
+    "landmarks_error_m",
+]
+
+LANDMARK_NOISE_M = 0.03
+"""How far a detector's landmarks lie from those of a body that is right, metres on the person."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class EstimateConfig:
     """Frames that neighbouring windows share."""
 
 
-def keypoint_evidence(
+def evidence_for_estimate(
     keypoints: Keypoints,
     camera: Camera,
     body: BodyModel,
@@ -89,6 +105,75 @@ def keypoint_evidence(
             world_to_camera=view.world_to_camera,
         ),
     ]
+
+
+def evidence_for_refinement(
+    view: View, keypoints: Keypoints, body: BodyModel, *, sigma: float = 0.02, weight: float = 1.0
+) -> LandmarkPixels:
+    """What the detector saw in a view, in the view's pinhole pixels, beside an estimate.
+
+    Args:
+        view: frames that the keypoints were detected in; one row for each frame of the sequence.
+        keypoints: of the same frames; frames where nobody was found pull nothing.
+        body: gives device and precision.
+        sigma: of a landmark, as a share of the person's height in the picture.
+        weight: of a landmark that is certain.
+    """
+    frames = len(keypoints)
+    cameras = [view.camera(frame) for frame in range(frames)]
+    pixels = np.stack(
+        [undistort_points(camera, keypoints.pixels[t]) for t, camera in enumerate(cameras)]
+    )
+    has_picture = np.array([view.has_picture(t) for t in range(frames)]) & keypoints.found
+    sides = (keypoints.person_box[:, 2:] - keypoints.person_box[:, :2]).max(1)
+    scales = np.maximum(sigma * sides, 1.0)[:, None].repeat(pixels.shape[1], 1)
+
+    def tensor(values: npt.NDArray) -> torch.Tensor:
+        return torch.tensor(values, dtype=body.dtype, device=body.device)
+
+    return LandmarkPixels(
+        table=BLAZEPOSE,
+        targets=tensor(pixels),
+        weights=tensor(weight * keypoints.confidence * has_picture[:, None]),
+        scales=tensor(scales),
+        intrinsics=tensor(np.stack([camera.intrinsics for camera in cameras])),
+        world_to_camera=tensor(np.stack([camera.world_to_camera for camera in cameras])),
+    )
+
+
+def landmarks_error_m(
+    body: BodyModel, parameters: PoseParameters, evidence: Sequence[Evidence]
+) -> Float[Tensor, " frame"] | None:
+    """How far bodies lie from the landmarks that were seen of them, metres on the person.
+
+    Args:
+        body: the body model.
+        parameters: poses.
+        evidence: of the same frames; what is no landmark in pixels does not count.
+
+    Returns:
+        Mean over landmarks and views, weighted by confidence; NaN for frames without any; None
+        without landmarks.
+    """
+    landmarks = [one for one in evidence if isinstance(one, LandmarkPixels)]
+    if not landmarks:
+        return None
+    posed = pose_body(body, parameters)
+    metres, total = 0.0, 0.0
+    for one in landmarks:
+        bound = one.table.bind(body, body.dtype)
+        sources = torch.cat([posed.joints, posed.vertices[:, bound.vertices]], 1)
+        points = torch.einsum("bsx,sl->blx", sources, bound.mixture)
+        pixels = project_points(points, one.world_to_camera, one.intrinsics)
+        depth = (points @ one.world_to_camera[:, 2, :3, None])[..., 0]
+        depth = depth + one.world_to_camera[:, 2, 3:]
+        apart = (pixels - one.targets).norm(dim=-1) * depth / one.intrinsics[:, :1, 0]
+        weight = torch.where(apart.isfinite(), one.weights * bound.known, 0.0)
+        metres = metres + (weight * apart.nan_to_num()).sum(1)
+        total = total + weight.sum(1)
+    assert isinstance(total, Tensor)
+    assert isinstance(metres, Tensor)
+    return torch.where(total > 0, metres / total.clamp_min(1e-9), torch.nan)
 
 
 @dataclass(frozen=True)
@@ -156,7 +241,7 @@ _MIDDLE = {
 }
 
 
-def joint_confidence(keypoints: Keypoints, body: BodyModel) -> npt.NDArray[np.float32]:
+def confidence_from_landmarks(keypoints: Keypoints, body: BodyModel) -> npt.NDArray[np.float32]:
     """(T, J) 0–1: how surely the landmarks about each joint were seen; 0 without the person."""
     torso = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
     columns = []

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One look at the pictures: render the bodies, predict displacements, make evidence of them.
 
-Steps 1 to 4 of the method for some frames of one view, in batches that bound memory; and what the
-keypoint detector saw, as evidence for the same solver.
+Steps 1 to 4 of the method for some frames of one view, in batches that bound memory.
 """
 
 from __future__ import annotations
@@ -12,29 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-
-from posefit_shared import frames as coordinate_frames
 
 from .body import BodyModel, PoseParameters, pose_body
 from .crop import crop_frames
 from .displacement import DisplacementEstimator
-from .keypoints import Keypoints
 from .modalities import render_modalities
 from .pictures import Picture, body_boxes, project_points
-from .solver import BLAZEPOSE, LandmarkPixels, SurfacePoints
+from .solver import SurfacePoints
 from .vertex_targets import aggregate, surface_points
-from .views import View
 
-__all__ = ["Look", "Observer", "keypoint_evidence", "slice_landmarks"]
+__all__ = ["Look", "Observer"]
 
 TextureMaps = Callable[[Sequence[int]], Float[Tensor, "texture 4 height width"] | None]
 """For frames of the sequence, the map each is compared with: RGB and validity."""
-
-_CROP_MARGIN = 1.3
-_KEYPOINT_SIGMA = 0.02
-"""σ of a detector's landmark, as a share of the person's height in the picture."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,9 @@ class Look:
     """How far the rendered body is from the picture: the certain pixels' mean of
     d² / (d² + (2 σ)² ) with d the displacement; 0 lies right over it, 1 nowhere near. NaN where
     nothing certain was seen."""
+    error_m: Float[Tensor, " batch"]
+    """How far the body is off as far as can be seen, metres on the person: the certain pixels' mean
+    of |d|. NaN where nothing certain was seen."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,8 @@ class Observer:
     estimator: DisplacementEstimator
     crop_size: int = 256
     """Side of the crops, pixels."""
+    crop_margin: float = 1.3
+    """Side of the crop by that of the body's bounds."""
     rasterizer: str = "warp"
     """`warp` or `pytorch3d`."""
     batch_frames: int = 16
@@ -100,7 +96,7 @@ class Observer:
         present = [picture for picture in pictures if picture is not None]
         if present:
             boxes = body_boxes(
-                vertices[shown], [picture.camera for picture in present], margin=_CROP_MARGIN
+                vertices[shown], [picture.camera for picture in present], margin=self.crop_margin
             )
             visible = np.isfinite(boxes[:, 2])
             shown = [k for k, is_visible in zip(shown, visible, strict=True) if is_visible]
@@ -154,53 +150,26 @@ class Observer:
         squared = targets.displacement.square().sum(-1)
         misfit = squared / (squared + 4.0 * (targets.scale.square() + 1.0))
         total = certainty.sum(1)
-        disagreement = (certainty * misfit).sum(1) / total.clamp_min(1e-9)
-        return Look(points, torch.where(total > 1e-3, disagreement, torch.nan))
+        is_seen = total > 1e-3
+
+        def mean(values: Float[Tensor, "batch vertex"]) -> Float[Tensor, " batch"]:
+            return torch.where(
+                is_seen, (certainty * values).sum(1) / total.clamp_min(1e-9), torch.nan
+            )
+
+        metres = _metres_per_pixel(vertices, world_to_camera, crop.intrinsics)
+        return Look(points, mean(misfit), mean(squared.sqrt()) * metres)
 
 
-def keypoint_evidence(view: View, keypoints: Keypoints, body: BodyModel) -> LandmarkPixels:
-    """What the detector saw in a view, in the view's pinhole pixels.
-
-    Args:
-        view: frames that the keypoints were detected in; one row for each frame of the sequence.
-        keypoints: of the same frames; frames where nobody was found pull nothing.
-        body: gives device and precision.
-    """
-    frames = len(keypoints)
-    cameras = [view.camera(frame) for frame in range(frames)]
-    pixels = np.stack(
-        [coordinate_frames.undistort_points(camera, keypoints.pixels[t])
-         for t, camera in enumerate(cameras)]
-    )  # fmt: skip
-    has_picture = np.array([view.has_picture(t) for t in range(frames)]) & keypoints.found
-    sides = (keypoints.person_box[:, 2:] - keypoints.person_box[:, :2]).max(1)
-    scales = np.maximum(_KEYPOINT_SIGMA * sides, 1.0)[:, None].repeat(pixels.shape[1], 1)
-
-    def tensor(values: np.ndarray) -> Tensor:
-        return torch.tensor(values, dtype=body.dtype, device=body.device)
-
-    return LandmarkPixels(
-        table=BLAZEPOSE,
-        targets=tensor(pixels),
-        weights=tensor(keypoints.confidence * has_picture[:, None]),
-        scales=tensor(scales),
-        intrinsics=tensor(np.stack([camera.intrinsics for camera in cameras])),
-        world_to_camera=tensor(np.stack([camera.world_to_camera for camera in cameras])),
-    )
-
-
-def slice_landmarks(
-    evidence: LandmarkPixels, frames: slice | Int[Tensor, " part"]
-) -> LandmarkPixels:
-    """The evidence of some frames."""
-    return LandmarkPixels(
-        table=evidence.table,
-        targets=evidence.targets[frames],
-        weights=evidence.weights[frames],
-        scales=evidence.scales[frames],
-        intrinsics=evidence.intrinsics[frames],
-        world_to_camera=evidence.world_to_camera[frames],
-    )
+def _metres_per_pixel(
+    vertices: Float[Tensor, "batch vertex 3"],
+    world_to_camera: Float[Tensor, "batch 4 4"],
+    intrinsics: Float[Tensor, "batch 3 3"],
+) -> Float[Tensor, " batch"]:
+    """Metres across the view, at the body's distance, for a pixel of each crop."""
+    middle = vertices.mean(1)
+    depth = (world_to_camera[:, 2, :3] * middle).sum(1) + world_to_camera[:, 2, 3]
+    return depth.clamp_min(0.1) / intrinsics[:, 0, 0]
 
 
 _POINT_FIELDS = (
@@ -221,7 +190,11 @@ def _spread(look: Look, rows: Sequence[int], frames: int) -> Look:
     fields = {name: wide(getattr(look.points, name), 0.0) for name in _POINT_FIELDS}
     fields["intrinsics"] = _identity_where_empty(fields["intrinsics"])
     fields["world_to_camera"] = _identity_where_empty(fields["world_to_camera"])
-    return Look(SurfacePoints(**fields), wide(look.disagreement, torch.nan))
+    return Look(
+        SurfacePoints(**fields),
+        wide(look.disagreement, torch.nan),
+        wide(look.error_m, torch.nan),
+    )
 
 
 def _identity_where_empty(matrices: Tensor) -> Tensor:
@@ -241,6 +214,7 @@ def _nothing(frames: int, points: int, like: Tensor) -> Look:
             world_to_camera=_identity_where_empty(zeros(frames, 4, 4)),
         ),
         zeros(frames) + torch.nan,
+        zeros(frames) + torch.nan,
     )
 
 
@@ -250,4 +224,8 @@ def _join(looks: Sequence[Look]) -> Look:
     fields = {
         name: torch.cat([getattr(look.points, name) for look in looks]) for name in _POINT_FIELDS
     }
-    return Look(SurfacePoints(**fields), torch.cat([look.disagreement for look in looks]))
+    return Look(
+        SurfacePoints(**fields),
+        torch.cat([look.disagreement for look in looks]),
+        torch.cat([look.error_m for look in looks]),
+    )

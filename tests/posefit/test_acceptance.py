@@ -4,7 +4,7 @@
 import numpy as np
 import torch
 
-from posefit.acceptance import accept, apply_verdict, joint_confidence, ramp
+from posefit.acceptance import accept, apply_verdict, confidence_from_sigma, ramp
 from posefit_shared.sequence import Sequence
 from posefit_shared.settings import RefineSettings
 
@@ -82,5 +82,5 @@ def test_the_ramp_is_whole_where_nothing_was_turned_down():
 
 
 def test_confidence_falls_with_the_spread_and_is_zero_for_the_unknown():
-    confidence = joint_confidence(torch.tensor([[0.0, 0.15, 1.5, torch.inf]]))
+    confidence = confidence_from_sigma(torch.tensor([[0.0, 0.15, 1.5, torch.inf]]))
     np.testing.assert_allclose(confidence, [[1.0, 0.5, 1 / 101, 0.0]], atol=1e-6)

@@ -14,10 +14,10 @@ from posefit.body import PoseParameters
 from posefit.camera_file import CameraFileError, WorldCamera, default_camera, read_camera
 from posefit.estimate import (
     EstimateError,
+    confidence_from_landmarks,
     estimate,
     estimate_from_keypoints,
-    joint_confidence,
-    keypoint_evidence,
+    evidence_for_estimate,
 )
 from posefit.footage import FootageError, open_footage
 from posefit.keypoint_tracks import Keypoints
@@ -141,7 +141,7 @@ def test_without_a_camera_the_person_stands_on_the_floor_of_a_level_world(
 def test_landmarks_weigh_nothing_where_the_detector_is_unsure(free_body, motion, camera) -> None:
     keypoints = seen(free_body, motion, camera.camera)
     keypoints.confidence[0, 15] = 0.1
-    pixels, bones = keypoint_evidence(keypoints, camera.camera, free_body)
+    pixels, bones = evidence_for_estimate(keypoints, camera.camera, free_body)
     assert pixels.weights[0, 15] == 0
     assert bones.weights[0, 15] == 0
     assert pixels.weights[1, 15] > 0.9
@@ -150,7 +150,7 @@ def test_landmarks_weigh_nothing_where_the_detector_is_unsure(free_body, motion,
 def test_confidence_of_joints_follows_their_landmarks(free_body, motion, camera) -> None:
     keypoints = seen(free_body, motion, camera.camera)
     keypoints.confidence[:, 15] = 0.2
-    confidence = joint_confidence(keypoints, free_body)
+    confidence = confidence_from_landmarks(keypoints, free_body)
     assert confidence[0, free_body.joint_names.index("L_Wrist")] == pytest.approx(0.2)
     assert confidence[0, free_body.joint_names.index("R_Wrist")] == pytest.approx(0.95)
 
