@@ -2,12 +2,14 @@
 """Cameras that are wrong, that move and that zoom, through the whole refinement."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import synthetic_clip as made
 import torch
 from evidence_clip import write_findings
+from PIL import Image
 
 from posefit.body import pose_body
 from posefit.camera_refinement import as_given, refined_camera
@@ -17,9 +19,10 @@ from posefit.evidence import EvidenceFiles, evidence_of_files
 from posefit.parameters import parameters_of_sequence
 from posefit.pipeline import Clip, refine
 from posefit.solver import FacePoints, SurfacePoints
-from posefit.views import view_of_sequence
+from posefit.views import view_of_sequence, views_of_shot
 from posefit_shared.frames import Camera, project, undistort_points
 from posefit_shared.settings import RefineSettings
+from posefit_shared.shot import read_shot
 
 FRAMES = 10
 ALONE = RefineSettings(displacement="none", keypoints=False)
@@ -147,6 +150,22 @@ def test_cameras_that_move_or_zoom_are_taken_frame_by_frame(free_body, tmp_path,
     )
     assert after < 0.85 * before
     assert found.sequence.intrinsics.shape == (4, 3, 3)
+
+
+def test_a_camera_of_a_shot_may_move(free_body, rng, tmp_path):
+    truth = made.true_sequence(free_body, 2, rng)
+    matrices = np.stack([made.camera(0.2 * t)[1] for t in range(3)])
+    np.save(tmp_path / "moving.npy", matrices)
+    (tmp_path / "frames").mkdir()
+    for t in range(3):
+        Image.new("RGB", made.SIZE).save(tmp_path / "frames" / f"{t}.png")
+    camera = {"name": "a", "footage": "frames", "frame_offset": 1, "image_size": made.SIZE,
+              "intrinsics": truth.intrinsics.tolist(), "world_to_camera": "moving.npy"}  # fmt: skip
+    (tmp_path / "shot.json").write_text(json.dumps({"cameras": [camera]}))
+    (view,) = views_of_shot(read_shot(tmp_path / "shot.json"), truth)
+    assert view.frame_indices.tolist() == [1, 2]
+    for t in range(2):
+        np.testing.assert_array_equal(view.camera(t).world_to_camera, matrices[t + 1])
 
 
 def test_calibrated_cameras_of_a_shot_are_not_refined(scene, free_body):
