@@ -4,7 +4,8 @@
     python tools/priors/learn_pose_prior.py MOTION_DIR backend/posefit/assets/priors/pose_prior.npz
 
 MOTION_DIR holds the unpacked clips (`cmu_asfamc`, `cmu_expmap`, `deepmimic`); see the README beside
-the output for where they come from. Runs in about a minute; the same input gives the same file.
+the output for where they come from. Clips that are kept for validation are left out. Runs in about a
+minute; the same input gives the same file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from motion_clips import Clip, read_archives
 from scipy.cluster.vq import kmeans2
 
+from posefit.training.poses import is_validation
 from posefit_shared.skeleton import SMPL_JOINT_NAMES, SMPL_MIRROR
 
 JOINTS = 23
@@ -107,7 +109,7 @@ def main() -> None:
     parser.add_argument("motion", type=Path)
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    clips = list(read_archives(arguments.motion))
+    clips = [clip for clip in read_archives(arguments.motion) if not is_validation(clip.name)]
     poses = sample_poses(clips)
     lower, upper = learn_limits(poses)
     weights, means, covariances = learn_mixture(poses.reshape(len(poses), -1), seed=0)
