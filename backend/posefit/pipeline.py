@@ -43,6 +43,8 @@ class Refinement:
 
     sequence: PoseSequence
     """Refined poses with confidence and status; frames that got no better are the input's."""
+    found: PoseSequence
+    """What the solver found, before the verdict."""
     verdict: Verdict
     """Why each frame was kept or refined."""
     timings_ms: dict[str, float]
@@ -113,7 +115,7 @@ def refine(
         given, found = settle_cameras(given, found, camera, weight, settings, body)
     sequence = apply_verdict(given, found, verdict, settings)
     hooks.progress(1.0, "done")
-    return Refinement(sequence, verdict, run.watch.timings_ms)
+    return Refinement(sequence, found, verdict, run.watch.timings_ms)
 
 
 def _observer(
