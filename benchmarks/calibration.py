@@ -29,6 +29,7 @@ from validation_set import first_look
 
 from posefit.body import load_body
 from posefit.displacement.inference import NetworkEstimator
+from posefit.displacement.weights import shipped_weights
 from posefit.footage import open_footage
 from posefit.validation_set import read_validation_set
 from posefit.views import view_of_sequence
@@ -214,7 +215,9 @@ def main() -> None:
     )
     parser.add_argument("--set", type=Path, default=Path("benchmarks/data/validation"))
     parser.add_argument("--levels", nargs="*", default=[], help="starts; all unless named")
-    parser.add_argument("--weights", type=Path, help="the shipped ones unless named")
+    parser.add_argument(
+        "--weights", type=Path, default=shipped_weights(), help="the shipped large network's"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/calibration.json"))
     parser.add_argument("--plot", type=Path, default=Path("docs/images/calibration.png"))
@@ -230,7 +233,7 @@ def main() -> None:
     print(table(results))
     page = {
         "set": str(options.set), "starts": "simulated",
-        "weights": "shipped" if options.weights is None else options.weights.name,
+        "weights": options.weights.name,
         "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",
         "levels": results,
     }  # fmt: skip

@@ -4,8 +4,8 @@
     python tools/training/model_card.py [--results benchmarks/results] \
         [--weights backend/posefit/assets/displacement] [--output …/MODEL_CARD.md]
 
-Reads the headers of the weight files, `network_validation.json` (a run's `validation.json`; the
-small network's is `small_validation.json`), `validation_first_look.json` and `calibration.json`.
+Reads the headers of the weight files, `network_validation.json` (a run's `validation.json`; that of
+the network for CPUs is `cpu_validation.json`), `validation_first_look.json` and `calibration.json`.
 What hasn't been measured is said not to have been.
 """
 
@@ -22,8 +22,8 @@ from safetensors import safe_open
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = {
-    "network.safetensors": ("for GPUs, and for CPUs where there is no small one", "network"),
-    "small.safetensors": ("for CPUs", "small"),
+    "network.safetensors": ("for GPUs, and for CPUs where there is no fast one", "network"),
+    "cpu.safetensors": ("for CPUs", "cpu"),
 }
 """Weight files, what each is for, and what its validation's file begins with."""
 
@@ -141,14 +141,15 @@ def cycles_set(page: dict[str, Any]) -> list[str]:
     lines = [
         "\nAnother renderer (Cycles, docs/validation.md), means and 95% intervals over "
         f"{page['set']['people']} people, {page['set']['frames']} frames; starts are simulated:\n",
-        "| starts | error before, px | after, px | more certain half, px | hidden, px |",
-        "|---|---|---|---|---|",
+        "| starts | estimator | error before, px | after, px | more certain half, px | hidden, px |",
+        "|---|---|---|---|---|---|",
     ]
+    names = ("epe_before", "epe", "epe_certain_half", "epe_hidden")
     for level, estimators in page["first_look"].items():
-        found = estimators.get("net")
-        if found is not None:
-            names = ("epe_before", "epe", "epe_certain_half", "epe_hidden")
-            lines.append(f"| {level} | {' | '.join(with_interval(found[n]) for n in names)} |")
+        for name, found in estimators.items():
+            if name.startswith("net"):
+                cells = " | ".join(with_interval(found[n]) for n in names)
+                lines.append(f"| {level} | `{name}` | {cells} |")
     return lines
 
 
