@@ -50,7 +50,7 @@ from posefit.solver import (
     BODY_25,
     Evidence,
     FacePoints,
-    LandmarkPixels,
+    LandmarkPositions,
     SolverConfig,
     joint_table,
     solve,
@@ -80,6 +80,9 @@ PRIORS = {
 PROFILE_WAYS = ("keypoints (simulated OpenPose)", "dense (simulated IUV)", "ours (net)")
 FALSE_SHARES = (0.0, 0.3)
 WORSE_MM = 5.0
+LIMBS = (("Elbow", "Wrist"), ("Knee", "Ankle"))
+FLIPPED_SHARE = 0.5
+"""Share of forearms and shins that the profile `overlaid` turns over in depth."""
 ANOTHER = 2
 """Value of the set's masks where another person is seen."""
 
@@ -147,24 +150,31 @@ def cut(sequence: PoseSequence, frames: int) -> PoseSequence:
 
 
 def overlaid_start(person: Person, start: PoseSequence, body: BodyModel) -> PoseSequence:
-    """Another simulated error profile: the start laid over the true 2D joints, wrong in depth.
+    """Another simulated error profile: right in the picture, wrong in depth.
 
-    So estimates look that were fitted to keypoints: right in the picture, limbs bent wrongly
-    along the view.
+    So look estimates that were fitted to keypoints: forearms and shins that point towards the
+    camera where they point away from it, the whole clip long, and depths of single joints that
+    err by 4 cm. A pose is fitted to such joints, beginning at the start.
     """
-    truth = parameters_of_sequence(person.truth, body)
-    joints = pose_body(body, truth).joints
+    random = torch.Generator().manual_seed(31 + person.number)
+    joints = pose_body(body, parameters_of_sequence(person.truth, body)).joints
+    _, world_to_camera = cameras_of(person, body)
+    eye = -(world_to_camera[:, :3, :3].mT @ world_to_camera[:, :3, 3:])[..., 0]
+    rays = torch.nn.functional.normalize(joints - eye[:, None], dim=-1)
+    wrong = joints + 0.04 * torch.randn(1, joints.shape[1], 1, generator=random) * rays
+    for side in ("L", "R"):
+        for upper, lower in LIMBS:
+            if torch.rand((), generator=random) < FLIPPED_SHARE:
+                u, v = (body.joint_names.index(f"{side}_{name}") for name in (upper, lower))
+                bone = joints[:, v] - joints[:, u]
+                along = (bone * rays[:, v]).sum(-1, keepdim=True) * rays[:, v]
+                wrong[:, v] = wrong[:, u] + bone - 2.0 * along
     names = tuple(name for name in body.joint_names if name not in ("L_Hand", "R_Hand"))
     order = [body.joint_names.index(name) for name in names]
-    intrinsics, world_to_camera = cameras_of(person, body)
-    points = joints[:, order] @ world_to_camera[:, :3, :3].mT + world_to_camera[:, None, :3, 3]
-    seen = points @ intrinsics.mT
-    pixels = seen[..., :2] / seen[..., 2:]
-    ones = torch.ones_like(pixels[..., 0])
-    evidence = LandmarkPixels(joint_table(names), pixels, ones, ones, intrinsics, world_to_camera)
+    ones = torch.ones(len(joints), len(names))
+    evidence = LandmarkPositions(joint_table(names), wrong[:, order], ones, 0.01 * ones)
     begun = parameters_of_sequence(start, body)
-    # Enough limits and nearness to stay a pose, too little to keep it from the wrong depth.
-    config = SolverConfig(max_iterations=20, shape="fixed", reference_weight=0.3)
+    config = SolverConfig(max_iterations=30, shape="fixed", reference_weight=0.3)
     found = solve(body, begun, [evidence], config, reference=begun)
     return sequence_with_parameters(start, found.parameters, body)
 
