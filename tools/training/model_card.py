@@ -141,7 +141,7 @@ def cycles_set(page: dict[str, Any]) -> list[str]:
     lines = [
         "\nAnother renderer (Cycles, docs/validation.md), means and 95% intervals over "
         f"{page['set']['people']} people, {page['set']['frames']} frames; starts are simulated:\n",
-        "| starts | estimator | error before, px | after, px | more certain half, px | hidden, px |",
+        "| starts | estimator | before, px | after, px | more certain half, px | hidden, px |",
         "|---|---|---|---|---|---|",
     ]
     names = ("epe_before", "epe", "epe_certain_half", "epe_hidden")
