@@ -4,8 +4,8 @@
     python tools/priors/learn_pose_prior.py MOTION_DIR backend/posefit/assets/priors/pose_prior.npz
 
 MOTION_DIR holds the unpacked clips (`cmu_asfamc`, `cmu_expmap`, `deepmimic`); see the README beside
-the output for where they come from. Clips that are kept for validation are left out. Runs in about a
-minute; the same input gives the same file.
+the output for where they come from. Clips that are kept for validation are left out. Runs in about
+a minute; the same input gives the same file.
 """
 
 from __future__ import annotations

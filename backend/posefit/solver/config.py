@@ -71,7 +71,7 @@ class SolverConfig:
     estimating from scratch."""
     limit_weight: float = 1.0
     """Learned joint limits, one-sided. 0 switches them off."""
-    limit_sigma: float = 0.05
+    limit_sigma: float = 0.02
     """Radians beyond a limit that cost 1; firm enough to win against a picture that bends a knee
     backwards, whose pull the robust kernel bounds."""
 
