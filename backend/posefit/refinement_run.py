@@ -133,8 +133,8 @@ class Run:
 
     @property
     def seeks_camera(self) -> bool:
-        """Whether one camera is sought for the clip, beside its shape."""
-        return self.settings.refine_focal == "clip" or self.settings.refine_distortion
+        """Whether the camera is sought: the clip's shape, and its one camera, come first then."""
+        return self.settings.refine_focal != "off" or self.settings.refine_distortion
 
     def refine_part(
         self,

@@ -168,6 +168,22 @@ def test_a_camera_of_a_shot_may_move(free_body, rng, tmp_path):
         np.testing.assert_array_equal(view.camera(t).world_to_camera, matrices[t + 1])
 
 
+def test_a_zoom_that_nobody_measured_is_followed(scene, free_body):
+    truth, start, footage = scene
+    zoom = np.linspace(0.93, 1.07, FRAMES)
+    intrinsics = np.tile(truth.intrinsics, (FRAMES, 1, 1))
+    intrinsics[:, :2, :2] *= zoom[:, None, None]
+    filmed = truth.replace(intrinsics=intrinsics)
+    evidence = [points_of(filmed, start, free_body)]
+    settings = dataclasses.replace(ALONE, refine_focal="frame")
+    view = view_of_sequence(start, footage)
+    found = refine_views(start, [view], body=free_body, settings=settings, evidence=evidence)
+    sequence = found.sequence
+    assert sequence.intrinsics.shape == (FRAMES, 3, 3)
+    taken = sequence.intrinsics[:, 0, 0] / truth.intrinsics[0, 0]
+    assert np.corrcoef(taken, zoom)[0, 1] > 0.8
+
+
 def test_calibrated_cameras_of_a_shot_are_not_refined(scene, free_body):
     _, start, footage = scene
     view = view_of_sequence(start, footage)

@@ -13,6 +13,7 @@ __all__ = [
     "BY_POINT_COUNT",
     "COCO_18",
     "FACE_POINTS",
+    "HAND_NAMES",
     "HAND_POINTS",
     "face_table",
     "hand_table",
@@ -59,6 +60,9 @@ def hand_table(side: str) -> LandmarkTable:
         combinations.append(({f"{side}_{finger}_tip": 1.0},))
     return LandmarkTable(tuple(names), tuple(combinations))
 
+
+HAND_NAMES = frozenset(hand_table("left").names + hand_table("right").names)
+"""Names of all points of both hands."""
 
 FACE_POINTS: dict[int, str] = {
     30: "nose", 36: "right_eye_outer", 39: "right_eye_inner", 42: "left_eye_inner",
