@@ -27,6 +27,8 @@ from posefit.solver import Contacts, Solution, SolverConfig, solve
 from posefit.windows import join_windows, split_windows
 
 SMOOTH = SolverConfig(shape="fixed", smoothness=1.0)
+ALONE = replace(SMOOTH, smoothness=0.0)
+ONE_SIGMA = replace(SMOOTH, acceleration_sigma=25.0, acceleration_share=0.0)
 GROUND = torch.tensor([0.0, 0.0, 1.0, 0.0])
 RESULTS = Path(__file__).parent / "results/time_and_contacts.json"
 
@@ -177,8 +179,7 @@ def measure_swing(body: BodyModel, clips: list[TrueClip]) -> list[dict]:
             scene = make_scene(body, clip, severity=0.4)
             true = pose_joints(body, clip.parameters)
             row: dict = {"axis": "xyz"[axis], "hertz": hertz}
-            for name, strength in (("without", 0.0), ("with", 1.0)):
-                config = replace(SMOOTH, smoothness=strength)
+            for name, config in (("without", ALONE), ("one_sigma", ONE_SIGMA), ("with", SMOOTH)):
                 first = solved(body, scene, config).parameters
                 found = pose_joints(body, solved(body, scene, config, start=first).parameters)
                 wave, kept = (j[:, wrist] - j[:, 0] for j in (true, found))
@@ -187,10 +188,10 @@ def measure_swing(body: BodyModel, clips: list[TrueClip]) -> list[dict]:
                 wrong = (found - true).diff(n=2, dim=0).norm(dim=-1).mean()
                 row[f"accel_mm_per_frame2_{name}"] = 1e3 * float(wrong)
             rows.append(row)
-            print(f"about {row['axis']} at {hertz} Hz: amplitude {row['amplitude_without']:.3f} -> "
-                  f"{row['amplitude_with']:.3f}, acceleration error "
-                  f"{row['accel_mm_per_frame2_without']:.1f} -> "
-                  f"{row['accel_mm_per_frame2_with']:.1f} mm/frame²")  # fmt: skip
+            for name in ("without", "one_sigma", "with"):
+                amplitude, wrong = row[f"amplitude_{name}"], row[f"accel_mm_per_frame2_{name}"]
+                print(f"about {row['axis']} at {hertz} Hz, {name:9s} amplitude {amplitude:.3f}, "
+                      f"acceleration error {wrong:5.1f} mm/frame²")  # fmt: skip
     return rows
 
 
@@ -201,8 +202,8 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
 def measure_smoothness(body: BodyModel, clips: list[TrueClip]) -> list[dict]:
     """Kinds of acceleration prior on all clips, two rounds each."""
     kinds = {
-        "none": replace(SMOOTH, smoothness=0.0),
-        "one sigma, 25 m/s2": replace(SMOOTH, acceleration_sigma=25.0, acceleration_share=0.0),
+        "none": ALONE,
+        "one sigma, 25 m/s2": ONE_SIGMA,
         "by local acceleration": SMOOTH,
     }
     rows = []
