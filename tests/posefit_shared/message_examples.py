@@ -49,7 +49,8 @@ REQUEST_EXAMPLES = [
 RESULT_EXAMPLES = [
     payloads.PingResult("x"),
     result(
-        report={"cost": [1.0, None, {"deep": True}]}, intrinsics=np.eye(3)[None],
+        report={"cost": [1.0, None, {"deep": True}]},
+        intrinsics=np.eye(3)[None],
         distortion=np.zeros(5),
     ),
     payloads.TextureResult(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.float32), "uv"),
