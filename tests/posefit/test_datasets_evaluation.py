@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Protocols of public data sets: known errors in made-up layouts come out as they should."""
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -247,7 +248,8 @@ def test_smplx_meshes_become_smpls_by_the_users_matrix(
     with pytest.raises(DatasetError, match="12166 vertices, the converted mesh 50"):
         score("rich-24", root, folder, regressors)
     joints = rng.dirichlet(np.ones(50), 24)
-    small = dataclasses.replace(body, J_regressor=torch.tensor(joints))
+    small = copy.copy(body)  # SMPL's regressor is all that is asked of it here
+    object.__setattr__(small, "J_regressor", torch.tensor(joints))
     rich_bodies["smpl"] = small
     entry = score("rich-24", root, folder, regressors)
     assert entry["metrics"]["pve_mm"]["mean"] == pytest.approx(0, abs=0.05)
