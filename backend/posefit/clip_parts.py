@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -55,6 +55,15 @@ class Part:
         joints = 1 + start.body_pose.shape[1]
         stiffness = start.transl.new_ones(len(rows), joints)
         return cls(rows, start, reference, Expectation(reference, stiffness), camera=camera)
+
+    def turned(self, turn: Callable[[PoseParameters], PoseParameters]) -> Part:
+        """The part from another start: where it is, came from and is expected, all turned alike."""
+        return replace(
+            self,
+            parameters=turn(self.parameters),
+            reference=turn(self.reference),
+            expectation=replace(self.expectation, reference=turn(self.expectation.reference)),
+        )
 
 
 def joined(sequence: PoseSequence, windows, parts, start, body: BodyModel) -> PoseSequence:

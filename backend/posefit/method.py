@@ -47,6 +47,8 @@ class SharedErrors:
 class TwistSearch:
     """What finds segments that are turned about their bones, and when it is believed."""
 
+    before_rounds: tuple[int, ...] = (0,)
+    """Rounds before which is searched; the first is 0."""
     picture_weight: float = 0.4
     """Of each pair of frames' agreement, in nats of independent pixels; 0: anatomy alone."""
     picture_doubt: float = 0.25
@@ -55,7 +57,7 @@ class TwistSearch:
     """Nats that all pictures together may say for or against a turn."""
     anatomy_weight: float = 0.5
     """Of the learned mixture's limbs; 0: pictures alone."""
-    least_share: float = 0.8
+    least_share: float = 0.7
     """Probability of the turn, give or take 10°, from which on it is taken."""
     least_odds: float = 3.0
     """Nats by which it must be likelier than no turn."""

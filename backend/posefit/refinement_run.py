@@ -40,6 +40,7 @@ from .solver import (
     take_frames,
 )
 from .solver.priors import reference_sigmas
+from .twist_search import find_twists, free_segments, turned_by
 
 __all__ = ["Freedom", "Hooks", "Run", "Stopwatch"]
 
@@ -154,6 +155,8 @@ class Run:
         camera = None if self.camera is None else self.camera[rows]
         part = Part.begin(rows, start, replace(reference, betas=start.betas), camera)
         for k in range(self.settings.rounds):
+            if not over_clip:
+                part = self._turned(part, pictures, k)
             looks = self._look(pictures, frames, part)
             if k == 0:
                 part = self._with_trust(part, looks, found)
@@ -172,6 +175,24 @@ class Run:
             after = mean_of_views(looks, "disagreement") if looks else None
             part = replace(part, disagreement_after=after)
         return part
+
+    def _turned(self, part: Part, pictures: Sequence[list[Picture | None]], k: int) -> Part:
+        """The part with its segments turned about their bones where a search decides it."""
+        search = self.method.twists
+        if search is None or k not in search.before_rounds or not pictures:
+            return part
+        self.hooks.check_cancelled()
+        free = free_segments(len(part.rows), self.freedom.locked, self._pinned(part))
+        twists = self.watch.time(
+            "search for twists", find_twists, self.body, part.parameters,
+            [with_refined_cameras(of_view, part.camera) for of_view in pictures],
+            torch.from_numpy(clip_seconds(self.clip))[part.rows], search,
+            exclusion_seconds=self.settings.texture_exclusion_seconds, free=free,
+        )  # fmt: skip
+        return part.turned(lambda one: turned_by(self.body, one, twists.angles))
+
+    def _pinned(self, part: Part) -> Bool[Tensor, " part"] | None:
+        return None if self.freedom.pinned is None else self.freedom.pinned[part.rows]
 
     def _with_trust(self, part: Part, looks: Sequence[Look], found: Sequence[Evidence]) -> Part:
         """The part with what the first look says of its input, and how far to trust that."""
@@ -304,7 +325,7 @@ class Run:
             reference=part.expectation.reference,
             locked=held_joints(self.body, evidence, len(part.rows), freedom.locked),
             stiffness=stiffness,
-            pinned=None if freedom.pinned is None else freedom.pinned[part.rows],
+            pinned=self._pinned(part),
             times=torch.from_numpy(clip_seconds(self.clip))[part.rows],
             contacts=contacts,
             camera=part.camera,

@@ -117,7 +117,7 @@ def _one_segment(body: BodyModel, joint: int, end: int) -> tuple[Tensor, ...]:
 
 
 def _first_hits(
-    triangles: Float[Tensor, "face 3 3"], origin: Float[Tensor, "3"], rays: Float[Tensor, "ray 3"]
+    triangles: Float[Tensor, "face 3 3"], origin: Float[Tensor, " 3"], rays: Float[Tensor, "ray 3"]
 ) -> tuple[Int[Tensor, " ray"], Float[Tensor, "ray 3"], Float[Tensor, " ray"]]:
     """Face, barycentric coordinates and distance of each ray's first hit; zeros where none is.
 

@@ -108,18 +108,23 @@ def find_twists(
     steps = torch.arange(-_STEPS, _STEPS + 1, device=body.device)
     turns = steps.to(body.dtype) * _STEP
     tables = limb_tables(body, parameters, turns)
-    spread = np.linspace(0, len(seconds) - 1, min(len(seconds), _MOST_SOURCES)).round()
-    sources = torch.from_numpy(np.unique(spread).astype(np.int64)).to(body.device)
-    evidence = torch.zeros(())
+    sources = _spread(len(seconds)).to(body.device)
+    told = None
     if search.picture_weight > 0 and len(seconds) > 1 and views:
-        grid, vertices = segment_grid(body), pose_body(body, parameters).vertices
+        vertices, grid = pose_body(body, parameters).vertices, segment_grid(body)
         strips = [observe_strips(grid, body, vertices, one, backend=backend) for one in views]
-        evidence = sum((pattern_evidence(one, sources) for one in strips), evidence)
-        apart = (seconds[sources][:, None] - seconds).abs() >= exclusion_seconds
-        evidence = _doubted(evidence, search) * apart[..., None, None].to(evidence)
-        evidence = evidence[..., (steps[None] - steps[:, None]) % ANGLES]
-    log_odds = _posterior(tables, evidence, sources, _expected(turns), search)
-    return _decided(log_odds, turns, search, free)
+        evidence = torch.stack([pattern_evidence(one, sources) for one in strips]).sum(0)
+        apart = (seconds[sources.cpu()][:, None] - seconds).abs() >= exclusion_seconds
+        told = _doubted(evidence, search) * apart[..., None, None].to(evidence)
+        told = told[..., (steps[None] - steps[:, None]) % ANGLES].to(turns)
+    beliefs = _beliefs(tables, told, sources, _expected(turns), search)
+    return _decided(beliefs, turns, search, free)
+
+
+def _spread(frames: int) -> Int[Tensor, " source"]:
+    """Evenly spread frames, each once."""
+    places = np.linspace(0, frames - 1, min(frames, _MOST_SOURCES)).round()
+    return torch.from_numpy(np.unique(places).astype(np.int64))
 
 
 def free_segments(
@@ -169,9 +174,9 @@ def turned_by(
 
 def _expected(turns: Float[Tensor, " angle"]) -> Float[Tensor, " angle"]:
     """Log probability of how far inputs have to turn."""
-    shares = ((_RIGHT_SHARE, _RIGHT_SIGMA), (1.0 - _RIGHT_SHARE, _WRONG_SIGMA))
-    density = sum(a / s * torch.exp(-0.5 * (turns / s).square()) for a, s in shares)
-    return (density / density.sum()).log()
+    right = _RIGHT_SHARE / _RIGHT_SIGMA * torch.exp(-0.5 * (turns / _RIGHT_SIGMA).square())
+    wrong = (1 - _RIGHT_SHARE) / _WRONG_SIGMA * torch.exp(-0.5 * (turns / _WRONG_SIGMA).square())
+    return ((right + wrong) / (right + wrong).sum()).log()
 
 
 def _doubted(evidence: Tensor, search: TwistSearch) -> Tensor:
@@ -181,28 +186,32 @@ def _doubted(evidence: Tensor, search: TwistSearch) -> Tensor:
     return torch.logaddexp(doubt, likely + math.log1p(-search.picture_doubt))
 
 
-def _posterior(
+def _beliefs(
     tables: LimbTables,
-    evidence: Tensor,
+    evidence: Float[Tensor, "source frame segment angle angle"] | None,
     sources: Int[Tensor, " source"],
     expected: Float[Tensor, " angle"],
     search: TwistSearch,
 ) -> Float[Tensor, "frame segment angle"]:
     """Log probabilities, by rounds in which frames tell each other what they hold for likely.
 
+    Args:
+        tables: what anatomy says.
+        evidence: of pairs, by the source's turn and the frame's; None: no pictures.
+        sources: frames that tell others.
+        expected: log probability of how far inputs have to turn.
+        search: what counts how much.
+
     Source:
         Mean-field approximation; messages are bounded, for the pairs' evidence isn't independent.
     """
-    told = expected.expand(len(tables.neck), len(SEGMENTS), -1)
-    belief = _with_anatomy(tables, told, search.anatomy_weight)
-    if evidence.ndim == 0:
-        return belief
-    for k in range(_ROUNDS):
-        rise = min(1.0, (k + 1) / _RISING)
-        message = torch.einsum("ijsab,isa->jsb", evidence, belief[sources].exp()) * rise
-        message = message - message.mean(-1, keepdim=True)
+    alone = expected.expand(len(tables.neck), len(SEGMENTS), -1)
+    fresh = belief = _with_anatomy(tables, alone, search.anatomy_weight)
+    for k in range(0 if evidence is None else _ROUNDS):
+        message = torch.einsum("ijsab,isa->jsb", evidence, belief[sources].exp())
+        message = (message - message.mean(-1, keepdim=True)) * min(1.0, (k + 1) / _RISING)
         bounded = search.most_of_pictures * torch.tanh(message / search.most_of_pictures)
-        fresh = _with_anatomy(tables, told + bounded, search.anatomy_weight)
+        fresh = _with_anatomy(tables, alone + bounded, search.anatomy_weight)
         belief = (0.5 * (belief + fresh)).log_softmax(-1)
     return fresh
 
@@ -220,13 +229,13 @@ def _with_anatomy(
 
 
 def _decided(
-    log_odds: Float[Tensor, "frame segment angle"],
+    beliefs: Float[Tensor, "frame segment angle"],
     turns: Float[Tensor, " angle"],
     search: TwistSearch,
     free: Bool[Tensor, "frame segment"] | None,
 ) -> Twists:
     """The likeliest turns, where they are likely enough and much likelier than none."""
-    probability, best = log_odds.exp(), log_odds.argmax(-1)
+    probability, best = beliefs.exp(), beliefs.argmax(-1)
     place = torch.arange(len(turns), device=best.device)
     near = probability * ((place - best[..., None]).abs() <= _NEAR)
     mass = near.sum(-1)
