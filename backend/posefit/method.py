@@ -51,7 +51,7 @@ class TwistSearch:
     """Rounds before which is searched; the first is 0."""
     picture_weight: float = 0.4
     """Of each pair of frames' agreement, in nats of independent pixels; 0: anatomy alone."""
-    picture_doubt: float = 0.25
+    picture_doubt: float = 0.5
     """Share of pairs that show something else than the same skin."""
     most_of_pictures: float = 4.0
     """Nats that all pictures together may say for or against a turn."""
