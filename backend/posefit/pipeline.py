@@ -25,7 +25,7 @@ from .acceptance import Verdict, apply_verdict, ramp
 from .body import BodyModel
 from .camera_refinement import check_refinable, settle_cameras, slid_parameters
 from .clip import Clip, check_visible
-from .clip_parts import Part, gather, joined
+from .clip_parts import Part, gather, joined, turned_input
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
 from .method import Method
@@ -108,8 +108,9 @@ def refine(
         hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
         hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
     found = joined(clip.sequence, windows, parts, start_shaped, body)
+    given, start = turned_input(clip.sequence, start, parts, body, settings.influence)
     verdict = run.judge(start, parameters_of_sequence(found, body), parts)
-    given, camera = clip.sequence, gather(parts, "camera", len(start))
+    camera = gather(parts, "camera", len(start))
     if camera is not None and verdict.refined.any():
         weight = ramp(verdict.refined) * settings.influence
         given, found = settle_cameras(given, found, camera, weight, settings, body)

@@ -40,7 +40,7 @@ from .solver import (
     take_frames,
 )
 from .solver.priors import reference_sigmas
-from .twist_search import find_twists, free_segments, turned_by
+from .twist_search import find_twists, free_segments
 
 __all__ = ["Freedom", "Hooks", "Run", "Stopwatch"]
 
@@ -189,7 +189,7 @@ class Run:
             torch.from_numpy(clip_seconds(self.clip))[part.rows], search,
             exclusion_seconds=self.settings.texture_exclusion_seconds, free=free,
         )  # fmt: skip
-        return part.turned(lambda one: turned_by(self.body, one, twists.angles))
+        return part.turned(self.body, twists.angles)
 
     def _pinned(self, part: Part) -> Bool[Tensor, " part"] | None:
         return None if self.freedom.pinned is None else self.freedom.pinned[part.rows]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from posefit.body import PoseParameters, load_body, pose_body
+from posefit.clip_parts import Part, turned_input
 from posefit.method import TwistSearch
 from posefit.modalities import render_modalities
 from posefit.pictures import Picture
@@ -18,6 +19,7 @@ from posefit.segment_strips import SEGMENTS, observe_strips, segment_grid
 from posefit.twist_evidence import limb_tables, pattern_evidence
 from posefit.twist_search import find_twists, free_segments, turned_by
 from posefit_shared.frames import Camera
+from posefit_shared.sequence import Sequence as PoseSequence
 
 BODY = load_body("free")
 FRAMES, SIZE = 5, 320
@@ -184,3 +186,23 @@ def test_sigma_is_finite_where_a_turn_was_decided_alone() -> None:
     sigma = found.joint_sigma(BODY.num_joints)
     assert bool(torch.isfinite(sigma[1, 1]))
     assert int(torch.isfinite(sigma).sum()) == int(found.is_decided.sum())
+
+
+def test_a_frame_goes_back_to_its_input_with_the_turn_that_was_decided() -> None:
+    start, right = wrong_in(1, THIGH, 50.0), TRUE
+    poses = torch.cat([start.global_orient[:, None], start.body_pose], 1).numpy()
+    sequence = PoseSequence(poses=poses, trans=start.transl.numpy(), betas=start.betas[0].numpy())
+    turns = torch.zeros(FRAMES, len(SEGMENTS))
+    turns[1, THIGH] = math.radians(-50.0)
+    part = Part.begin(torch.arange(FRAMES), start, start).turned(BODY, turns)
+    given, parameters = turned_input(sequence, start, [part], BODY, 1.0)
+    apart = [
+        (pose_body(BODY, one).vertices - pose_body(BODY, right).vertices).norm(dim=-1).max()
+        for one in (parameters, part.parameters, part.reference, part.expectation.reference)
+    ]
+    assert max(apart) < 1e-4
+    others = [0, 2, 3, 4]
+    assert np.array_equal(given.poses[others], poses[others])
+    assert not np.array_equal(given.poses[1], poses[1])
+    unturned, _ = turned_input(sequence, start, [part], BODY, 0.0)
+    assert unturned.poses == pytest.approx(poses, abs=1e-5)
