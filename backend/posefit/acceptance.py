@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frames are better than what came in, and how sure each joint is.
+"""How much of each frame's change is taken, and how sure each joint is.
 
-A frame is judged by what its pictures say before and after: how far the rendered body is from the
-picture (a look of its own at the result, not the one that made it), and how far the detector's
-landmarks are. A frame that is not better keeps the input. Neighbours of kept frames blend into
-them over a few frames, so that turning a frame down leaves no jump.
+A gate (`gate`) judges each frame by signs that were held out from making its result
+(`frame_signs`): a frame takes the whole step, a part of it, or keeps the input. Evidence that no
+gate was fitted for is judged by its own cost before and after. Steps change slowly over time, so
+that turning a frame down leaves no jump.
+
+Betas belong to all frames: they take the mean step of the frames. A frame that keeps its pose wears
+the person's new shape with its pelvis where it was.
 """
 
 from __future__ import annotations
@@ -25,81 +28,131 @@ from .body import BodyModel, PoseParameters
 from .solver import Evidence, SolverConfig, solve
 from .windows import blend_poses
 
-__all__ = ["Verdict", "accept", "apply_verdict", "confidence_from_sigma", "keypoint_cost"]
+__all__ = [
+    "Verdict",
+    "apply_verdict",
+    "confidence_from_sigma",
+    "cost_ratio",
+    "evidence_cost",
+    "judge_by_cost",
+    "judge_by_gate",
+    "slow_steps",
+]
 
-_RAMP_FRAMES = 4
-"""Frames over which refined poses fade into a kept frame."""
+FADE_SECONDS = 0.13
+"""Time over which a step of 1 fades to a kept frame."""
 _SIGMA_HALF_RAD = 0.15
 """Posterior σ of a joint's rotation at which confidence is a half."""
 _LEAST_COST = 1e-3
+
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What became of each frame."""
 
-    ratio: npt.NDArray[np.float64]
+    step: Array
+    """(T,) how much of the change each frame takes, 0 to 1."""
+    ratio: Array
     """(T,) misfit after by misfit before; below 1 is better, NaN where nothing was seen."""
-    refined: npt.NDArray[np.bool_]
-    """(T,) frames that take the refined pose."""
     seen: npt.NDArray[np.bool_]
     """(T,) frames that had any evidence."""
     confidence: npt.NDArray[np.float32] | None
     """(T, J) 0 to 1."""
 
     @property
+    def refined(self) -> npt.NDArray[np.bool_]:
+        """(T,) frames that take a part of the change or all of it."""
+        return self.step > 0
+
+    @property
     def acceptance_rate(self) -> float:
-        """Share of frames that take the refined pose."""
+        """Share of frames that take a part of the change or all of it."""
         return float(self.refined.mean())
 
+    @property
+    def shape_step(self) -> float:
+        """How much of the change of shape is taken, by all frames alike."""
+        return float(np.mean(self.step[self.seen])) if self.seen.any() else 0.0
 
-def accept(
-    disagreement_before: Float[Tensor, " frame"] | None,
-    disagreement_after: Float[Tensor, " frame"] | None,
-    keypoint_costs: Sequence[tuple[Tensor, Tensor]],
+
+def judge_by_gate(
+    steps: Array,
+    ratio: Array,
+    times: Array,
     confidence: npt.NDArray[np.float32] | None,
     pinned: Bool[Tensor, " frame"] | None = None,
 ) -> Verdict:
-    """Judge each frame by its evidence before and after.
+    """The verdict that a gate's steps make.
 
     Args:
-        disagreement_before, disagreement_after: of rendering and picture, 0 to 1; NaN: not seen.
-        keypoint_costs: robust cost before and after in each view; zero: not seen.
+        steps: (T,) from `Gate.steps`.
+        ratio: (T,) misfit after by misfit before; NaN: not seen.
+        times: (T,) seconds.
         confidence: (T, J) of the joints.
         pinned: frames that were not to change.
-
-    Returns:
-        The verdict; a frame is refined where the mean of its ratios is below 1.
     """
+    seen = np.isfinite(ratio)
+    steps = np.where(seen, steps, 0.0)
+    if pinned is not None:
+        steps = np.where(pinned.cpu().numpy(), 0.0, steps)
+    return Verdict(slow_steps(steps, times), ratio, seen, confidence)
+
+
+def judge_by_cost(
+    ratio: Array,
+    times: Array,
+    confidence: npt.NDArray[np.float32] | None,
+    pinned: Bool[Tensor, " frame"] | None = None,
+) -> Verdict:
+    """The verdict of evidence's own cost: a frame is refined where it fell.
+
+    Args:
+        ratio: (T,) cost after by cost before; NaN: not seen.
+        times: (T,) seconds.
+        confidence: (T, J) of the joints.
+        pinned: frames that were not to change.
+    """
+    better = np.nan_to_num(ratio, nan=2.0) < 1.0
+    return judge_by_gate(better.astype(np.float64), ratio, times, confidence, pinned)
+
+
+def cost_ratio(costs: Sequence[tuple[Tensor, Tensor]]) -> Array:
+    """(T,) mean over evidence of cost after by cost before; NaN where nothing was seen."""
     ratios = []
-    if disagreement_before is not None and disagreement_after is not None:
-        before, after = disagreement_before.double(), disagreement_after.double()
-        ratios.append((after + 0.02) / (before + 0.02))
-    for before, after in keypoint_costs:
+    for before, after in costs:
         before, after = before.double(), after.double()
         ratio = (after + _LEAST_COST) / (before + _LEAST_COST)
         ratios.append(torch.where(before > 0, ratio, torch.nan))
-    ratio = torch.stack(ratios).nanmean(0).cpu().numpy()
-    seen = np.isfinite(ratio)
-    refined = seen & (np.nan_to_num(ratio, nan=2.0) < 1.0)
-    if pinned is not None:
-        refined &= ~pinned.cpu().numpy()
-    if refined.mean() < 0.5 and (pinned is None or not pinned.any()):
-        # The new shape belongs to the refined poses: with most of them turned down it goes too.
-        refined[:] = False
-    return Verdict(ratio, refined, seen, confidence)
+    return torch.stack(ratios).nanmean(0).cpu().numpy()
+
+
+def slow_steps(steps: Array, times: Array) -> Array:
+    """(T,) the largest steps that change by no more than 1 in `FADE_SECONDS` and exceed none."""
+    slowed, most = steps.copy(), np.abs(np.diff(times)) / FADE_SECONDS
+    for t in range(1, len(slowed)):
+        slowed[t] = min(slowed[t], slowed[t - 1] + most[t - 1])
+    for t in range(len(slowed) - 2, -1, -1):
+        slowed[t] = min(slowed[t], slowed[t + 1] + most[t])
+    return slowed
 
 
 def apply_verdict(
-    given: PoseSequence, found: PoseSequence, verdict: Verdict, settings: RefineSettings
+    given: PoseSequence,
+    found: PoseSequence,
+    verdict: Verdict,
+    settings: RefineSettings,
+    body: BodyModel | None = None,
 ) -> PoseSequence:
-    """The found poses where they were accepted, the given ones elsewhere, without jumps between.
+    """As much of the found poses as was accepted.
 
     Args:
         given: the input.
         found: the refined sequence.
         verdict: of its frames.
         settings: their influence blends everything.
+        body: keeps pelvises where they are while the shape changes; None for one shape.
     """
     status = [
         "refined" if refined else "kept" if seen else "no_person"
@@ -107,35 +160,52 @@ def apply_verdict(
     ]
     if not verdict.refined.any():
         return given.replace(confidence=verdict.confidence, status=tuple(status))
-    weight = (ramp(verdict.refined) * settings.influence)[:, None]
-    betas = found.betas
-    if settings.influence < 1 and betas.shape == given.betas.shape:
-        betas = given.betas + settings.influence * (betas - given.betas)
+    weight = (verdict.step * settings.influence)[:, None]
+    betas = _blended_betas(given, found, verdict.shape_step * settings.influence)
+    rest_given, rest_found, rest = (
+        _rest_pelvis(body, b) for b in (given.betas, found.betas, betas)
+    )
+    trans = (given.trans + rest_given) * (1 - weight) + weight * (found.trans + rest_found) - rest
     return found.replace(
         poses=blend_poses(given.poses, found.poses, weight[..., None]),
-        trans=given.trans + weight * (found.trans - given.trans),
+        trans=trans,
         betas=betas,
         confidence=verdict.confidence,
         status=tuple(status),
     )
 
 
-def ramp(refined: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """(T,) weight of the refined pose: 0 in kept frames, 1 from a few frames away from them."""
-    kept = np.flatnonzero(~refined)
-    if not len(kept):
-        return np.ones(len(refined))
-    distance = np.abs(np.arange(len(refined))[:, None] - kept[None]).min(1)
-    return np.minimum(distance / _RAMP_FRAMES, 1.0)
+def _blended_betas(given: PoseSequence, found: PoseSequence, weight: float) -> np.ndarray:
+    """The given shape on its way to the found one; a shape of another size is replaced."""
+    if given.betas.shape[-1] != found.betas.shape[-1] or weight >= 1:
+        return found.betas
+    return (given.betas + weight * (found.betas - given.betas)).astype(np.float32)
 
 
-def keypoint_cost(
+def _rest_pelvis(body: BodyModel | None, betas: np.ndarray) -> np.ndarray:
+    """Where the pelvis of a shape lies before the body is moved, metres."""
+    if body is None:
+        return np.zeros(3)
+    count = min(betas.shape[-1], body.num_betas)
+    directions = body.joint_shapedirs[0, :, :count].double().cpu().numpy()
+    template = body.joint_template[0].double().cpu().numpy()
+    return template + betas[..., :count].astype(np.float64) @ directions.T
+
+
+def evidence_cost(
     body: BodyModel,
     parameters: PoseParameters,
     evidence: Evidence,
     camera: Float[Tensor, "frame 2"] | None = None,
 ) -> Float[Tensor, " frame"]:
-    """Robust cost of one kind of evidence alone, for each frame; `camera` as in `solve`."""
+    """Robust cost of one evidence alone, for each frame.
+
+    Args:
+        body: the body model.
+        parameters: poses.
+        evidence: what was seen.
+        camera: what the evidence's cameras were found to be; None: as given.
+    """
     config = SolverConfig(max_iterations=0, shape="fixed", limit_weight=0.0)
     return solve(body, parameters, [evidence], config, camera=camera).cost_before
 

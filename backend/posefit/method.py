@@ -62,7 +62,7 @@ class Method:
     """Side of the crop by that of the body's bounds."""
     keypoint_sigma: float = 0.02
     """σ of a detector's landmark, as a share of the person's height in the picture."""
-    keypoint_weight: float = 1.0
+    keypoint_weight: float = 0.1
     """Of each landmark beside displacement."""
     repaint: bool = False
     """Whether the texture is painted anew from the refined poses before the last round."""

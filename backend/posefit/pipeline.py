@@ -21,13 +21,15 @@ import torch
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
-from .acceptance import Verdict, apply_verdict, ramp
+from .acceptance import Verdict, apply_verdict
 from .body import BodyModel
 from .camera_refinement import check_refinable, settle_cameras, slid_parameters
 from .clip import Clip, check_visible
 from .clip_parts import Part, gather, joined
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
+from .frame_signs import FrameSigns
+from .judgement import judge
 from .method import Method
 from .observation import Observer
 from .parameters import parameters_of_sequence
@@ -47,6 +49,8 @@ class Refinement:
     """What the solver found, before the verdict."""
     verdict: Verdict
     """Why each frame was kept or refined."""
+    signs: FrameSigns | None
+    """What the verdict was made of; None where evidence was judged by its own cost."""
     timings_ms: dict[str, float]
     """Milliseconds for each step."""
 
@@ -108,14 +112,14 @@ def refine(
         hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
         hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
     found = joined(clip.sequence, windows, parts, start_shaped, body)
-    verdict = run.judge(start, parameters_of_sequence(found, body), parts)
-    given, camera = clip.sequence, gather(parts, "camera", len(start))
+    verdict, signs = judge(run, start, parameters_of_sequence(found, body), parts)
+    given, camera = clip.sequence, gather(parts, lambda part: part.camera, len(start))
     if camera is not None and verdict.refined.any():
-        weight = ramp(verdict.refined) * settings.influence
+        weight = verdict.step * settings.influence
         given, found = settle_cameras(given, found, camera, weight, settings, body)
-    sequence = apply_verdict(given, found, verdict, settings)
+    sequence = apply_verdict(given, found, verdict, settings, body)
     hooks.progress(1.0, "done")
-    return Refinement(sequence, found, verdict, run.watch.timings_ms)
+    return Refinement(sequence, found, verdict, signs, run.watch.timings_ms)
 
 
 def _observer(
