@@ -22,8 +22,8 @@ from posefit.displacement import DisplacementEstimator, DisplacementField
 from posefit.engine import view_keypoints
 from posefit.evaluate import evaluate
 from posefit.footage import open_footage
-from posefit.keypoint_evidence import evidence_for_refinement
-from posefit.keypoints import Keypoints
+from posefit.keypoints.detection import Keypoints
+from posefit.keypoints.evidence import evidence_for_refinement
 from posefit.method import Method
 from posefit.modalities import Modalities
 from posefit.observation import TextureMaps

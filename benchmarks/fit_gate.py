@@ -28,9 +28,9 @@ from gate_cases import SPOILT_LEVELS, Frames, refined_cases
 from scipy.optimize import lsq_linear
 
 from posefit.body import load_body
-from posefit.frame_signs import FrameSigns
-from posefit.gate import Gate, SourceName, features
 from posefit.validation_set import read_validation_set
+from posefit.verdict.gate import Gate, SourceName, features
+from posefit.verdict.signs import FrameSigns
 
 OUTPUT = REPOSITORY / "backend/posefit/assets/gate/gates.json"
 NAMES: dict[SourceName, tuple[str, ...]] = {

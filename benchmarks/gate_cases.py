@@ -29,10 +29,10 @@ import posefit
 from posefit.body import pose_body
 from posefit.displacement import load_estimator
 from posefit.displacement.weights import shipped_weights
-from posefit.frame_signs import FrameSigns
-from posefit.gate import SourceName
 from posefit.method import Method
 from posefit.parameters import parameters_of_sequence
+from posefit.verdict.gate import SourceName
+from posefit.verdict.signs import FrameSigns
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
@@ -63,9 +63,9 @@ STEPS = np.linspace(0.0, 1.0, 11)
 SPOILT_LEVELS = ("good", "typical")
 """Starts under spoilt pictures."""
 _MODULES = (
-    "body", "body_model", "crop", "frame_signs", "keypoint_evidence", "keypoint_tracks", "method",
+    "body", "body_model", "crop", "keypoints/evidence", "keypoints/tracks", "method",
     "observation", "pictures", "pipeline", "refinement_run", "shared_errors", "skinning",
-    "vertex_targets",
+    "verdict/signs", "vertex_targets",
 )  # fmt: skip
 """Code that a result comes from, beside the solver, the renderer and the network."""
 Array = npt.NDArray[np.float64]

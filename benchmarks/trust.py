@@ -25,10 +25,10 @@ from development_set import METRICS, REPOSITORY, errors
 from gate_cases import GATES, SOURCES, SPOILT_LEVELS, Frames, Refined, refined_cases
 from validation_set import WORSE_MM, Sums
 
-from posefit.acceptance import Verdict, apply_verdict, judge_by_cost, judge_by_gate
 from posefit.body import load_body
-from posefit.gate import load_gates
 from posefit.validation_set import read_validation_set
+from posefit.verdict.acceptance import Verdict, apply_verdict, judge_by_cost, judge_by_gate
+from posefit.verdict.gate import load_gates
 from posefit_shared.settings import RefineSettings
 
 VALIDATION = REPOSITORY / "benchmarks/data/validation"
@@ -133,7 +133,7 @@ def line(level: str, way: str, row: dict[str, Any]) -> str:
     cells = [
         cell(row["pve_mm"], 1), cell(row["pve_mm_ratio"]), cell(row["pa_mpjpe_mm_ratio"]),
         cell(row["vertex_2d_px_ratio"]), share(row["worse_by_5_mm_share"]),
-X
+        kept(row["gain_kept"]), f"{row['frames_taken_share']['mean']:.0%}",
     ]  # fmt: skip
     return f"| {level} | {way} | {' | '.join(cells)} |"
 

@@ -5,7 +5,7 @@
 2. predict where each body pixel should be (`displacement`);
 3. make targets of surface points (`vertex_targets`), beside what the keypoint detector saw;
 4. solve for pose, shape and translation (`solver`); repeat from 1 a few times;
-5. keep what explains the picture better than the input did (`acceptance`).
+5. keep what explains the picture better than the input did (`verdict`).
 
 Long clips are solved in windows (`windows`), after the person's one shape, and where asked the
 camera, have been found from frames spread over the clip. Reading files and talking to people is
@@ -21,19 +21,19 @@ import torch
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
-from .acceptance import Verdict, apply_verdict
 from .body import BodyModel
 from .camera_refinement import check_refinable, settle_cameras, slid_parameters
 from .clip import Clip, check_visible
 from .clip_parts import Part, gather, joined
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
-from .frame_signs import FrameSigns
-from .judgement import judge
 from .method import Method
 from .observation import Observer
 from .parameters import parameters_of_sequence
 from .refinement_run import Freedom, Hooks, Run, Stopwatch
+from .verdict.acceptance import Verdict, apply_verdict
+from .verdict.judge import judge
+from .verdict.signs import FrameSigns
 from .windows import split_windows
 
 __all__ = ["Clip", "Freedom", "Hooks", "Refinement", "refine"]

@@ -23,8 +23,7 @@ from .camera_refinement import as_given, with_refined_cameras
 from .clip import Clip, clip_seconds, world_stands_still
 from .clip_parts import Part, mean_of_views
 from .contacts import find_contacts
-from .frame_signs import points_error_m
-from .keypoint_evidence import LANDMARK_NOISE_M, landmarks_error_m
+from .keypoints.evidence import LANDMARK_NOISE_M, landmarks_error_m
 from .method import Method
 from .observation import Look, Observer
 from .pictures import Picture, load_pictures
@@ -40,6 +39,7 @@ from .solver import (
     take_frames,
 )
 from .solver.priors import reference_sigmas
+from .verdict.signs import points_error_m
 
 __all__ = ["Freedom", "Hooks", "Run", "Stopwatch"]
 

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given as given_values
 from hypothesis import strategies as st
 
-from posefit.acceptance import (
+from posefit.body import pose_joints
+from posefit.parameters import parameters_of_sequence
+from posefit.verdict.acceptance import (
     FADE_SECONDS,
     apply_verdict,
     confidence_from_sigma,
@@ -16,8 +18,6 @@ from posefit.acceptance import (
     judge_by_gate,
     slow_steps,
 )
-from posefit.body import pose_joints
-from posefit.parameters import parameters_of_sequence
 from posefit_shared.sequence import Sequence
 from posefit_shared.settings import RefineSettings
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from posefit.frame_signs import FrameSigns
-from posefit.gate import Gate, SourceName, features, load_gates
+from posefit.verdict.gate import Gate, SourceName, features, load_gates
+from posefit.verdict.signs import FrameSigns
 
 
 def signs(frames: int = 3, **changes: object) -> FrameSigns:

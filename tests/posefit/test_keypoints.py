@@ -8,11 +8,17 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="needs LiteRT (pip install ai-edge-litert)")
 
-from posefit import blazepose
-from posefit.blazepose import BlazePose, Region, anchors, box_overlap, refine_from_heatmaps
 from posefit.footage import Footage, FootageError, open_footage
-from posefit.keypoint_tracks import Keypoints, read_keypoints, write_keypoints
-from posefit.keypoints import KeypointsCancelledError, detect_keypoints
+from posefit.keypoints import blazepose
+from posefit.keypoints.blazepose import (
+    BlazePose,
+    Region,
+    anchors,
+    box_overlap,
+    refine_from_heatmaps,
+)
+from posefit.keypoints.detection import KeypointsCancelledError, detect_keypoints
+from posefit.keypoints.tracks import Keypoints, read_keypoints, write_keypoints
 
 DEMO = Path(blazepose.__file__).parent / "assets" / "demo"
 

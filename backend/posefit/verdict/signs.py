@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .body import BodyModel, PoseParameters, pose_body
-from .pictures import project_points
-from .solver import SurfacePoints
-from .solver.pose_prior import load_pose_prior
+from ..body import BodyModel, PoseParameters, pose_body
+from ..pictures import project_points
+from ..solver import SurfacePoints
+from ..solver.pose_prior import load_pose_prior
 
 __all__ = ["FrameSigns", "change_signs", "points_error_m", "unusualness"]
 

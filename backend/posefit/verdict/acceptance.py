@@ -2,7 +2,7 @@
 """How much of each frame's change is taken, and how sure each joint is.
 
 A gate (`gate`) judges each frame by signs that were held out from making its result
-(`frame_signs`): a frame takes the whole step, a part of it, or keeps the input. Evidence that no
+(`signs`): a frame takes the whole step, a part of it, or keeps the input. Evidence that no
 gate was fitted for is judged by its own cost before and after. Steps change slowly over time, so
 that turning a frame down leaves no jump.
 
@@ -24,9 +24,9 @@ from torch import Tensor
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
-from .body import BodyModel, PoseParameters
-from .solver import Evidence, SolverConfig, solve
-from .windows import blend_poses
+from ..body import BodyModel, PoseParameters
+from ..solver import Evidence, SolverConfig, solve
+from ..windows import blend_poses
 
 __all__ = [
     "Verdict",

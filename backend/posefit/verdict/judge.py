@@ -14,6 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..body import PoseParameters
+from ..clip import clip_seconds
+from ..clip_parts import Part, gather
+from ..keypoints.evidence import landmarks_error_m
+from ..refinement_run import Run
+from ..solver import take_frames
 from .acceptance import (
     Verdict,
     confidence_from_sigma,
@@ -22,14 +28,8 @@ from .acceptance import (
     judge_by_cost,
     judge_by_gate,
 )
-from .body import PoseParameters
-from .clip import clip_seconds
-from .clip_parts import Part, gather
-from .frame_signs import FrameSigns, change_signs, unusualness
 from .gate import SourceName, load_gates
-from .keypoint_evidence import landmarks_error_m
-from .refinement_run import Run
-from .solver import take_frames
+from .signs import FrameSigns, change_signs, unusualness
 
 __all__ = ["evidence_source", "judge"]
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .frame_signs import FrameSigns
+from .signs import FrameSigns
 
 __all__ = ["Gate", "SourceName", "features", "load_gates"]
 
