@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from spoilt import SpoiltFootage
 
 from posefit.body import BodyModel
 from posefit.clip import Clip
@@ -21,8 +22,8 @@ from posefit.displacement import DisplacementEstimator, DisplacementField
 from posefit.engine import view_keypoints
 from posefit.evaluate import evaluate
 from posefit.footage import open_footage
-from posefit.keypoint_evidence import evidence_for_refinement
-from posefit.keypoints import Keypoints
+from posefit.keypoints.detection import Keypoints
+from posefit.keypoints.evidence import evidence_for_refinement
 from posefit.method import Method
 from posefit.modalities import Modalities
 from posefit.observation import TextureMaps
@@ -95,6 +96,8 @@ class Case:
     body: BodyModel
     person: int
     level: str
+    spoilt: bool = False
+    """Whether the pictures are made unfit to see by (`spoilt`)."""
     _textures: TextureMaps | None = field(default=None, repr=False)
 
     @property
@@ -110,8 +113,12 @@ class Case:
     @property
     def view(self) -> View:
         """The pictures."""
+        start = self.start
+        if self.spoilt:
+            footage = SpoiltFootage(self.dataset, self.person, start.mocap_framerate)
+            return view_of_sequence(start, footage)
         folder = self.dataset.footage_folder(self.person)
-        return view_of_sequence(self.start, open_footage(folder, fps=self.start.mocap_framerate))
+        return view_of_sequence(start, open_footage(folder, fps=start.mocap_framerate))
 
     def refine(
         self,
@@ -139,7 +146,8 @@ class Case:
     def _keypoints(self, view: View) -> Keypoints:
         start = self.start
         key = hashlib.sha256(start.poses.tobytes() + start.trans.tobytes()).hexdigest()[:16]
-        path = MEMORY / "keypoints" / f"{self.person}_{self.level}_{key}.pkl"
+        kind = "_spoilt" if self.spoilt else ""
+        path = MEMORY / "keypoints" / f"{self.person}_{self.level}_{key}{kind}.pkl"
         if path.exists():
             return pickle.loads(path.read_bytes())  # noqa: S301  # written below
         found = view_keypoints(start, view, self.body)

@@ -38,6 +38,7 @@ ROWS: dict[str, tuple[Method, RefineSettings]] = {
     "trust: scale 15 / m": (replace(CHOSEN, trust=replace(TRUST, scale_per_m=15.0)), NET),
     "trust: scale 30 / m": (replace(CHOSEN, trust=replace(TRUST, scale_per_m=30.0)), NET),
     "trust: noise 0": (replace(CHOSEN, trust=replace(TRUST, noise_m=0.0)), NET),
+    "trust: at most 2": (replace(CHOSEN, trust=replace(TRUST, largest=2.0)), NET),
     "frames learn nothing": (replace(CHOSEN, shared=None), NET),
     "shared: constant 0.7": (replace(CHOSEN, shared=SharedErrors(0.7, 0.2)), NET),
     "no search for twists": (replace(CHOSEN, twists=None), NET),
@@ -57,13 +58,12 @@ ROWS: dict[str, tuple[Method, RefineSettings]] = {
     "smoothness 3": (CHOSEN, replace(NET, smoothness=3.0)),
     "shape as it came": (CHOSEN, replace(NET, refine_shape=False)),
     "a shape for each frame": (replace(CHOSEN, one_shape=False), NET),
-    "keypoints too": (CHOSEN, replace(NET, keypoints=True)),
-    "keypoints too, weight 1": (
-        replace(CHOSEN, keypoint_weight=1.0), replace(NET, keypoints=True)
-    ),
-    "keypoints too, weight 0.1": (
-        replace(CHOSEN, keypoint_weight=0.1), replace(NET, keypoints=True)
-    ),
+    **{
+        f"keypoints too, weight {weight}": (
+            replace(CHOSEN, keypoint_weight=weight), replace(NET, keypoints=True)
+        )
+        for weight in (0.03, 0.1, 0.3, 1.0)
+    },
     "keypoints alone": (CHOSEN, replace(NET, displacement="none", keypoints=True)),
     "keypoints alone, input trusted alike": (
         replace(CHOSEN, trust=None), replace(NET, displacement="none", keypoints=True)

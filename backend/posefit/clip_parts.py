@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from posefit_shared.sequence import Sequence as PoseSequence
 
 from .body import BodyModel, PoseParameters
+from .observation import Look, LookFigures
 from .parameters import sequence_with_parameters
 from .shared_errors import Expectation
 from .twist_search import turned_by
@@ -36,10 +37,12 @@ class Part:
     """Where they are expected: the reference, or what other frames' corrections make of it."""
     input_scale: float = 1.0
     """Scale of the priors' σ: how far the input may be off."""
-    error_m: Float[Tensor, " part"] | None = None
-    """How far off the input looks, metres on the person."""
-    disagreement_before: Float[Tensor, " part"] | None = None
-    disagreement_after: Float[Tensor, " part"] | None = None
+    before: LookFigures | None = None
+    """What the first look said of the input, over all views."""
+    after: LookFigures | None = None
+    """What a look of its own says of the result."""
+    withheld_m: Float[Tensor, "part 2"] | None = None
+    """How far input and result are from what the last round saw and was not told to the solver."""
     joint_sigma: Float[Tensor, "part joint"] | None = None
     turns: Float[Tensor, "part segment"] | None = None
     """By how much its segments were turned about their bones (`twist_search`), radians."""
@@ -100,7 +103,7 @@ def turned_input(
     Returns:
         The sequence and its parameters; frames without a turn are the input's, bit by bit.
     """
-    turns = gather(parts, "turns", len(start))
+    turns = gather(parts, lambda part: part.turns, len(start))
     if turns is None or not bool(turns.any()):
         return sequence, start
     turned = turned_by(body, start, influence * turns)
@@ -126,15 +129,24 @@ def joined(sequence: PoseSequence, windows, parts, start, body: BodyModel) -> Po
     )
 
 
-def mean_of_views(looks, name: str) -> Float[Tensor, " part"]:
-    """A figure of each frame, over the views that saw it."""
-    return torch.stack([getattr(look, name) for look in looks]).nanmean(0)
+def mean_of_views(looks: Sequence[Look]) -> LookFigures:
+    """Each frame's figures, over the views that saw it."""
+    views = [vars(look.figures) for look in looks]
+    return LookFigures(**{n: torch.stack([v[n] for v in views]).nanmean(0) for n in views[0]})
 
 
-def gather(parts: Sequence[Part], name: str, frames: int) -> Tensor | None:
-    """One row for each frame of the clip; later windows win where they overlap."""
-    values = [getattr(part, name) for part in parts]
-    if any(value is None for value in values):
+def gather(
+    parts: Sequence[Part], take: Callable[[Part], Tensor | None], frames: int
+) -> Tensor | None:
+    """One row for each frame of the clip; later windows win where they overlap.
+
+    Args:
+        parts: the windows.
+        take: a part's rows; None where a part has none, and then the clip has none.
+        frames: of the clip.
+    """
+    values = [value for part in parts if (value := take(part)) is not None]
+    if len(values) < len(parts):
         return None
     first = values[0]
     gathered = first.new_zeros(frames, *first.shape[1:])

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .blazepose import MODEL_FILE
 from .body import load_body
 from .footage import FootageError, open_footage
+from .keypoints.blazepose import MODEL_FILE
 from .rasterizer import rasterize
 
 __all__ = ["Finding", "examine"]

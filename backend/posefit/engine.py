@@ -20,8 +20,8 @@ from posefit_shared.settings import RefineSettings
 from .body import BodyModel, pose_body
 from .displacement import DisplacementEstimator, load_estimator
 from .errors import RefinementError
-from .keypoint_evidence import evidence_for_refinement
-from .keypoints import Keypoints, detect_keypoints
+from .keypoints.detection import Keypoints, detect_keypoints
+from .keypoints.evidence import evidence_for_refinement
 from .method import Method
 from .observation import TextureMaps
 from .parameters import parameters_of_sequence

@@ -26,13 +26,13 @@ from .body import BodyModel, PoseParameters, pose_vertices
 from .camera_file import WorldCamera, default_camera
 from .errors import PosefitError
 from .footage import Footage, check_size
-from .keypoint_evidence import (
+from .keypoints.detection import Keypoints, detect_keypoints
+from .keypoints.evidence import (
     EstimateConfig,
     PinholeView,
     confidence_from_landmarks,
     evidence_for_estimate,
 )
-from .keypoints import Keypoints, detect_keypoints
 from .solver import (
     BLAZEPOSE,
     Evidence,

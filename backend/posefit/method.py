@@ -82,7 +82,7 @@ class Method:
     """Side of the crop by that of the body's bounds."""
     keypoint_sigma: float = 0.02
     """σ of a detector's landmark, as a share of the person's height in the picture."""
-    keypoint_weight: float = 1.0
+    keypoint_weight: float = 0.1
     """Of each landmark beside displacement."""
     twists: TwistSearch | None = field(default_factory=TwistSearch)
     """Search for segments turned about their bones; None: there is none."""

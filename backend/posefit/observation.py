@@ -7,11 +7,11 @@ Steps 1 to 4 of the method for some frames of one view, in batches that bound me
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .body import BodyModel, PoseParameters, pose_body
@@ -22,10 +22,31 @@ from .pictures import Picture, body_boxes, project_points
 from .solver import SurfacePoints
 from .vertex_targets import aggregate, surface_points
 
-__all__ = ["Look", "Observer"]
+__all__ = ["Look", "LookFigures", "Observer", "withheld_patches"]
 
 TextureMaps = Callable[[Sequence[int]], Float[Tensor, "texture 4 height width"] | None]
 """For frames of the sequence, the map each is compared with: RGB and validity."""
+
+_PATCH_M = 0.06
+"""Side of the patches of skin that are withheld, metres at rest."""
+_WITHHELD = 4
+"""One patch in so many is withheld."""
+
+
+@dataclass(frozen=True)
+class LookFigures:
+    """How far a look found each body from its picture; NaN where nothing certain was seen."""
+
+    disagreement: Float[Tensor, " batch"]
+    """How far the rendered body is from the picture: the certain pixels' mean of
+    d² / (d² + (2 σ)² ) with d the displacement; 0 lies right over it, 1 nowhere near."""
+    error_m: Float[Tensor, " batch"]
+    """How far the body is off as far as can be seen, metres on the person: the certain pixels' mean
+    of |d|."""
+    doubt_m: Float[Tensor, " batch"]
+    """The same mean of the displacement's σ, metres on the person."""
+    seen_share: Float[Tensor, " batch"]
+    """How much of what the rendering shows can be seen in the picture, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +55,10 @@ class Look:
 
     points: SurfacePoints
     """Evidence for the solver; frames without a picture have weight zero."""
-    disagreement: Float[Tensor, " batch"]
-    """How far the rendered body is from the picture: the certain pixels' mean of
-    d² / (d² + (2 σ)² ) with d the displacement; 0 lies right over it, 1 nowhere near. NaN where
-    nothing certain was seen."""
-    error_m: Float[Tensor, " batch"]
-    """How far the body is off as far as can be seen, metres on the person: the certain pixels' mean
-    of |d|. NaN where nothing certain was seen."""
+    withheld: SurfacePoints
+    """The same of patches of skin that no solve is ever told of: they judge what was found."""
+    figures: LookFigures
+    """How far off the bodies look."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,8 @@ class Observer:
     """Frames rendered and predicted at once; bounds memory."""
     max_points: int = 1200
     """Surface points a frame that go to the solver."""
+    withheld_points: int = 300
+    """Surface points a frame that judge it."""
 
     def look(
         self,
@@ -103,7 +123,7 @@ class Observer:
             present = [p for p, is_visible in zip(present, visible, strict=True) if is_visible]
             boxes = boxes[visible]
         if not present:
-            return _nothing(len(frames), self.max_points, vertices)
+            return _nothing(len(frames), self.max_points, self.withheld_points, vertices)
         seen = self._predict(present, boxes, vertices[shown], textures([frames[k] for k in shown]))
         return _spread(seen, shown, len(frames))
 
@@ -139,12 +159,20 @@ class Observer:
         field = self.estimator.predict(crop.images, modalities)
         targets = aggregate(fragments, self.body.faces, self.body.num_vertices, field)
         projected = project_points(vertices, world_to_camera, crop.intrinsics)
-        points = surface_points(
-            targets,
-            projected.nan_to_num(0.0),
-            crop.intrinsics,
-            world_to_camera,
-            max_points=self.max_points,
+        projected = projected.nan_to_num(0.0)
+        is_withheld = withheld_patches(self.body)
+        points, withheld = (
+            surface_points(
+                replace(targets, weight=targets.weight * part),
+                projected,
+                crop.intrinsics,
+                world_to_camera,
+                max_points=count,
+            )
+            for part, count in (
+                (~is_withheld, self.max_points),
+                (is_withheld, self.withheld_points),
+            )
         )
         certainty = targets.weight / (targets.scale.square() + 1.0)
         squared = targets.displacement.square().sum(-1)
@@ -158,7 +186,26 @@ class Observer:
             )
 
         metres = _metres_per_pixel(vertices, world_to_camera, crop.intrinsics)
-        return Look(points, mean(misfit), mean(squared.sqrt()) * metres)
+        shown = fragments.pix_to_face >= 0
+        pixels = shown.flatten(1).sum(1)
+        seen_share = (field.visibility * shown).flatten(1).sum(1) / pixels.clamp_min(1)
+        figures = LookFigures(
+            disagreement=mean(misfit),
+            error_m=mean(squared.sqrt()) * metres,
+            doubt_m=mean(targets.scale) * metres,
+            seen_share=torch.where(is_seen, seen_share, torch.nan),
+        )
+        return Look(points, withheld, figures)
+
+
+def withheld_patches(body: BodyModel) -> Bool[Tensor, " vertex"]:
+    """Which vertices lie in the patches of skin that no solve is told of: about one in four.
+
+    The patches belong to the body, not to the picture: what judges a result was never told to any
+    of the rounds that led to it.
+    """
+    cell = (body.v_template / _PATCH_M).floor().long()
+    return (cell @ cell.new_tensor([1, 2, 3])) % _WITHHELD == 0
 
 
 def _metres_per_pixel(
@@ -187,14 +234,14 @@ def _spread(look: Look, rows: Sequence[int], frames: int) -> Look:
         result[list(rows)] = values
         return result
 
-    fields = {name: wide(getattr(look.points, name), 0.0) for name in _POINT_FIELDS}
-    fields["intrinsics"] = _identity_where_empty(fields["intrinsics"])
-    fields["world_to_camera"] = _identity_where_empty(fields["world_to_camera"])
-    return Look(
-        SurfacePoints(**fields),
-        wide(look.disagreement, torch.nan),
-        wide(look.error_m, torch.nan),
-    )
+    def wide_points(points: SurfacePoints) -> SurfacePoints:
+        fields = {name: wide(getattr(points, name), 0.0) for name in _POINT_FIELDS}
+        fields["intrinsics"] = _identity_where_empty(fields["intrinsics"])
+        fields["world_to_camera"] = _identity_where_empty(fields["world_to_camera"])
+        return SurfacePoints(**fields)
+
+    figures = LookFigures(**{k: wide(v, torch.nan) for k, v in vars(look.figures).items()})
+    return Look(wide_points(look.points), wide_points(look.withheld), figures)
 
 
 def _identity_where_empty(matrices: Tensor) -> Tensor:
@@ -202,30 +249,36 @@ def _identity_where_empty(matrices: Tensor) -> Tensor:
     return torch.where((matrices == 0).all(-1).all(-1)[:, None, None], identity, matrices)
 
 
-def _nothing(frames: int, points: int, like: Tensor) -> Look:
+def _nothing(frames: int, points: int, withheld: int, like: Tensor) -> Look:
     zeros = like.new_zeros
-    return Look(
-        SurfacePoints(
-            vertex_indices=zeros(frames, points).long(),
-            targets=zeros(frames, points, 2),
-            weights=zeros(frames, points),
-            scales=zeros(frames, points) + 1.0,
+
+    def nowhere(count: int) -> SurfacePoints:
+        return SurfacePoints(
+            vertex_indices=zeros(frames, count).long(),
+            targets=zeros(frames, count, 2),
+            weights=zeros(frames, count),
+            scales=zeros(frames, count) + 1.0,
             intrinsics=_identity_where_empty(zeros(frames, 3, 3)),
             world_to_camera=_identity_where_empty(zeros(frames, 4, 4)),
-        ),
-        zeros(frames) + torch.nan,
-        zeros(frames) + torch.nan,
-    )
+        )
+
+    unknown = zeros(frames) + torch.nan
+    figures = LookFigures(unknown, unknown, unknown, unknown)
+    return Look(nowhere(points), nowhere(withheld), figures)
 
 
 def _join(looks: Sequence[Look]) -> Look:
     if len(looks) == 1:
         return looks[0]
-    fields = {
-        name: torch.cat([getattr(look.points, name) for look in looks]) for name in _POINT_FIELDS
-    }
+
+    def joined(parts: Sequence[SurfacePoints]) -> SurfacePoints:
+        fields = {n: torch.cat([getattr(part, n) for part in parts]) for n in _POINT_FIELDS}
+        return SurfacePoints(**fields)
+
+    names = vars(looks[0].figures)
+    figures = {n: torch.cat([getattr(look.figures, n) for look in looks]) for n in names}
     return Look(
-        SurfacePoints(**fields),
-        torch.cat([look.disagreement for look in looks]),
-        torch.cat([look.error_m for look in looks]),
+        joined([look.points for look in looks]),
+        joined([look.withheld for look in looks]),
+        LookFigures(**figures),
     )

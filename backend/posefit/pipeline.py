@@ -5,7 +5,7 @@
 2. predict where each body pixel should be (`displacement`);
 3. make targets of surface points (`vertex_targets`), beside what the keypoint detector saw;
 4. solve for pose, shape and translation (`solver`); repeat from 1 a few times;
-5. keep what explains the picture better than the input did (`acceptance`).
+5. keep what explains the picture better than the input did (`verdict`).
 
 Long clips are solved in windows (`windows`), after the person's one shape, and where asked the
 camera, have been found from frames spread over the clip. Reading files and talking to people is
@@ -21,7 +21,6 @@ import torch
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
-from .acceptance import Verdict, apply_verdict, ramp
 from .body import BodyModel
 from .camera_refinement import check_refinable, settle_cameras, slid_parameters
 from .clip import Clip, check_visible
@@ -32,6 +31,9 @@ from .method import Method
 from .observation import Observer
 from .parameters import parameters_of_sequence
 from .refinement_run import Freedom, Hooks, Run, Stopwatch
+from .verdict.acceptance import Verdict, apply_verdict
+from .verdict.judge import judge
+from .verdict.signs import FrameSigns
 from .windows import split_windows
 
 __all__ = ["Clip", "Freedom", "Hooks", "Refinement", "refine"]
@@ -47,6 +49,8 @@ class Refinement:
     """What the solver found, before the verdict."""
     verdict: Verdict
     """Why each frame was kept or refined."""
+    signs: FrameSigns | None
+    """What the verdict was made of; None where evidence was judged by its own cost."""
     timings_ms: dict[str, float]
     """Milliseconds for each step."""
 
@@ -109,14 +113,14 @@ def refine(
         hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
     found = joined(clip.sequence, windows, parts, start_shaped, body)
     given, start = turned_input(clip.sequence, start, parts, body, settings.influence)
-    verdict = run.judge(start, parameters_of_sequence(found, body), parts)
-    camera = gather(parts, "camera", len(start))
+    verdict, signs = judge(run, start, parameters_of_sequence(found, body), parts)
+    camera = gather(parts, lambda part: part.camera, len(start))
     if camera is not None and verdict.refined.any():
-        weight = ramp(verdict.refined) * settings.influence
+        weight = verdict.step * settings.influence
         given, found = settle_cameras(given, found, camera, weight, settings, body)
-    sequence = apply_verdict(given, found, verdict, settings)
+    sequence = apply_verdict(given, found, verdict, settings, body)
     hooks.progress(1.0, "done")
-    return Refinement(sequence, found, verdict, run.watch.timings_ms)
+    return Refinement(sequence, found, verdict, signs, run.watch.timings_ms)
 
 
 def _observer(

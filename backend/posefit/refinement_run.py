@@ -18,13 +18,12 @@ from torch import Tensor
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
-from .acceptance import Verdict, accept, confidence_from_sigma, keypoint_cost
 from .body import BodyModel, PoseParameters, pose_body
 from .camera_refinement import as_given, with_refined_cameras
 from .clip import Clip, clip_seconds, world_stands_still
-from .clip_parts import Part, gather, mean_of_views
+from .clip_parts import Part, mean_of_views
 from .contacts import find_contacts
-from .keypoint_evidence import LANDMARK_NOISE_M, landmarks_error_m
+from .keypoints.evidence import LANDMARK_NOISE_M, landmarks_error_m
 from .method import Method
 from .observation import Look, Observer
 from .pictures import Picture, load_pictures
@@ -40,7 +39,8 @@ from .solver import (
     take_frames,
 )
 from .solver.priors import reference_sigmas
-from .twist_search import find_twists, free_segments
+from .twist_search import find_twists, free_segments, turned_by
+from .verdict.signs import points_error_m
 
 __all__ = ["Freedom", "Hooks", "Run", "Stopwatch"]
 
@@ -154,6 +154,7 @@ class Run:
         # Betas of the reference are those that were found: the shape is not pulled back.
         camera = None if self.camera is None else self.camera[rows]
         part = Part.begin(rows, start, replace(reference, betas=start.betas), camera)
+        looks: list[Look] = []
         for k in range(self.settings.rounds):
             if not over_clip:
                 part = self._turned(part, pictures, k)
@@ -170,11 +171,20 @@ class Run:
                 continue
             if last and (touching := self._contacts(part)) is not None:
                 part = self._solved(part, evidence, "fixed", contacts=touching)
-        if not over_clip:
-            looks = self._look(pictures, frames, part)
-            after = mean_of_views(looks, "disagreement") if looks else None
-            part = replace(part, disagreement_after=after)
-        return part
+        return part if over_clip or not looks else self._judged(part, reference, looks, pictures)
+
+    def _judged(self, part: Part, given: PoseParameters, looks: Sequence[Look], pictures) -> Part:
+        """The part with what was held out from making it: a new look, and points not told."""
+        if part.turns is not None:
+            given = turned_by(self.body, given, part.turns)
+        withheld = [look.withheld for look in looks]
+        as_before = [as_given(points, part.camera) for points in withheld]
+        apart = [
+            points_error_m(self.body, given, as_before),
+            points_error_m(self.body, part.parameters, withheld),
+        ]
+        after = mean_of_views(self._look(pictures, part.rows.tolist(), part))
+        return replace(part, after=after, withheld_m=torch.stack(apart, -1))
 
     def _turned(self, part: Part, pictures: Sequence[list[Picture | None]], k: int) -> Part:
         """The part with its segments turned about their bones where a search decides it."""
@@ -197,13 +207,9 @@ class Run:
     def _with_trust(self, part: Part, looks: Sequence[Look], found: Sequence[Evidence]) -> Part:
         """The part with what the first look says of its input, and how far to trust that."""
         if looks:
-            part = replace(
-                part,
-                disagreement_before=mean_of_views(looks, "disagreement"),
-                error_m=mean_of_views(looks, "error_m"),
-            )
+            part = replace(part, before=mean_of_views(looks))
         trust = self.method.trust
-        error_m, noise_m = part.error_m, 0.0
+        error_m, noise_m = None if part.before is None else part.before.error_m, 0.0
         if error_m is None:
             error_m = landmarks_error_m(self.body, part.parameters, found)
             noise_m = LANDMARK_NOISE_M
@@ -330,19 +336,6 @@ class Run:
             contacts=contacts,
             camera=part.camera,
         )
-
-    def judge(self, start: PoseParameters, found: PoseParameters, parts: Sequence[Part]) -> Verdict:
-        """Compare evidence before and after, frame by frame."""
-        before, after, sigma, camera = (gather(parts, name, len(start)) for name in (
-            "disagreement_before", "disagreement_after", "joint_sigma", "camera"))  # fmt: skip
-        costs = [
-            (
-                keypoint_cost(self.body, start, evidence),
-                keypoint_cost(self.body, found, evidence, camera),
-            )  # fmt: skip
-            for evidence in (*self.clip.landmarks, *self.clip.evidence)
-        ]
-        return accept(before, after, costs, confidence_from_sigma(sigma), self.freedom.pinned)
 
 
 def _sought(settings: RefineSettings, over_clip: bool) -> tuple[FocalMode, bool]:

@@ -25,7 +25,7 @@ from posefit_shared.sequence import Sequence as PoseSequence
 
 from .body import BodyModel, PoseParameters, axis_angle_to_matrix, pose_body
 from .crop import Crop, crop_frames
-from .keypoints import detect_keypoints
+from .keypoints.detection import detect_keypoints
 from .parameters import parameters_of_sequence
 from .pictures import body_boxes
 from .texture import (

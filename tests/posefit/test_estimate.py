@@ -20,7 +20,7 @@ from posefit.estimate import (
     evidence_for_estimate,
 )
 from posefit.footage import FootageError, open_footage
-from posefit.keypoint_tracks import Keypoints
+from posefit.keypoints.tracks import Keypoints
 from posefit.solver import BLAZEPOSE
 from posefit.solver.initialisation import _rest_landmarks as pose_landmarks_of
 from posefit_shared.frames import Camera, apply, project

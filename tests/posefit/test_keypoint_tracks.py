@@ -6,10 +6,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from posefit.blazepose import LANDMARK_NAMES
-from posefit.keypoint_sides import mend_sides
-from posefit.keypoint_steadiness import doubt_jumps
-from posefit.keypoint_tracks import Keypoints
+from posefit.keypoints.blazepose import LANDMARK_NAMES
+from posefit.keypoints.sides import mend_sides
+from posefit.keypoints.steadiness import doubt_jumps
+from posefit.keypoints.tracks import Keypoints
 
 FRAMES = 30
 

@@ -8,13 +8,20 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="needs LiteRT (pip install ai-edge-litert)")
 
-from posefit import blazepose
-from posefit.blazepose import BlazePose, Region, anchors, box_overlap, refine_from_heatmaps
+import posefit
 from posefit.footage import Footage, FootageError, open_footage
-from posefit.keypoint_tracks import Keypoints, read_keypoints, write_keypoints
-from posefit.keypoints import KeypointsCancelledError, detect_keypoints
+from posefit.keypoints import blazepose
+from posefit.keypoints.blazepose import (
+    BlazePose,
+    Region,
+    anchors,
+    box_overlap,
+    refine_from_heatmaps,
+)
+from posefit.keypoints.detection import KeypointsCancelledError, detect_keypoints
+from posefit.keypoints.tracks import Keypoints, read_keypoints, write_keypoints
 
-DEMO = Path(blazepose.__file__).parent / "assets" / "demo"
+DEMO = Path(posefit.__file__).parent / "assets" / "demo"
 
 # mediapipe 0.10.21, solutions.pose, static images, model_complexity 1: cam03, frame 10, pixels.
 MEDIAPIPE = {

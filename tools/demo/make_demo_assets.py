@@ -26,7 +26,7 @@ from calibrate import mend, read_calibration, triangulate
 from PIL import Image
 
 from posefit.footage import open_footage
-from posefit.keypoints import Keypoints, detect_keypoints
+from posefit.keypoints.detection import Keypoints, detect_keypoints
 from posefit_shared.frames import Camera, project
 
 SOURCE = "Pose2Sim/Demo_SinglePerson"

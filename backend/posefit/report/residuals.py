@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from posefit_shared.frames import project
 
-from ..blazepose import LANDMARK_NAMES
 from ..body import BodyModel
-from ..keypoints import Keypoints, detect_keypoints
+from ..keypoints.blazepose import LANDMARK_NAMES
+from ..keypoints.detection import Keypoints, detect_keypoints
 from ..views import View
 from .data import PosedFrames
 

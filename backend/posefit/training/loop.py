@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ..displacement.kinds import kind_of
 from ..displacement.weights import Calibration
 from .board import open_board
 from .check import check_generator
@@ -189,7 +190,7 @@ def _recipe(run: _Run) -> dict[str, object]:
     config, device = run.config, run.team.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return {
-        "network": config.network, "device": name, "processes": run.team.size,
+        "network": kind_of(run.learner.network.config), "device": name, "processes": run.team.size,
         "torch": torch.__version__, "optimizer": config.optimizer, "reuse": config.reuse,
         "learning_rate": config.learning_rate, "seed": config.seed,
         "batch": config.generator.people * config.generator.frames, "size": config.generator.size,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .blazepose import LANDMARK_NAMES
-from .keypoint_tracks import Keypoints
+from .tracks import Keypoints
 
 __all__ = ["mend_sides"]
 

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from .keypoint_tracks import Keypoints
+from .tracks import Keypoints
 
 __all__ = ["doubt_jumps"]
 

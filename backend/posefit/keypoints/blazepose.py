@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from .errors import PosefitError
+from ..errors import PosefitError
 
 __all__ = ["LANDMARK_NAMES", "BlazePose", "DetectorError", "Landmarks", "Region", "box_overlap"]
 
 Array = npt.NDArray[np.float64]
 
-MODEL_FILE = Path(__file__).parent / "assets" / "blazepose" / "pose_landmarker_full.task"
+MODEL_FILE = Path(__file__).parents[1] / "assets" / "blazepose" / "pose_landmarker_full.task"
 
 # fmt: off
 LANDMARK_NAMES = (

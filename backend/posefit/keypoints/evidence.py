@@ -20,12 +20,12 @@ from torch import Tensor
 from posefit_shared.frames import Camera, undistort_points
 from posefit_shared.skeleton import SMPL_JOINT_NAMES
 
+from ..body import BodyModel, PoseParameters, pose_body
+from ..pictures import project_points
+from ..solver import BLAZEPOSE, BLAZEPOSE_BONES, BoneDirections, Evidence, LandmarkPixels
+from ..views import View
 from .blazepose import LANDMARK_NAMES
-from .body import BodyModel, PoseParameters, pose_body
-from .keypoint_tracks import Keypoints
-from .pictures import project_points
-from .solver import BLAZEPOSE, BLAZEPOSE_BONES, BoneDirections, Evidence, LandmarkPixels
-from .views import View
+from .tracks import Keypoints
 
 __all__ = [
     "LANDMARK_NOISE_M",

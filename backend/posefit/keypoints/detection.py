@@ -7,8 +7,8 @@ The evidence of the first estimate and of every refinement that uses keypoints. 
 Following: the last frame's landmarks say where to look in the next one. A frame in which they end
 elsewhere than expected, or see nobody, looks for people again and takes the one nearest to where
 the person was; somebody else is never taken over, that frame counts as not found. Last, the track
-as a whole is mended: sides that traded places (`keypoint_sides`), landmarks that leapt
-(`keypoint_steadiness`).
+as a whole is mended: sides that traded places (`sides`), landmarks that leapt
+(`steadiness`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..footage import Footage
 from .blazepose import MIN_SCORE, BlazePose, Landmarks, Region, box_overlap
-from .footage import Footage
-from .keypoint_sides import mend_sides
-from .keypoint_steadiness import doubt_jumps
-from .keypoint_tracks import KEYPOINTS, MASK_SIDE, Keypoints, read_keypoints, write_keypoints
+from .sides import mend_sides
+from .steadiness import doubt_jumps
+from .tracks import KEYPOINTS, MASK_SIDE, Keypoints, read_keypoints, write_keypoints
 
 __all__ = [
     "KEYPOINTS",

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..footage import FootageError
 from .blazepose import MODEL_FILE
-from .footage import FootageError
 
 __all__ = ["KEYPOINTS", "MASK_SIDE", "Keypoints", "read_keypoints", "write_keypoints"]
 
