@@ -24,7 +24,7 @@ from development_set import DEVELOPMENT, METRICS, Case, RememberedEstimator, err
 from posefit.body import load_body
 from posefit.displacement import load_estimator
 from posefit.displacement.weights import shipped_weights
-from posefit.method import InputTrust, Method, SharedErrors
+from posefit.method import InputTrust, Method, SharedErrors, TwistSearch
 from posefit.validation_set import read_validation_set
 from posefit_shared.settings import RefineSettings
 
@@ -41,6 +41,8 @@ ROWS: dict[str, tuple[Method, RefineSettings]] = {
     "trust: at most 2": (replace(CHOSEN, trust=replace(TRUST, largest=2.0)), NET),
     "frames learn nothing": (replace(CHOSEN, shared=None), NET),
     "shared: constant 0.7": (replace(CHOSEN, shared=SharedErrors(0.7, 0.2)), NET),
+    "no search for twists": (replace(CHOSEN, twists=None), NET),
+    "twists: anatomy alone": (replace(CHOSEN, twists=TwistSearch(picture_weight=0.0)), NET),
     "no pose prior": (replace(CHOSEN, pose_prior_weight=0.0), NET),
     "pose prior 0.5": (replace(CHOSEN, pose_prior_weight=0.5), NET),
     "5 points": (replace(CHOSEN, effective_points=5.0), NET),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from .body import BodyModel, PoseParameters
 from .observation import Look, LookFigures
 from .parameters import sequence_with_parameters
 from .shared_errors import Expectation
+from .twist_search import turned_by
 from .windows import join_windows
 
-__all__ = ["Part", "gather", "joined", "mean_of_views"]
+__all__ = ["Part", "gather", "joined", "mean_of_views", "turned_input"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Part:
     withheld_m: Float[Tensor, "part 2"] | None = None
     """How far input and result are from what the last round saw and was not told to the solver."""
     joint_sigma: Float[Tensor, "part joint"] | None = None
+    turns: Float[Tensor, "part segment"] | None = None
+    """By how much its segments were turned about their bones (`twist_search`), radians."""
     camera: Float[Tensor, "part 2"] | None = None
     """Focal length and lens beside the given ones (`camera_refinement`); None: as given."""
 
@@ -58,6 +61,55 @@ class Part:
         joints = 1 + start.body_pose.shape[1]
         stiffness = start.transl.new_ones(len(rows), joints)
         return cls(rows, start, reference, Expectation(reference, stiffness), camera=camera)
+
+    def turned(self, body: BodyModel, turns: Float[Tensor, "part segment"]) -> Part:
+        """The part from another start: where it is, came from and is expected, all turned alike.
+
+        Args:
+            body: gives the segments' axes.
+            turns: radians.
+        """
+
+        def turn(one: PoseParameters) -> PoseParameters:
+            return turned_by(body, one, turns)
+
+        return replace(
+            self,
+            parameters=turn(self.parameters),
+            reference=turn(self.reference),
+            expectation=replace(self.expectation, reference=turn(self.expectation.reference)),
+            turns=turns if self.turns is None else self.turns + turns,
+        )
+
+
+def turned_input(
+    sequence: PoseSequence,
+    start: PoseParameters,
+    parts: Sequence[Part],
+    body: BodyModel,
+    influence: float,
+) -> tuple[PoseSequence, PoseParameters]:
+    """The input with the turns that its parts were given: what frames go back to.
+
+    A turn was decided by evidence of its own, so a frame keeps it whatever is said of the rest.
+
+    Args:
+        sequence: the input.
+        start: its parameters.
+        parts: what became of it.
+        body: of both.
+        influence: share of the turns that is taken.
+
+    Returns:
+        The sequence and its parameters; frames without a turn are the input's, bit by bit.
+    """
+    turns = gather(parts, lambda part: part.turns, len(start))
+    if turns is None or not bool(turns.any()):
+        return sequence, start
+    turned = turned_by(body, start, influence * turns)
+    poses = torch.cat([turned.global_orient[:, None], turned.body_pose], 1).cpu().numpy()
+    touched = turns.any(1).cpu().numpy()[:, None, None]
+    return sequence.replace(poses=np.where(touched, poses, sequence.poses)), turned
 
 
 def joined(sequence: PoseSequence, windows, parts, start, body: BodyModel) -> PoseSequence:

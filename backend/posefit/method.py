@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["InputTrust", "Method", "SharedErrors"]
+__all__ = ["InputTrust", "Method", "SharedErrors", "TwistSearch"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,26 @@ class SharedErrors:
 
 
 @dataclass(frozen=True)
+class TwistSearch:
+    """What finds segments that are turned about their bones, and when it is believed."""
+
+    before_rounds: tuple[int, ...] = (0,)
+    """Rounds before which is searched; the first is 0."""
+    picture_weight: float = 0.4
+    """Of each pair of frames' agreement, in nats of independent pixels; 0: anatomy alone."""
+    picture_doubt: float = 0.5
+    """Share of pairs that show something else than the same skin."""
+    most_of_pictures: float = 4.0
+    """Nats that all pictures together may say for or against a turn."""
+    anatomy_weight: float = 0.5
+    """Of the learned mixture's limbs; 0: pictures alone."""
+    least_share: float = 0.7
+    """Probability of the turn, give or take 10°, from which on it is taken."""
+    least_odds: float = 3.0
+    """Nats by which it must be likelier than no turn."""
+
+
+@dataclass(frozen=True)
 class Method:
     """Choices of the refinement; the defaults are the chosen ones."""
 
@@ -64,6 +84,8 @@ class Method:
     """σ of a detector's landmark, as a share of the person's height in the picture."""
     keypoint_weight: float = 0.1
     """Of each landmark beside displacement."""
+    twists: TwistSearch | None = field(default_factory=TwistSearch)
+    """Search for segments turned about their bones; None: there is none."""
     repaint: bool = False
     """Whether the texture is painted anew from the refined poses before the last round."""
     one_shape: bool = True

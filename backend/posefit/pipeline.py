@@ -24,7 +24,7 @@ from posefit_shared.settings import RefineSettings
 from .body import BodyModel
 from .camera_refinement import check_refinable, settle_cameras, slid_parameters
 from .clip import Clip, check_visible
-from .clip_parts import Part, gather, joined
+from .clip_parts import Part, gather, joined, turned_input
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
 from .method import Method
@@ -112,8 +112,9 @@ def refine(
         hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
         hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
     found = joined(clip.sequence, windows, parts, start_shaped, body)
+    given, start = turned_input(clip.sequence, start, parts, body, settings.influence)
     verdict, signs = judge(run, start, parameters_of_sequence(found, body), parts)
-    given, camera = clip.sequence, gather(parts, lambda part: part.camera, len(start))
+    camera = gather(parts, lambda part: part.camera, len(start))
     if camera is not None and verdict.refined.any():
         weight = verdict.step * settings.influence
         given, found = settle_cameras(given, found, camera, weight, settings, body)

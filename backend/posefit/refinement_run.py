@@ -39,6 +39,7 @@ from .solver import (
     take_frames,
 )
 from .solver.priors import reference_sigmas
+from .twist_search import find_twists, free_segments, turned_by
 from .verdict.signs import points_error_m
 
 __all__ = ["Freedom", "Hooks", "Run", "Stopwatch"]
@@ -155,6 +156,8 @@ class Run:
         part = Part.begin(rows, start, replace(reference, betas=start.betas), camera)
         looks: list[Look] = []
         for k in range(self.settings.rounds):
+            if not over_clip:
+                part = self._turned(part, pictures, k)
             looks = self._look(pictures, frames, part)
             if k == 0:
                 part = self._with_trust(part, looks, found)
@@ -172,6 +175,8 @@ class Run:
 
     def _judged(self, part: Part, given: PoseParameters, looks: Sequence[Look], pictures) -> Part:
         """The part with what was held out from making it: a new look, and points not told."""
+        if part.turns is not None:
+            given = turned_by(self.body, given, part.turns)
         withheld = [look.withheld for look in looks]
         as_before = [as_given(points, part.camera) for points in withheld]
         apart = [
@@ -180,6 +185,24 @@ class Run:
         ]
         after = mean_of_views(self._look(pictures, part.rows.tolist(), part))
         return replace(part, after=after, withheld_m=torch.stack(apart, -1))
+
+    def _turned(self, part: Part, pictures: Sequence[list[Picture | None]], k: int) -> Part:
+        """The part with its segments turned about their bones where a search decides it."""
+        search = self.method.twists
+        if search is None or k not in search.before_rounds or not pictures:
+            return part
+        self.hooks.check_cancelled()
+        free = free_segments(len(part.rows), self.freedom.locked, self._pinned(part))
+        twists = self.watch.time(
+            "search for twists", find_twists, self.body, part.parameters,
+            [with_refined_cameras(of_view, part.camera) for of_view in pictures],
+            torch.from_numpy(clip_seconds(self.clip))[part.rows], search,
+            exclusion_seconds=self.settings.texture_exclusion_seconds, free=free,
+        )  # fmt: skip
+        return part.turned(self.body, twists.angles)
+
+    def _pinned(self, part: Part) -> Bool[Tensor, " part"] | None:
+        return None if self.freedom.pinned is None else self.freedom.pinned[part.rows]
 
     def _with_trust(self, part: Part, looks: Sequence[Look], found: Sequence[Evidence]) -> Part:
         """The part with what the first look says of its input, and how far to trust that."""
@@ -308,7 +331,7 @@ class Run:
             reference=part.expectation.reference,
             locked=held_joints(self.body, evidence, len(part.rows), freedom.locked),
             stiffness=stiffness,
-            pinned=None if freedom.pinned is None else freedom.pinned[part.rows],
+            pinned=self._pinned(part),
             times=torch.from_numpy(clip_seconds(self.clip))[part.rows],
             contacts=contacts,
             camera=part.camera,

@@ -22,11 +22,13 @@ from posefit.body import BodyModel, PoseParameters, pose_body
 from posefit.crop import Crop, crop_frames
 from posefit.displacement import DisplacementEstimator, DisplacementField
 from posefit.evaluate import evaluate
+from posefit.method import TwistSearch
 from posefit.modalities import Modalities, render_modalities
 from posefit.parameters import parameters_of_sequence, sequence_with_parameters
-from posefit.pictures import body_boxes, project_points
+from posefit.pictures import Picture, body_boxes, project_points
 from posefit.rasterizer import Fragments, rasterize
 from posefit.solver import SolverConfig, SurfacePoints, solve
+from posefit.twist_search import Twists, find_twists, turned_by
 from posefit.validation_set import points_visible, true_displacement
 from posefit.vertex_targets import aggregate, surface_points
 from posefit_shared.frames import Camera
@@ -46,6 +48,7 @@ __all__ = [
     "refine_case",
     "refine_perfectly",
     "refine_unseen",
+    "searched",
     "solve_from",
     "take_look",
 ]
@@ -205,9 +208,29 @@ class Refined:
     """The start and what each round made of it."""
 
 
+def searched(case: Case, search: TwistSearch, body: BodyModel) -> Twists:
+    """How far a search would turn the segments of a case's start.
+
+    Args:
+        case: pictures and start.
+        search: its settings.
+        body: of the start.
+    """
+    start = case.start
+    assert start.frame_indices is not None, "a Sequence always has frame_indices"
+    pictures = [Picture(one, start.camera(t)) for t, one in enumerate(case.pictures)]
+    seconds = torch.from_numpy(start.frame_indices / start.mocap_framerate)
+    return find_twists(body, parameters_of_sequence(start, body), [pictures], seconds, search)
+
+
 @torch.no_grad()
 def refine_case(
-    case: Case, bench: Bench, *, rounds: int = 1, alteration: Alteration = UNCHANGED
+    case: Case,
+    bench: Bench,
+    *,
+    rounds: int = 1,
+    alteration: Alteration = UNCHANGED,
+    twists: Twists | None = None,
 ) -> Refined:
     """Look and solve in turns.
 
@@ -216,8 +239,11 @@ def refine_case(
         bench: body, network, solver settings.
         rounds: how often; 0 looks at the start and leaves it.
         alteration: of every look.
+        twists: what the start is turned by before all else, as the pipeline does it.
     """
     start = parameters_of_sequence(case.start, bench.body)
+    if twists is not None:
+        start = turned_by(bench.body, start, twists.angles)
     current, looks, sequences = start, [], [case.start]
     for _ in range(max(rounds, 1)):
         look = take_look(case, current, bench, alteration)

@@ -15,6 +15,7 @@ from typing import Any
 from questions.personal import PAINTED, PERFECT, UNSEEN
 from questions.rendered import ERRORS_MM, FOCAL_FACTORS, LEFT_OUT, ROUNDS, SHARES
 from questions.rows import Answer, Figure, ratio_of_rows, ratio_with_interval
+from questions.searched import ANATOMY, SEARCH_ROWS
 
 __all__ = [
     "TABLES",
@@ -46,6 +47,8 @@ class Column:
     """Divided by the same figure of the table's first row, people drawn together."""
     as_share: bool = False
     """Written in per cent."""
+    by_row: str = ""
+    """Divided by the same figure of this row of the table instead."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,17 @@ TABLES: tuple[Table, ...] = (
         "twist",
     ),
     Table(
+        "twist_search",
+        _rows("twist_search", SEARCH_ROWS),
+        (
+            *TWIST_COLUMNS[:3],
+            Column("by anatomy's", "twist_after", by_row=ANATOMY),
+            TWIST_COLUMNS[3],
+            Column("turned ones that are turned back", "turned_back", as_share=True),
+            Column("right ones that are turned", "turned_away", as_share=True),
+        ),
+    ),
+    Table(
         "exchanged",
         _rows("exchanged", ("without texture", PAINTED["wrong"], PAINTED["right"])),
         (
@@ -200,7 +214,13 @@ def table_figures(table: Table, answers: dict[str, Answer]) -> dict[str, dict[st
             continue
         cells: dict[str, Figure | None] = {}
         for column in table.columns:
-            if not column.by_first:
+            if column.by_row:
+                other = answers.get(row.question, {}).get(column.by_row)
+                is_other = other is not None and row.row != column.by_row
+                cells[column.title] = (
+                    ratio_of_rows(people, other, column.figure) if is_other else None
+                )
+            elif not column.by_first:
                 cells[column.title] = ratio_with_interval(people, column.figure)
             elif row != first and reference is not None:
                 cells[column.title] = ratio_of_rows(people, reference, column.figure)

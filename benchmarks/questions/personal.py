@@ -31,6 +31,7 @@ from questions.looks import (
     solve_from,
 )
 from questions.rows import Question, Stage
+from questions.searched import SEARCH_QUESTION
 from questions.twist import leg_sums, segment_pixels, turned_joints, twist_sums
 
 __all__ = ["PAINTED", "PERFECT", "QUESTIONS", "UNSEEN"]
@@ -201,6 +202,7 @@ def _one_round(stage: Stage, case: Case) -> Sums:
 
 QUESTIONS = (
     Question("twist", measure_twist),
+    SEARCH_QUESTION,
     Question("exchanged", measure_exchanged_legs),
     Question("change", measure_change),
 )

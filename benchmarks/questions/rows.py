@@ -79,6 +79,8 @@ class Question:
     """Also the name of its answers' folder."""
     measure: Callable[[Stage, int], dict[str, Sums]]
     """One person's sums for every row."""
+    depends: str = ""
+    """What its answers depend on beside what all do."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def answer(
     rows: Answer = {}
     for count, person in enumerate(stage.people):
         identity = f"{key} {question.name} {stage.level} {stage.chosen(person)} {person}"
+        identity += question.depends
         digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
         path = cache / question.name / f"{digest}.json"
         if path.is_file():

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tells how far segments are turned: patterns on the skin of other frames, and anatomy.
+
+Both are tables over hypotheses, in nats: how well two frames' unrolled skin agrees for each
+difference of their turns, and how usual a limb's joints are for each turn of its two segments.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .body import BodyModel, PoseParameters, axis_angle_to_matrix, matrix_to_axis_angle
+from .segment_strips import ANGLES, SEGMENTS, Strips
+from .solver.pose_prior import PosePrior, load_pose_prior
+
+__all__ = ["LIMBS", "LimbTables", "limb_tables", "pattern_evidence", "segment_axes"]
+
+LIMBS: tuple[tuple[int, int], ...] = ((0, 2), (1, 3), (4, 6), (5, 7))
+"""Upper and lower segment of legs and arms (places in `SEGMENTS`); the neck is on its own."""
+NECK = 8
+_PIXELS_EACH = 12.0
+"""Crop pixels that err together."""
+_NOISE = 1.0
+"""Mean squared difference, in scales of noise, of two pictures of the same skin."""
+_CHUNK_FRAMES = 16
+
+
+def pattern_evidence(
+    strips: Strips, sources: Int[Tensor, " source"]
+) -> Float[Tensor, "source frame segment angle"]:
+    """How much better than at random frames agree with sources, for each difference of turns.
+
+    The cost of a difference d is that of skin which has the source's pattern slid round by d,
+    n/2 · log(noise + r²(d)) with r² the mean squared difference of colours where both are seen.
+    All differences come from one circular correlation about the bone.
+
+    Args:
+        strips: of all frames.
+        sources: frames that others are compared with.
+
+    Returns:
+        Nats for `turn of the frame − turn of the source` = 0, 5, … 355°.
+    """
+    weight = strips.weight[..., None]
+    weighted = weight * strips.features
+    stack = torch.cat([weight, weighted, weighted * strips.features], -1)
+    spectrum = torch.fft.rfft(stack.float(), dim=3)
+    n = _correlation(spectrum, sources, 0, 0).clamp_min(0.0)
+    least = n.clamp_min(1e-2)
+    squared = torch.zeros_like(n)
+    for c in (1, 2, 3):
+        own, other = _correlation(spectrum, sources, c, 0), _correlation(spectrum, sources, 0, c)
+        cross = _correlation(spectrum, sources, c, c)
+        both = _correlation(spectrum, sources, c + 3, 0) + _correlation(spectrum, sources, 0, c + 3)
+        squared = squared + both - 2 * cross - (own - other).square() / least
+    mean = (squared / (3 * least)).clamp_min(0.0)
+    at_random = (n * mean).sum(-1, keepdim=True) / n.sum(-1, keepdim=True).clamp_min(1e-6)
+    gain = (at_random + _NOISE).log() - (mean + _NOISE).log()
+    return 1.5 * n / _PIXELS_EACH * gain
+
+
+def _correlation(
+    spectrum: Tensor, sources: Tensor, own: int, other: int
+) -> Float[Tensor, "source frame segment angle"]:
+    """Σ over rows and angles of source(φ) · frame(φ + d)."""
+    first, second = spectrum[sources][..., own].conj(), spectrum[..., other]
+    product = torch.einsum("iskq,jskq->ijsq", first, second)
+    return torch.fft.irfft(product, n=ANGLES, dim=-1)
+
+
+@dataclass(frozen=True)
+class LimbTables:
+    """Log likelihood of joints' rotations under turns that leave all else in place."""
+
+    limbs: Float[Tensor, "frame limb upper lower"]
+    """For turns of both segments of each of `LIMBS`."""
+    neck: Float[Tensor, "frame angle"]
+    """For turns of the neck."""
+
+
+def segment_axes(body: BodyModel) -> Float[Tensor, "segment 3"]:
+    """Unit vectors along each segment at rest."""
+    joints, ends = zip(*SEGMENTS, strict=True)
+    return normalize(body.joint_template[list(ends)] - body.joint_template[list(joints)], dim=-1)
+
+
+def limb_tables(
+    body: BodyModel, parameters: PoseParameters, turns: Float[Tensor, " angle"]
+) -> LimbTables:
+    """How usual limbs are when their segments turn and what hangs on them stays.
+
+    Hinges tell: a knee or an elbow bends about one axis, wrists and ankles hardly twist.
+
+    Args:
+        body: whose bones.
+        parameters: poses of the frames.
+        turns: hypotheses, radians.
+    """
+    prior = load_pose_prior(body.joint_names, body.device, body.dtype)
+    vectors = torch.cat([parameters.global_orient[:, None], parameters.body_pose], 1)
+    twists = axis_angle_to_matrix(segment_axes(body)[:, None] * turns[:, None])
+    parts = [
+        _tables(axis_angle_to_matrix(part), twists, prior) for part in vectors.split(_CHUNK_FRAMES)
+    ]
+    return LimbTables(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _tables(
+    local: Float[Tensor, "frame joint 3 3"],
+    twists: Float[Tensor, "segment angle 3 3"],
+    prior: PosePrior,
+) -> tuple[Tensor, Tensor]:
+    limbs = []
+    for upper, lower in LIMBS:
+        (hip, knee), (_, ankle) = SEGMENTS[upper], SEGMENTS[lower]
+        above, below = twists[upper], twists[lower]
+        first = matrix_to_axis_angle(local[:, hip, None] @ above)
+        middle = above.mT[:, None] @ local[:, knee, None, None] @ below
+        middle = matrix_to_axis_angle(middle)
+        last = matrix_to_axis_angle(below.mT @ local[:, ankle, None])
+        first, last = first[:, :, None].expand_as(middle), last[:, None].expand_as(middle)
+        vectors = torch.cat([first, middle, last], -1)
+        limbs.append(_log_likelihood(prior, (hip, knee, ankle), vectors))
+    neck, head = SEGMENTS[NECK]
+    ends = (local[:, neck, None] @ twists[NECK], twists[NECK].mT @ local[:, head, None])
+    vectors = torch.cat([matrix_to_axis_angle(one) for one in ends], -1)
+    return torch.stack(limbs, 1), _log_likelihood(prior, (neck, head), vectors)
+
+
+def _log_likelihood(
+    prior: PosePrior, joints: tuple[int, ...], vectors: Float[Tensor, "*batch dimension"]
+) -> Float[Tensor, "*batch"]:
+    """Of some joints' rotation vectors, whatever the others do."""
+    index = [3 * (joint - 1) + k for joint in joints for k in range(3)]
+    whitening = prior.whitening.double()
+    covariance = torch.linalg.inv(whitening @ whitening.mT)
+    log_weight = -0.5 * (prior.offsets.double() - torch.linalg.slogdet(covariance)[1])
+    root = torch.linalg.cholesky(covariance[:, index][:, :, index])
+    scale = root.diagonal(dim1=1, dim2=2).log().sum(1)
+    inverse = torch.linalg.inv(root).to(vectors)
+    mean = (inverse @ prior.means[:, index, None].to(vectors))[..., 0]
+    offset = (log_weight - log_weight.logsumexp(0) - scale).to(vectors)
+    flat = vectors.flatten(0, -2)
+    parts = [
+        offset[k] - 0.5 * (flat @ inverse[k].T - mean[k]).square().sum(-1)
+        for k in range(len(inverse))
+    ]
+    constant = 0.5 * len(index) * math.log(2 * math.pi)
+    return torch.stack(parts).logsumexp(0).unflatten(0, vectors.shape[:-1]) - constant
