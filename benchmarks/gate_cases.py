@@ -65,7 +65,7 @@ SPOILT_LEVELS = ("good", "typical")
 _MODULES = (
     "body", "body_model", "crop", "keypoints/evidence", "keypoints/tracks", "method",
     "observation", "pictures", "pipeline", "refinement_run", "shared_errors", "skinning",
-    "verdict/signs", "vertex_targets",
+    "segment_strips", "twist_evidence", "twist_search", "verdict/signs", "vertex_targets",
 )  # fmt: skip
 """Code that a result comes from, beside the solver, the renderer and the network."""
 Array = npt.NDArray[np.float64]

@@ -31,7 +31,7 @@ from .method import Method
 from .observation import Observer
 from .parameters import parameters_of_sequence
 from .refinement_run import Freedom, Hooks, Run, Stopwatch
-from .verdict.acceptance import Verdict, apply_verdict
+from .verdict.acceptance import Verdict, apply_verdict, with_changes_told
 from .verdict.judge import judge
 from .verdict.signs import FrameSigns
 from .windows import split_windows
@@ -119,6 +119,7 @@ def refine(
         weight = verdict.step * settings.influence
         given, found = settle_cameras(given, found, camera, weight, settings, body)
     sequence = apply_verdict(given, found, verdict, settings, body)
+    sequence = with_changes_told(sequence, clip.sequence)
     hooks.progress(1.0, "done")
     return Refinement(sequence, found, verdict, signs, run.watch.timings_ms)
 

@@ -17,6 +17,7 @@ from posefit.verdict.acceptance import (
     judge_by_cost,
     judge_by_gate,
     slow_steps,
+    with_changes_told,
 )
 from posefit_shared.sequence import Sequence
 from posefit_shared.settings import RefineSettings
@@ -116,6 +117,20 @@ def test_kinds_of_evidence_speak_with_one_voice_and_unseen_ones_are_silent():
     ratio = cost_ratio(costs)
     assert ratio[0] < 1 < ratio[1]
     assert np.isnan(ratio[2])
+
+
+def test_a_frame_that_was_turned_all_the_same_is_not_called_kept(sequences):
+    given, found = sequences
+    poses = given.poses.copy()
+    poses[3, 5, 1] = 0.4
+    ratio = np.full(FRAMES, 1.8)
+    ratio[7] = np.nan
+    verdict = judge_by_cost(ratio, TIMES, None)
+    result = apply_verdict(given.replace(poses=poses), found, verdict, RefineSettings())
+    told = with_changes_told(result, given).status
+    assert told[3] == "refined"
+    assert told[4] == "kept"
+    assert told[7] == "no_person"
 
 
 def test_influence_takes_the_share_that_was_asked_for(sequences):

@@ -37,6 +37,7 @@ __all__ = [
     "judge_by_cost",
     "judge_by_gate",
     "slow_steps",
+    "with_changes_told",
 ]
 
 FADE_SECONDS = 0.13
@@ -173,6 +174,25 @@ def apply_verdict(
         confidence=verdict.confidence,
         status=tuple(status),
     )
+
+
+def with_changes_told(sequence: PoseSequence, given: PoseSequence) -> PoseSequence:
+    """The sequence in which no frame is called kept whose pose is not the input's.
+
+    Turns about bones are decided by evidence of their own (`twist_search`): a frame that keeps
+    nothing else of its refinement may still have been turned.
+
+    Args:
+        sequence: with its status.
+        given: the input.
+    """
+    assert sequence.status is not None, "a verdict always names each frame"
+    turned = np.abs(sequence.poses - given.poses).reshape(len(given), -1).max(1) > 1e-6
+    status = [
+        "refined" if is_turned and name == "kept" else name
+        for name, is_turned in zip(sequence.status, turned, strict=True)
+    ]
+    return sequence.replace(status=tuple(status))
 
 
 def _blended_betas(given: PoseSequence, found: PoseSequence, weight: float) -> np.ndarray:
