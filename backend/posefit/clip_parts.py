@@ -87,7 +87,6 @@ def turned_input(
     start: PoseParameters,
     parts: Sequence[Part],
     body: BodyModel,
-    influence: float,
 ) -> tuple[PoseSequence, PoseParameters]:
     """The input with the turns that its parts were given: what frames go back to.
 
@@ -98,7 +97,6 @@ def turned_input(
         start: its parameters.
         parts: what became of it.
         body: of both.
-        influence: share of the turns that is taken.
 
     Returns:
         The sequence and its parameters; frames without a turn are the input's, bit by bit.
@@ -106,7 +104,7 @@ def turned_input(
     turns = gather(parts, lambda part: part.turns, len(start))
     if turns is None or not bool(turns.any()):
         return sequence, start
-    turned = turned_by(body, start, influence * turns)
+    turned = turned_by(body, start, turns)
     poses = torch.cat([turned.global_orient[:, None], turned.body_pose], 1).cpu().numpy()
     touched = turns.any(1).cpu().numpy()[:, None, None]
     return sequence.replace(poses=np.where(touched, poses, sequence.poses)), turned

@@ -31,7 +31,7 @@ from .method import Method
 from .observation import Observer
 from .parameters import parameters_of_sequence
 from .refinement_run import Freedom, Hooks, Run, Stopwatch
-from .verdict.acceptance import Verdict, apply_verdict, with_changes_told
+from .verdict.acceptance import Verdict, apply_verdict
 from .verdict.judge import judge
 from .verdict.signs import FrameSigns
 from .windows import split_windows
@@ -112,14 +112,13 @@ def refine(
         hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
         hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
     found = joined(clip.sequence, windows, parts, start_shaped, body)
-    given, start = turned_input(clip.sequence, start, parts, body, settings.influence)
+    turned, start = turned_input(clip.sequence, start, parts, body)
     verdict, signs = judge(run, start, parameters_of_sequence(found, body), parts)
-    camera = gather(parts, lambda part: part.camera, len(start))
+    given, camera = clip.sequence, gather(parts, lambda part: part.camera, len(start))
     if camera is not None and verdict.refined.any():
         weight = verdict.step * settings.influence
         given, found = settle_cameras(given, found, camera, weight, settings, body)
-    sequence = apply_verdict(given, found, verdict, settings, body)
-    sequence = with_changes_told(sequence, clip.sequence)
+    sequence = apply_verdict(given, found, verdict, settings, body, turned=turned)
     hooks.progress(1.0, "done")
     return Refinement(sequence, found, verdict, signs, run.watch.timings_ms)
 

@@ -17,7 +17,6 @@ from posefit.verdict.acceptance import (
     judge_by_cost,
     judge_by_gate,
     slow_steps,
-    with_changes_told,
 )
 from posefit_shared.sequence import Sequence
 from posefit_shared.settings import RefineSettings
@@ -123,14 +122,23 @@ def test_a_frame_that_was_turned_all_the_same_is_not_called_kept(sequences):
     given, found = sequences
     poses = given.poses.copy()
     poses[3, 5, 1] = 0.4
-    ratio = np.full(FRAMES, 1.8)
-    ratio[7] = np.nan
-    verdict = judge_by_cost(ratio, TIMES, None)
-    result = apply_verdict(given.replace(poses=poses), found, verdict, RefineSettings())
-    told = with_changes_told(result, given).status
-    assert told[3] == "refined"
-    assert told[4] == "kept"
-    assert told[7] == "no_person"
+    verdict = judge_by_cost(np.full(FRAMES, 1.8), TIMES, None)
+    result = apply_verdict(
+        given, found, verdict, RefineSettings(influence=0.5), turned=given.replace(poses=poses)
+    )
+    assert result.status[3] == "refined"
+    assert result.status[4] == "kept"
+    assert result.poses[3, 5, 1] == pytest.approx(0.2)
+    np.testing.assert_array_equal(result.poses[4], given.poses[4])
+    np.testing.assert_array_equal(result.trans, given.trans)
+
+
+def test_influence_blends_a_turn_once(sequences):
+    given, found = sequences
+    turned = given.replace(poses=found.poses)
+    verdict = verdict_of([0.2] * FRAMES)
+    result = apply_verdict(given, found, verdict, RefineSettings(influence=0.5), turned=turned)
+    np.testing.assert_allclose(result.poses, 0.05, atol=1e-6)
 
 
 def test_influence_takes_the_share_that_was_asked_for(sequences):

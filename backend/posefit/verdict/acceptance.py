@@ -37,7 +37,6 @@ __all__ = [
     "judge_by_cost",
     "judge_by_gate",
     "slow_steps",
-    "with_changes_told",
 ]
 
 FADE_SECONDS = 0.13
@@ -45,6 +44,7 @@ FADE_SECONDS = 0.13
 _SIGMA_HALF_RAD = 0.15
 """Posterior σ of a joint's rotation at which confidence is a half."""
 _LEAST_COST = 1e-3
+_LEAST_TURN_RAD = 1e-6
 
 Array = npt.NDArray[np.float64]
 
@@ -145,6 +145,8 @@ def apply_verdict(
     verdict: Verdict,
     settings: RefineSettings,
     body: BodyModel | None = None,
+    *,
+    turned: PoseSequence | None = None,
 ) -> PoseSequence:
     """As much of the found poses as was accepted.
 
@@ -154,13 +156,19 @@ def apply_verdict(
         verdict: of its frames.
         settings: their influence blends everything.
         body: keeps pelvises where they are while the shape changes; None for one shape.
+        turned: the input with turns about bones that evidence of their own decided
+            (`twist_search`): frames keep these whatever is said of the rest, and are then not
+            called kept.
     """
+    base = given.poses if turned is None else turned.poses
+    is_turned = np.abs(base - given.poses).reshape(len(given), -1).max(1) > _LEAST_TURN_RAD
     status = [
         "refined" if refined else "kept" if seen else "no_person"
-        for refined, seen in zip(verdict.refined, verdict.seen, strict=True)
+        for refined, seen in zip(verdict.refined | is_turned, verdict.seen, strict=True)
     ]
-    if not verdict.refined.any():
+    if "refined" not in status:
         return given.replace(confidence=verdict.confidence, status=tuple(status))
+    poses = blend_poses(base, found.poses, verdict.step[:, None, None])
     weight = (verdict.step * settings.influence)[:, None]
     betas = _blended_betas(given, found, verdict.shape_step * settings.influence)
     rest_given, rest_found, rest = (
@@ -168,31 +176,12 @@ def apply_verdict(
     )
     trans = (given.trans + rest_given) * (1 - weight) + weight * (found.trans + rest_found) - rest
     return found.replace(
-        poses=blend_poses(given.poses, found.poses, weight[..., None]),
+        poses=blend_poses(given.poses, poses, np.full((len(given), 1, 1), settings.influence)),
         trans=trans,
         betas=betas,
         confidence=verdict.confidence,
         status=tuple(status),
     )
-
-
-def with_changes_told(sequence: PoseSequence, given: PoseSequence) -> PoseSequence:
-    """The sequence in which no frame is called kept whose pose is not the input's.
-
-    Turns about bones are decided by evidence of their own (`twist_search`): a frame that keeps
-    nothing else of its refinement may still have been turned.
-
-    Args:
-        sequence: with its status.
-        given: the input.
-    """
-    assert sequence.status is not None, "a verdict always names each frame"
-    turned = np.abs(sequence.poses - given.poses).reshape(len(given), -1).max(1) > 1e-6
-    status = [
-        "refined" if is_turned and name == "kept" else name
-        for name, is_turned in zip(sequence.status, turned, strict=True)
-    ]
-    return sequence.replace(status=tuple(status))
 
 
 def _blended_betas(given: PoseSequence, found: PoseSequence, weight: float) -> np.ndarray:
