@@ -8,7 +8,6 @@ solver alone then costs its own time and the looks that it changes.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from posefit.displacement import DisplacementEstimator, DisplacementField
 from posefit.engine import view_keypoints
 from posefit.evaluate import evaluate
 from posefit.footage import open_footage
-from posefit.keypoints.detection import Keypoints
 from posefit.keypoints.evidence import evidence_for_refinement
+from posefit.keypoints.tracks import Keypoints, read_keypoints, write_keypoints
 from posefit.method import Method
 from posefit.modalities import Modalities
 from posefit.observation import TextureMaps
@@ -147,12 +146,12 @@ class Case:
         start = self.start
         key = hashlib.sha256(start.poses.tobytes() + start.trans.tobytes()).hexdigest()[:16]
         kind = "_spoilt" if self.spoilt else ""
-        path = MEMORY / "keypoints" / f"{self.person}_{self.level}_{key}{kind}.pkl"
+        path = MEMORY / "keypoints" / f"{self.person}_{self.level}_{key}{kind}.npz"
         if path.exists():
-            return pickle.loads(path.read_bytes())  # noqa: S301  # written below
+            return read_keypoints(path)
         found = view_keypoints(start, view, self.body)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(found))
+        write_keypoints(path, found)
         return found
 
 
