@@ -144,7 +144,7 @@ def choose(frames: Frames, source: SourceName) -> tuple[Gate, Array]:
                 best = (worse, -whole.kept), float(margin), least, step
     if best is None:
         raise SystemExit(f"no gate keeps {KEPT:.0%} of the gain: its signs say too little")
-    weights = fit(frames, names).weights
+    weights = tuple(round(weight, 5) for weight in fit(frames, names).weights)
     return Gate(names, weights, spread, best[1], best[2]), best[3]
 
 

@@ -151,8 +151,12 @@ def plot(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
         source, _, spoilt = name.partition(", ")
         look: dict[str, Any] = {"color": colors[source], "linestyle": ":" if spoilt else "-"}
         coverage = 100 * np.array(values["coverage"])
-        left.plot(coverage, 100 * np.array(values["worse_by_5_mm_share"]), label=name, **look)
-        right.plot(coverage, values["mean_change_mm"], **look)
+        shown = coverage >= 5  # the first few frames are noise
+        worse, change = (
+            np.array(values[key])[shown] for key in ("worse_by_5_mm_share", "mean_change_mm")
+        )
+        left.plot(coverage[shown], 100 * worse, label=name, **look)
+        right.plot(coverage[shown], change, **look)
     left.set_ylabel("of these, worse by > 5 mm, %")
     right.set_ylabel("mean change of their vertex error, mm")
     left.set_ylim(bottom=0)

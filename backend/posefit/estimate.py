@@ -239,7 +239,14 @@ def _solve_all(
     shaped = solve(body, posed[index], _frames_of(evidence, index), near, locked=fingers).parameters
     betas = shaped.betas[:1].expand_as(posed.betas)
     posed = replace(posed, betas=betas)
-    motion = replace(near, shape="fixed", smoothness=config.smoothness, max_iterations=25)
+    motion = replace(
+        near,
+        shape="fixed",
+        smoothness=config.smoothness,
+        acceleration_sigma=config.acceleration_sigma,
+        acceleration_share=0.0,
+        max_iterations=25,
+    )
     windows = split_windows(len(keypoints), config.window, config.overlap)
     solved = []
     for window in windows:

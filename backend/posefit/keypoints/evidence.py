@@ -56,6 +56,9 @@ class EstimateConfig:
     """How strongly usual poses are preferred."""
     smoothness: float = 1.0
     """Weight of the acceleration penalty."""
+    acceleration_sigma: float = 25.0
+    """m/s² that any point may have. A detector's wrong frames look like fast motion, so a σ that
+    follows the motion, as in refinements, would let them stand."""
     shape_frames: int = 48
     """Well-spread frames from which the person's shape is taken."""
     independent_frames: float = 3.0
