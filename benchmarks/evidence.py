@@ -384,9 +384,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
         colors = ["#888888" if n == "initial" else "#2a7f62" if "ours" in n or "all" in n
                   else "#4a78b5" for n in names]  # fmt: skip
         axis.barh(names, means, xerr=np.stack([means - low, high - means]), color=colors)
-        axis.invert_yaxis()
         axis.set_title(f"starts '{level}' (simulated)")
         axis.set_xlabel("mean vertex error after, mm")
+    axes[0][0].invert_yaxis()  # shared by all panels
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 

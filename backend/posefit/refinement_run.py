@@ -23,7 +23,7 @@ from .camera_refinement import as_given, with_refined_cameras
 from .clip import Clip, clip_seconds, world_stands_still
 from .clip_parts import Part, mean_of_views
 from .contacts import find_contacts
-from .keypoints.evidence import LANDMARK_NOISE_M, landmarks_error_m
+from .evidence_error import EVIDENCE_NOISE_M, evidence_error_m
 from .method import Method
 from .observation import Look, Observer
 from .pictures import Picture, load_pictures
@@ -211,8 +211,8 @@ class Run:
         trust = self.method.trust
         error_m, noise_m = None if part.before is None else part.before.error_m, 0.0
         if error_m is None:
-            error_m = landmarks_error_m(self.body, part.parameters, found)
-            noise_m = LANDMARK_NOISE_M
+            error_m = evidence_error_m(self.body, part.parameters, found)
+            noise_m = EVIDENCE_NOISE_M
         if trust is None or error_m is None or not bool(error_m.isfinite().any()):
             return part
         return replace(part, input_scale=trust.scale(float(error_m.nanmedian()) - noise_m))

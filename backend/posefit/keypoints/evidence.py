@@ -8,37 +8,28 @@ seen straight ahead, is turned to where the person stands in the picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from posefit_shared.frames import Camera, undistort_points
 from posefit_shared.skeleton import SMPL_JOINT_NAMES
 
-from ..body import BodyModel, PoseParameters, pose_body
-from ..pictures import project_points
+from ..body import BodyModel
 from ..solver import BLAZEPOSE, BLAZEPOSE_BONES, BoneDirections, Evidence, LandmarkPixels
 from ..views import View
 from .blazepose import LANDMARK_NAMES
 from .tracks import Keypoints
 
 __all__ = [
-    "LANDMARK_NOISE_M",
     "EstimateConfig",
     "PinholeView",
     "confidence_from_landmarks",
     "evidence_for_estimate",
     "evidence_for_refinement",
-    "landmarks_error_m",
 ]
-
-LANDMARK_NOISE_M = 0.03
-"""How far a detector's landmarks lie from those of a body that is right, metres on the person."""
 
 
 @dataclass(frozen=True)
@@ -142,41 +133,6 @@ def evidence_for_refinement(
         intrinsics=tensor(np.stack([camera.intrinsics for camera in cameras])),
         world_to_camera=tensor(np.stack([camera.world_to_camera for camera in cameras])),
     )
-
-
-def landmarks_error_m(
-    body: BodyModel, parameters: PoseParameters, evidence: Sequence[Evidence]
-) -> Float[Tensor, " frame"] | None:
-    """How far bodies lie from the landmarks that were seen of them, metres on the person.
-
-    Args:
-        body: the body model.
-        parameters: poses.
-        evidence: of the same frames; what is no landmark in pixels does not count.
-
-    Returns:
-        Mean over landmarks and views, weighted by confidence; NaN for frames without any; None
-        without landmarks.
-    """
-    landmarks = [one for one in evidence if isinstance(one, LandmarkPixels)]
-    if not landmarks:
-        return None
-    posed = pose_body(body, parameters)
-    metres, total = 0.0, 0.0
-    for one in landmarks:
-        bound = one.table.bind(body, body.dtype)
-        sources = torch.cat([posed.joints, posed.vertices[:, bound.vertices]], 1)
-        points = torch.einsum("bsx,sl->blx", sources, bound.mixture)
-        pixels = project_points(points, one.world_to_camera, one.intrinsics)
-        depth = (points @ one.world_to_camera[:, 2, :3, None])[..., 0]
-        depth = depth + one.world_to_camera[:, 2, 3:]
-        apart = (pixels - one.targets).norm(dim=-1) * depth / one.intrinsics[:, :1, 0]
-        weight = torch.where(apart.isfinite(), one.weights * bound.known, 0.0)
-        metres = metres + (weight * apart.nan_to_num()).sum(1)
-        total = total + weight.sum(1)
-    assert isinstance(total, Tensor)
-    assert isinstance(metres, Tensor)
-    return torch.where(total > 0, metres / total.clamp_min(1e-9), torch.nan)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..body import PoseParameters
 from ..clip import clip_seconds
 from ..clip_parts import Part, gather
-from ..keypoints.evidence import landmarks_error_m
+from ..evidence_error import evidence_error_m
 from ..refinement_run import Run
 from ..solver import take_frames
 from .acceptance import (
@@ -128,7 +128,7 @@ def _landmarks_error_m(run: Run, parameters: PoseParameters) -> Float[Tensor, " 
     errors = []
     for first in range(0, len(parameters), _POSED_AT_ONCE):
         part = slice(first, first + _POSED_AT_ONCE)
-        error = landmarks_error_m(
+        error = evidence_error_m(
             run.body, parameters[part], [take_frames(one, part) for one in run.clip.landmarks]
         )
         if error is None:
