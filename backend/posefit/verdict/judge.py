@@ -67,8 +67,10 @@ def evidence_source(run: Run) -> SourceName | None:
     """Which gate judges: by what was seen of the pictures; None for evidence that has none."""
     if run.observer is not None:
         return "net" if run.observer.estimator.name.startswith("net") else None
-    # The gate was fitted to this project's detector; what other tools say may be much better.
-    return "keypoints" if run.clip.landmarks and not run.clip.evidence else None
+    # The gate was fitted to this project's detector in one camera. What other tools say may be much
+    # better, and several cameras know depth.
+    is_alone = len(run.clip.views) == 1 and not run.clip.evidence
+    return "keypoints" if run.clip.landmarks and is_alone else None
 
 
 def _costs(
