@@ -19,11 +19,15 @@ from posefit.estimate import (
     estimate_from_keypoints,
     evidence_for_estimate,
 )
+from posefit.evaluate import score_views
 from posefit.footage import FootageError, open_footage
 from posefit.keypoints.tracks import Keypoints
 from posefit.solver import BLAZEPOSE
 from posefit.solver.initialisation import _rest_landmarks as pose_landmarks_of
+from posefit.view_truth import read_truths
+from posefit.views import views_of_shot
 from posefit_shared.frames import Camera, apply, project
+from posefit_shared.shot import read_shot
 
 DEMO = Path(__file__).parents[2] / "backend" / "posefit" / "assets" / "demo"
 FRAMES = 6
@@ -194,6 +198,17 @@ def test_a_camera_file_that_is_none_is_refused_in_words(tmp_path, text: str, wor
 def test_footage_of_another_size_than_the_camera_is_refused(free_body, camera) -> None:
     with pytest.raises(FootageError, match="is 1088×1920 pixels, but the camera is for 1080×1920"):
         estimate(open_footage(DEMO / "cam03.mp4"), body=free_body, camera=camera)
+
+
+@pytest.mark.slow
+def test_the_demo_clips_estimate_lies_near_the_points_marked_by_hand(free_body) -> None:
+    """A σ of smoothness that follows the motion took wrong frames for fast ones: 26 px."""
+    shot = read_shot(DEMO / "shot.json")
+    camera = shot.camera("cam03")
+    found = estimate(open_footage(camera.footage), body=free_body, camera=camera.camera)
+    truths = [truth for truth in read_truths(DEMO) if truth.camera == "cam03"]
+    scores = score_views(found, views_of_shot(shot, found, ["cam03"]), truths, free_body)
+    assert scores["all"]["point_error_px"]["mean"] < 21
 
 
 def test_an_empty_room_has_no_person(free_body, tmp_path: Path) -> None:

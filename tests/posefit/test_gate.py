@@ -2,6 +2,7 @@
 """The gate: it takes what its signs let it expect, and takes nothing where they are missing."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from posefit.verdict.gate import Gate, SourceName, features, load_gates
+from posefit.verdict.judge import evidence_source
 from posefit.verdict.signs import FrameSigns
 
 
@@ -71,3 +73,20 @@ def test_every_source_has_a_gate_that_believes_what_looks_right(source):
     assert (good > 0.3).all()
     assert (worse < good).all()
     assert set(shipped.names) <= set(features(signs()))
+
+
+def run_with(estimator: str | None, views: int = 1, landmarks=(), evidence=()) -> SimpleNamespace:
+    observer = None if estimator is None else SimpleNamespace(
+        estimator=SimpleNamespace(name=estimator)
+    )  # fmt: skip
+    clip = SimpleNamespace(views=[None] * views, landmarks=landmarks, evidence=evidence)
+    return SimpleNamespace(observer=observer, clip=clip)
+
+
+def test_only_what_a_gate_was_fitted_to_is_judged_by_it():
+    assert evidence_source(run_with("net", landmarks=["seen"])) == "net"
+    assert evidence_source(run_with("flow", landmarks=["seen"])) is None
+    assert evidence_source(run_with(None, landmarks=["seen"])) == "keypoints"
+    assert evidence_source(run_with(None, views=2, landmarks=["seen", "seen"])) is None
+    assert evidence_source(run_with(None, evidence=["maps"])) is None
+    assert evidence_source(run_with(None, landmarks=["seen"], evidence=["maps"])) is None
