@@ -71,3 +71,13 @@ def test_splayed_shanks_turn_both_soles_outwards_alike(tool):
     left, right = (tool.level_sole(np.array(LEG) * [side, 1, 1]) for side in (1.0, -1.0))
     np.testing.assert_allclose(left.as_rotvec(), [0, 0, SPLAY], atol=1e-9)
     np.testing.assert_allclose(right.as_rotvec(), [0, 0, -SPLAY], atol=1e-9)
+
+
+def test_a_folder_without_clips_is_said_and_nothing_is_written(tool, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    output = tmp_path / "poses.npz"
+    with pytest.raises(SystemExit, match="no clip was found in .*empty"):
+        tool.main(tool.Options(asfamc=tmp_path / "empty", output=output))
+    with pytest.raises(SystemExit, match="no clips were asked for"):
+        tool.main(tool.Options(output=output))
+    assert not output.exists()

@@ -19,6 +19,7 @@ The file isn't part of the project: motion archives have their own terms.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,11 +270,18 @@ def main(options: Options) -> None:
     ]
     names, poses, clip = [], [], []
     for folder, read in sources:
+        before = len(names)
         for name, local in read(folder, rest) if folder else ():
             local = local[:: options.thin]
             poses.append(remove_heading(local))
             clip.append(np.full(len(local), len(names)))
             names.append(name)
+        if folder and len(names) == before:
+            sys.exit(
+                f"no clip was found in {folder}: give the folder that holds the unpacked clips"
+            )
+    if not names:
+        sys.exit("no clips were asked for: give --asfamc, --expmap or --deepmimic")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         options.output,
