@@ -77,6 +77,7 @@ def scene(free_body):
     return truth, start, made.filmed(free_body, truth)
 
 
+@pytest.mark.slow
 def test_a_wrong_focal_length_is_found_and_written_out(scene, free_body):
     truth, start, footage = scene
     start = thought_longer(start, WRONG)
@@ -105,6 +106,7 @@ def test_without_being_asked_the_camera_stays(scene, free_body):
     assert found.sequence.distortion is None
 
 
+@pytest.mark.slow
 def test_no_influence_gives_the_camera_back(scene, free_body):
     truth, start, footage = scene
     start = thought_longer(start, WRONG)
@@ -116,6 +118,7 @@ def test_no_influence_gives_the_camera_back(scene, free_body):
     np.testing.assert_allclose(found.sequence.trans, start.trans, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rendered_evidence_finds_the_focal_length_too(scene, free_body):
     truth, start, footage = scene
     start = thought_longer(start, 1.1)
@@ -168,6 +171,7 @@ def test_a_camera_of_a_shot_may_move(free_body, rng, tmp_path):
         np.testing.assert_array_equal(view.camera(t).world_to_camera, matrices[t + 1])
 
 
+@pytest.mark.slow
 def test_a_zoom_that_nobody_measured_is_followed(scene, free_body):
     truth, start, footage = scene
     zoom = np.linspace(0.93, 1.07, FRAMES)

@@ -33,6 +33,7 @@ def bodies():
     return {name: body_from_arrays(made_body(name)) for name in ("smplh", "smplx")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "kind"), [("smplh", "pkl"), ("smplx", "npz")])
 def test_official_layouts_are_read_and_get_texture_coordinates(tmp_path, model_type, kind):
     arrays = made_body(model_type)
@@ -158,6 +159,7 @@ def write_obj(path, body, rng, *, shuffled=True):
     return path
 
 
+@pytest.mark.slow
 def test_an_obj_gives_each_corner_its_own_coordinate(tmp_path, rng):
     free = read_body("free")
     path = write_obj(tmp_path / "uv.obj", free, rng)

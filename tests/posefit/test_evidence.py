@@ -62,6 +62,7 @@ def test_frames_of_evidence_are_cut_alike(scene, free_body):
         assert len(entry.intrinsics) == FRAMES
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_all_kinds(scene, free_body, tmp_path):
     truth, start, view, files = scene
     (tmp_path / "frames").mkdir()

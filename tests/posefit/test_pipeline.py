@@ -85,6 +85,7 @@ def test_pinned_frames_and_locked_joints_do_not_move(scene, free_body):
     assert np.abs(result.sequence.poses[5, 17] - start.poses[5, 17]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_windows_agree_with_the_whole(scene, refined, free_body):
     _, start, footage = scene
     settings = RefineSettings(crop_size=128, solver_iterations=6, window_frames=6, window_overlap=2)
@@ -94,6 +95,7 @@ def test_windows_agree_with_the_whole(scene, refined, free_body):
     assert apart.max() < 15
 
 
+@pytest.mark.slow
 def test_progress_rises_to_one_and_revisions_are_whole(scene, free_body):
     _, start, footage = scene
     told, published = [], []

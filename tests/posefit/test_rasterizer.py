@@ -273,6 +273,7 @@ def test_an_unknown_backend_is_refused_in_words(rng):
         rasterize(vertices, faces, camera((8, 8)), (8, 8), backend="opengl")
 
 
+@pytest.mark.slow
 def test_the_first_use_says_nothing_on_the_terminal():
     script = (
         "import torch; from posefit.rasterizer import rasterize;"

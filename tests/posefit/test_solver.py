@@ -312,6 +312,7 @@ def test_smoothness_calms_jitter(free_body):
     assert scene.error_mm(smooth).mean() < scene.error_mm(rough).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swings_a_second", [1.0, 2.5])
 @pytest.mark.parametrize("axis", [1, 2])
 def test_smoothness_keeps_an_arm_swing_and_takes_its_jitter(free_body, axis, swings_a_second):

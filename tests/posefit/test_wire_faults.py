@@ -481,6 +481,7 @@ def test_without_a_backend_waiting_ends_in_words(tmp_path):
             client.wait(job, 0.2)
 
 
+@pytest.mark.slow
 def test_a_job_survives_a_backend_that_is_killed_and_started_again(tmp_path):
     with running_backend(tmp_path) as backend, connected(backend) as client:
         content_hash = client.upload(b"body of someone")
@@ -508,6 +509,7 @@ def test_waiting_ends_when_the_backend_stays_away(tmp_path):
             client.wait(job, PATIENCE_S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGINT", "stdin"])
 def test_an_orderly_end_leaves_no_process_no_port_and_no_file(tmp_path, ending):
     ready_file = tmp_path / "ready"
