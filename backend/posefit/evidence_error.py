@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far bodies lie from what was seen of them, metres on the person: how wrong an input is."""
+"""How far bodies lie from what was seen of them, metres on the person.
+
+Of an input it says how wrong it is, of a result how well it fits what was held out.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,22 @@ from torch import Tensor
 
 from .body import BodyModel, PosedBody, PoseParameters, pose_body
 from .pictures import project_points
-from .solver import Evidence, FacePoints, LandmarkPixels
+from .solver import Evidence, FacePoints, LandmarkPixels, SurfacePoints, take_frames
 
-__all__ = ["EVIDENCE_NOISE_M", "evidence_error_m"]
+__all__ = ["EVIDENCE_NOISE_M", "evidence_error_m", "points_error_m"]
 
 EVIDENCE_NOISE_M = 0.03
 """How far landmarks and dense maps of a detector lie from a body that is right, metres."""
+_POSED_AT_ONCE = 64
+"""Frames posed at once; bounds memory."""
+_LEAST_WEIGHT = 1e-6
+"""Of a frame's points together: below it, nothing was seen."""
 
 
 def evidence_error_m(
     body: BodyModel, parameters: PoseParameters, evidence: Sequence[Evidence]
 ) -> Float[Tensor, " frame"] | None:
-    """How far bodies lie from landmarks and points that were seen of them, metres on the person.
+    """How far bodies lie from landmarks and points that were seen of them, metres across the view.
 
     Args:
         body: the body model.
@@ -34,31 +41,68 @@ def evidence_error_m(
         without such evidence.
     """
     known = [one for one in evidence if isinstance(one, LandmarkPixels | FacePoints)]
-    if not known:
-        return None
-    posed = pose_body(body, parameters)
-    metres = posed.vertices.new_zeros(len(posed.vertices))
-    total = torch.zeros_like(metres)
-    for one in known:
-        points, weights = _points_of(body, posed, one)
-        pixels = project_points(points, one.world_to_camera, one.intrinsics)
-        depth = (points @ one.world_to_camera[:, 2, :3, None])[..., 0]
-        depth = depth + one.world_to_camera[:, 2, 3:]
-        apart = (pixels - one.targets).norm(dim=-1) * depth / one.intrinsics[:, :1, 0]
-        weights = torch.where(apart.isfinite(), weights, 0.0)
-        metres += (weights * apart.nan_to_num()).sum(1)
-        total += weights.sum(1)
-    return torch.where(total > 0, metres / total.clamp_min(1e-9), torch.nan)
+    return _error_m(body, parameters, known) if known else None
+
+
+def points_error_m(
+    body: BodyModel, parameters: PoseParameters, views: Sequence[SurfacePoints]
+) -> Float[Tensor, " frame"]:
+    """How far bodies lie from targets of their surface, metres across the view.
+
+    Args:
+        body: the body model.
+        parameters: poses.
+        views: targets of the same frames; each counts by its weight and certainty.
+
+    Returns:
+        Mean over points and views; NaN for frames without targets.
+    """
+    return _error_m(body, parameters, views)
+
+
+_Points = LandmarkPixels | FacePoints | SurfacePoints
+
+
+def _error_m(
+    body: BodyModel, parameters: PoseParameters, evidence: Sequence[_Points]
+) -> Float[Tensor, " frame"]:
+    errors = []
+    for first in range(0, len(parameters), _POSED_AT_ONCE):
+        part = slice(first, first + _POSED_AT_ONCE)
+        posed = pose_body(body, parameters[part])
+        error = posed.vertices.new_zeros(len(posed.vertices))
+        total = torch.zeros_like(error)
+        for one in evidence:
+            apart, weights = _apart_m(body, posed, take_frames(one, part))
+            error += (weights * apart).sum(1)
+            total += weights.sum(1)
+        errors.append(torch.where(total > _LEAST_WEIGHT, error / total, torch.nan))
+    return torch.cat(errors)
+
+
+def _apart_m(
+    body: BodyModel, posed: PosedBody, seen: _Points
+) -> tuple[Float[Tensor, "batch point"], Float[Tensor, "batch point"]]:
+    """How far each point lies from where it was seen, and how much that counts."""
+    points, weights = _points_of(body, posed, seen)
+    pixels = project_points(points, seen.world_to_camera, seen.intrinsics)
+    depth = (points @ seen.world_to_camera[:, 2, :3, None])[..., 0]
+    depth = depth + seen.world_to_camera[:, 2, 3:]
+    apart = (pixels - seen.targets).norm(dim=-1) * depth / seen.intrinsics[:, :1, 0]
+    return apart.nan_to_num(0.0), torch.where(apart.isfinite(), weights, 0.0)
 
 
 def _points_of(
-    body: BodyModel, posed: PosedBody, evidence: LandmarkPixels | FacePoints
+    body: BodyModel, posed: PosedBody, seen: _Points
 ) -> tuple[Float[Tensor, "batch point 3"], Float[Tensor, "batch point"]]:
     """Where the body has the points that were seen, and how much each counts."""
-    if isinstance(evidence, FacePoints):
-        rows = torch.arange(len(posed.vertices), device=posed.vertices.device)[:, None, None]
-        corners = posed.vertices[rows, evidence.corners]
-        return (corners * evidence.shares[..., None]).sum(2), evidence.weights
-    bound = evidence.table.bind(body, body.dtype)
-    sources = torch.cat([posed.joints, posed.vertices[:, bound.vertices]], 1)
-    return torch.einsum("bsx,sl->blx", sources, bound.mixture), evidence.weights * bound.known
+    if isinstance(seen, LandmarkPixels):
+        bound = seen.table.bind(body, body.dtype)
+        sources = torch.cat([posed.joints, posed.vertices[:, bound.vertices]], 1)
+        return torch.einsum("bsx,sl->blx", sources, bound.mixture), seen.weights * bound.known
+    rows = torch.arange(len(posed.vertices), device=posed.vertices.device)[:, None]
+    if isinstance(seen, FacePoints):
+        corners = posed.vertices[rows[..., None], seen.corners]
+        return (corners * seen.shares[..., None]).sum(2), seen.weights
+    certainty = seen.weights / (seen.scales.square() + 1.0)
+    return posed.vertices[rows, seen.vertex_indices], certainty

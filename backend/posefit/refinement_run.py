@@ -23,7 +23,7 @@ from .camera_refinement import as_given, with_refined_cameras
 from .clip import Clip, clip_seconds, world_stands_still
 from .clip_parts import Part, mean_of_views
 from .contacts import find_contacts
-from .evidence_error import EVIDENCE_NOISE_M, evidence_error_m
+from .evidence_error import EVIDENCE_NOISE_M, evidence_error_m, points_error_m
 from .method import Method
 from .observation import Look, Observer
 from .pictures import Picture, load_pictures
@@ -40,7 +40,6 @@ from .solver import (
 )
 from .solver.priors import reference_sigmas
 from .twist_search import find_twists, free_segments, turned_by
-from .verdict.signs import points_error_m
 
 __all__ = ["Freedom", "Hooks", "Run", "Stopwatch"]
 

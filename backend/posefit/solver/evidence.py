@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -62,6 +62,9 @@ class Evidence(Protocol):
     ) -> BoundEvidence:
         """The evidence of some frames, ready to be linearised again and again."""
         ...
+
+
+AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
 
 
 @dataclass(frozen=True)
@@ -283,7 +286,7 @@ class BoneDirections:
         return BoundEvidence(term, weights.sum(-1), dropped)
 
 
-def take_frames(evidence: Evidence, frames: slice | Int[Tensor, " part"]) -> Evidence:
+def take_frames(evidence: AnyEvidence, frames: slice | Int[Tensor, " part"]) -> AnyEvidence:
     """The evidence of some frames: every field that has a row a frame is cut.
 
     A field has a row a frame unless it is vertex numbers that all frames share.

@@ -19,7 +19,6 @@ from ..clip import clip_seconds
 from ..clip_parts import Part, gather
 from ..evidence_error import evidence_error_m
 from ..refinement_run import Run
-from ..solver import take_frames
 from .acceptance import (
     Verdict,
     confidence_from_sigma,
@@ -36,7 +35,6 @@ __all__ = ["evidence_source", "judge"]
 _LOOK_NOISE = 0.02
 """Disagreement of a body that lies right over its picture."""
 _MOST_SIGMA_RAD = 3.0
-_POSED_AT_ONCE = 64
 
 
 def judge(
@@ -101,7 +99,9 @@ def _signs(
     ]
     change, depth_share = change_signs(body, start, found, cameras)
     if run.observer is None:
-        error_before, error_after = (_landmarks_error_m(run, one) for one in (start, found))
+        error_before, error_after = (
+            evidence_error_m(body, one, run.clip.landmarks) for one in (start, found)
+        )
     else:
         error_before, error_after = (
             _figure(parts, when, "error_m", frames) for when in ("before", "after")
@@ -123,20 +123,6 @@ def _signs(
         doubt_m=_figure(parts, "after", "doubt_m", frames),
         seen_share=_figure(parts, "after", "seen_share", frames),
     )
-
-
-def _landmarks_error_m(run: Run, parameters: PoseParameters) -> Float[Tensor, " frame"] | None:
-    """How far bodies are from the landmarks, a few frames at a time; None without landmarks."""
-    errors = []
-    for first in range(0, len(parameters), _POSED_AT_ONCE):
-        part = slice(first, first + _POSED_AT_ONCE)
-        error = evidence_error_m(
-            run.body, parameters[part], [take_frames(one, part) for one in run.clip.landmarks]
-        )
-        if error is None:
-            return None
-        errors.append(error)
-    return torch.cat(errors)
 
 
 def _figure(parts: Sequence[Part], when: str, name: str, frames: int) -> Tensor | None:

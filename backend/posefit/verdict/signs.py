@@ -17,11 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..body import BodyModel, PoseParameters, pose_body
-from ..pictures import project_points
-from ..solver import SurfacePoints
 from ..solver.pose_prior import load_pose_prior
 
-__all__ = ["FrameSigns", "change_signs", "points_error_m", "unusualness"]
+__all__ = ["FrameSigns", "change_signs", "unusualness"]
 
 _POSED_AT_ONCE = 64
 
@@ -115,36 +113,3 @@ def unusualness(body: BodyModel, parameters: PoseParameters) -> Float[Tensor, " 
     nearest = (apart.square().sum(-1) + prior.offsets).argmin(1)
     chosen = apart[torch.arange(len(pose), device=pose.device), nearest]
     return chosen.square().mean(-1).sqrt()
-
-
-def points_error_m(
-    body: BodyModel, parameters: PoseParameters, views: Sequence[SurfacePoints]
-) -> Float[Tensor, " frame"]:
-    """Distance of bodies from targets of their surface, metres across the view, over all views.
-
-    Args:
-        body: the body model.
-        parameters: poses.
-        views: targets of the same frames; each counts by its weight and certainty.
-
-    Returns:
-        Weighted means; NaN for frames without targets.
-    """
-    errors = []
-    for first in range(0, len(parameters), _POSED_AT_ONCE):
-        part = slice(first, first + _POSED_AT_ONCE)
-        vertices = pose_body(body, parameters[part]).vertices
-        error, total = vertices.new_zeros(len(vertices)), vertices.new_zeros(len(vertices))
-        for points in views:
-            world_to_camera, intrinsics = points.world_to_camera[part], points.intrinsics[part]
-            index = points.vertex_indices[part][..., None].expand(-1, -1, 3)
-            chosen = vertices.gather(1, index)
-            pixels = project_points(chosen, world_to_camera, intrinsics)
-            depth = (chosen @ world_to_camera[:, 2, :3, None])[..., 0] + world_to_camera[:, 2, 3:]
-            apart = (pixels - points.targets[part]).norm(dim=-1) * depth / intrinsics[:, :1, 0]
-            certainty = points.weights[part] / (points.scales[part].square() + 1.0)
-            weight = certainty * apart.isfinite()
-            error += (weight * apart.nan_to_num()).sum(1)
-            total += weight.sum(1)
-        errors.append(torch.where(total > 1e-6, error / total.clamp_min(1e-9), torch.nan))
-    return torch.cat(errors)
