@@ -132,8 +132,7 @@ def choose(frames: Frames, source: SourceName) -> tuple[Gate, Array]:
     best: tuple[tuple[float, float], float, float, Array] | None = None
     for margin in MARGINS:
         for least in LEAST_STEPS:
-            step = np.nan_to_num(expected - margin * spread).clip(0.0, 1.0)
-            step = np.where(step < least, 0.0, step)
+            step = Gate(names, (), spread, float(margin), least).steps_of(expected)
             results = [outcome(cut(frames, frames.level == k), step[frames.level == k])
                        for k in np.unique(frames.level[plain])]  # fmt: skip
             whole = outcome(cut(frames, plain), step[plain])

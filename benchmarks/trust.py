@@ -27,7 +27,7 @@ from validation_set import WORSE_MM, Sums
 
 from posefit.body import load_body
 from posefit.validation_set import read_validation_set
-from posefit.verdict.acceptance import Verdict, apply_verdict, judge_by_cost, judge_by_gate
+from posefit.verdict.acceptance import Verdict, apply_verdict, steps_by_cost, verdict_of
 from posefit.verdict.gate import load_gates
 from posefit_shared.settings import RefineSettings
 
@@ -54,8 +54,8 @@ def verdicts(refined: Refined, source: str) -> dict[str, Verdict]:
     signs = Frames.of([refined]).signs
     return {
         "not judged": Verdict(seen.astype(float), ratio, seen, None),
-        "by its own cost": judge_by_cost(ratio, times, None),
-        "by the gate": judge_by_gate(load_gates()[GATES[source]].steps(signs), ratio, times, None),
+        "by its own cost": verdict_of(steps_by_cost(ratio), ratio, times, None),
+        "by the gate": verdict_of(load_gates()[GATES[source]].steps(signs), ratio, times, None),
     }
 
 

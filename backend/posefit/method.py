@@ -86,7 +86,5 @@ class Method:
     """Of each landmark beside displacement."""
     twists: TwistSearch | None = field(default_factory=TwistSearch)
     """Search for segments turned about their bones; None: there is none."""
-    repaint: bool = False
-    """Whether the texture is painted anew from the refined poses before the last round."""
     one_shape: bool = True
     """One shape for all frames; otherwise each frame its own, for comparison."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from .body import BodyModel, PoseParameters, pose_body
 from .crop import crop_frames
-from .displacement import DisplacementEstimator
+from .displacement import DisplacementEstimator, DisplacementField
 from .modalities import render_modalities
 from .pictures import Picture, body_boxes, project_points
+from .rasterizer import Fragments
 from .solver import SurfacePoints
-from .vertex_targets import aggregate, surface_points
+from .vertex_targets import VertexTargets, aggregate, surface_points
 
 __all__ = ["Look", "LookFigures", "Observer", "withheld_patches"]
 
@@ -160,7 +162,6 @@ class Observer:
         targets = aggregate(fragments, self.body.faces, self.body.num_vertices, field)
         projected = project_points(vertices, world_to_camera, crop.intrinsics)
         projected = projected.nan_to_num(0.0)
-        is_withheld = withheld_patches(self.body)
         points, withheld = (
             surface_points(
                 replace(targets, weight=targets.weight * part),
@@ -170,32 +171,50 @@ class Observer:
                 max_points=count,
             )
             for part, count in (
-                (~is_withheld, self.max_points),
-                (is_withheld, self.withheld_points),
+                (~self._is_withheld, self.max_points),
+                (self._is_withheld, self.withheld_points),
             )
         )
-        certainty = targets.weight / (targets.scale.square() + 1.0)
-        squared = targets.displacement.square().sum(-1)
-        misfit = squared / (squared + 4.0 * (targets.scale.square() + 1.0))
-        total = certainty.sum(1)
-        is_seen = total > 1e-3
-
-        def mean(values: Float[Tensor, "batch vertex"]) -> Float[Tensor, " batch"]:
-            return torch.where(
-                is_seen, (certainty * values).sum(1) / total.clamp_min(1e-9), torch.nan
-            )
-
         metres = _metres_per_pixel(vertices, world_to_camera, crop.intrinsics)
-        shown = fragments.pix_to_face >= 0
-        pixels = shown.flatten(1).sum(1)
-        seen_share = (field.visibility * shown).flatten(1).sum(1) / pixels.clamp_min(1)
-        figures = LookFigures(
-            disagreement=mean(misfit),
-            error_m=mean(squared.sqrt()) * metres,
-            doubt_m=mean(targets.scale) * metres,
-            seen_share=torch.where(is_seen, seen_share, torch.nan),
-        )
-        return Look(points, withheld, figures)
+        return Look(points, withheld, _figures(targets, fragments, field, metres))
+
+    @cached_property
+    def _is_withheld(self) -> Bool[Tensor, " vertex"]:
+        return withheld_patches(self.body)
+
+
+def _figures(
+    targets: VertexTargets,
+    fragments: Fragments,
+    field: DisplacementField,
+    metres: Float[Tensor, " batch"],
+) -> LookFigures:
+    """How far off the bodies look.
+
+    Args:
+        targets: displacement of each vertex.
+        fragments: of the renderings.
+        field: displacement of each pixel.
+        metres: for a pixel of each crop.
+    """
+    certainty = targets.weight / (targets.scale.square() + 1.0)
+    squared = targets.displacement.square().sum(-1)
+    misfit = squared / (squared + 4.0 * (targets.scale.square() + 1.0))
+    total = certainty.sum(1)
+    is_seen = total > 1e-3
+
+    def mean(values: Float[Tensor, "batch vertex"]) -> Float[Tensor, " batch"]:
+        return torch.where(is_seen, (certainty * values).sum(1) / total.clamp_min(1e-9), torch.nan)
+
+    shown = fragments.pix_to_face >= 0
+    pixels = shown.flatten(1).sum(1)
+    seen_share = (field.visibility * shown).flatten(1).sum(1) / pixels.clamp_min(1)
+    return LookFigures(
+        disagreement=mean(misfit),
+        error_m=mean(squared.sqrt()) * metres,
+        doubt_m=mean(targets.scale) * metres,
+        seen_share=torch.where(is_seen, seen_share, torch.nan),
+    )
 
 
 def withheld_patches(body: BodyModel) -> Bool[Tensor, " vertex"]:

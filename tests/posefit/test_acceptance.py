@@ -11,12 +11,13 @@ from posefit.body import pose_joints
 from posefit.parameters import parameters_of_sequence
 from posefit.verdict.acceptance import (
     FADE_SECONDS,
+    Verdict,
     apply_verdict,
     confidence_from_sigma,
     cost_ratio,
-    judge_by_cost,
-    judge_by_gate,
     slow_steps,
+    steps_by_cost,
+    verdict_of,
 )
 from posefit_shared.sequence import Sequence
 from posefit_shared.settings import RefineSettings
@@ -35,14 +36,15 @@ def sequences() -> tuple[Sequence, Sequence]:
     return given, found
 
 
-def verdict_of(ratio: list[float]):
-    return judge_by_cost(np.array(ratio), TIMES, None)
+def by_cost(ratio, pinned: torch.Tensor | None = None) -> Verdict:
+    ratio = np.array(ratio)
+    return verdict_of(steps_by_cost(ratio), ratio, TIMES, None, pinned)
 
 
 def test_a_frame_that_explains_the_picture_worse_keeps_the_input(sequences):
     ratio = [0.2] * FRAMES
     ratio[10] = 1.8
-    result = apply_verdict(*sequences, verdict_of(ratio), RefineSettings())
+    result = apply_verdict(*sequences, by_cost(ratio), RefineSettings())
     assert result.status[10] == "kept"
     assert np.abs(result.poses[10]).max() == 0
     assert result.status[0] == "refined"
@@ -52,7 +54,7 @@ def test_a_frame_that_explains_the_picture_worse_keeps_the_input(sequences):
 def test_neighbours_of_a_kept_frame_lead_into_it_step_by_step(sequences):
     ratio = [0.2] * FRAMES
     ratio[10] = 1.8
-    result = apply_verdict(*sequences, verdict_of(ratio), RefineSettings())
+    result = apply_verdict(*sequences, by_cost(ratio), RefineSettings())
     steps = np.abs(np.diff(result.trans[:, 0]))
     assert steps.max() <= 0.25 + 1e-6
     assert result.trans[14, 0] == 1.0
@@ -61,21 +63,21 @@ def test_neighbours_of_a_kept_frame_lead_into_it_step_by_step(sequences):
 def test_frames_without_evidence_keep_the_input_and_say_so(sequences):
     ratio = [0.2] * FRAMES
     ratio[3] = float("nan")
-    result = apply_verdict(*sequences, verdict_of(ratio), RefineSettings())
+    result = apply_verdict(*sequences, by_cost(ratio), RefineSettings())
     assert result.status[3] == "no_person"
     assert result.trans[3, 0] == 0
 
 
 def test_a_clip_that_got_worse_everywhere_is_given_back_with_its_shape(sequences):
     given, found = sequences
-    result = apply_verdict(given, found, verdict_of([1.8] * FRAMES), RefineSettings())
+    result = apply_verdict(given, found, by_cost([1.8] * FRAMES), RefineSettings())
     assert set(result.status) == {"kept"}
     np.testing.assert_array_equal(result.poses, given.poses)
     np.testing.assert_array_equal(result.betas, given.betas)
 
 
 def test_a_step_of_a_half_takes_half_of_the_change_and_of_the_shape(sequences):
-    verdict = judge_by_gate(np.full(FRAMES, 0.5), np.full(FRAMES, 0.4), TIMES, None)
+    verdict = verdict_of(np.full(FRAMES, 0.5), np.full(FRAMES, 0.4), TIMES, None)
     result = apply_verdict(*sequences, verdict, RefineSettings())
     np.testing.assert_allclose(result.trans, 0.5)
     np.testing.assert_allclose(result.poses, 0.05, atol=1e-6)
@@ -89,7 +91,7 @@ def test_a_kept_frame_wears_the_new_shape_with_its_pelvis_where_it_was(free_body
     )
     found = given.replace(trans=np.full((frames, 3), 0.5), betas=np.full(10, 1.5))
     steps = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
-    verdict = judge_by_gate(steps, np.full(frames, 0.5), np.arange(frames) * 1.0, None)
+    verdict = verdict_of(steps, np.full(frames, 0.5), np.arange(frames) * 1.0, None)
     result = apply_verdict(given, found, verdict, RefineSettings(), free_body)
     assert 0.5 < result.betas[0] < 1.5
     before, after, taken = (
@@ -103,7 +105,7 @@ def test_a_kept_frame_wears_the_new_shape_with_its_pelvis_where_it_was(free_body
 def test_pinned_frames_take_nothing(sequences):
     pinned = torch.zeros(FRAMES, dtype=torch.bool)
     pinned[4] = True
-    verdict = judge_by_cost(np.full(FRAMES, 0.2), TIMES, None, pinned)
+    verdict = by_cost([0.2] * FRAMES, pinned)
     assert verdict.step[4] == 0
     assert verdict.step[8] == 1
 
@@ -122,7 +124,7 @@ def test_a_frame_that_was_turned_all_the_same_is_not_called_kept(sequences):
     given, found = sequences
     poses = given.poses.copy()
     poses[3, 5, 1] = 0.4
-    verdict = judge_by_cost(np.full(FRAMES, 1.8), TIMES, None)
+    verdict = by_cost([1.8] * FRAMES)
     result = apply_verdict(
         given, found, verdict, RefineSettings(influence=0.5), turned=given.replace(poses=poses)
     )
@@ -136,13 +138,13 @@ def test_a_frame_that_was_turned_all_the_same_is_not_called_kept(sequences):
 def test_influence_blends_a_turn_once(sequences):
     given, found = sequences
     turned = given.replace(poses=found.poses)
-    verdict = verdict_of([0.2] * FRAMES)
+    verdict = by_cost([0.2] * FRAMES)
     result = apply_verdict(given, found, verdict, RefineSettings(influence=0.5), turned=turned)
     np.testing.assert_allclose(result.poses, 0.05, atol=1e-6)
 
 
 def test_influence_takes_the_share_that_was_asked_for(sequences):
-    result = apply_verdict(*sequences, verdict_of([0.2] * FRAMES), RefineSettings(influence=0.25))
+    result = apply_verdict(*sequences, by_cost([0.2] * FRAMES), RefineSettings(influence=0.25))
     np.testing.assert_allclose(result.trans, 0.25)
     np.testing.assert_allclose(result.poses, 0.025, atol=1e-6)
     np.testing.assert_allclose(result.betas, 0.25)

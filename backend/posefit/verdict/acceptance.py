@@ -34,9 +34,9 @@ __all__ = [
     "confidence_from_sigma",
     "cost_ratio",
     "evidence_cost",
-    "judge_by_cost",
-    "judge_by_gate",
     "slow_steps",
+    "steps_by_cost",
+    "verdict_of",
 ]
 
 FADE_SECONDS = 0.13
@@ -68,27 +68,22 @@ class Verdict:
         return self.step > 0
 
     @property
-    def acceptance_rate(self) -> float:
-        """Share of frames that take a part of the change or all of it."""
-        return float(self.refined.mean())
-
-    @property
     def shape_step(self) -> float:
         """How much of the change of shape is taken, by all frames alike."""
         return float(np.mean(self.step[self.seen])) if self.seen.any() else 0.0
 
 
-def judge_by_gate(
+def verdict_of(
     steps: Array,
     ratio: Array,
     times: Array,
     confidence: npt.NDArray[np.float32] | None,
     pinned: Bool[Tensor, " frame"] | None = None,
 ) -> Verdict:
-    """The verdict that a gate's steps make.
+    """The verdict that steps make: none where nothing was seen, and no sudden ones.
 
     Args:
-        steps: (T,) from `Gate.steps`.
+        steps: (T,) from `Gate.steps` or `steps_by_cost`.
         ratio: (T,) misfit after by misfit before; NaN: not seen.
         times: (T,) seconds.
         confidence: (T, J) of the joints.
@@ -101,22 +96,9 @@ def judge_by_gate(
     return Verdict(slow_steps(steps, times), ratio, seen, confidence)
 
 
-def judge_by_cost(
-    ratio: Array,
-    times: Array,
-    confidence: npt.NDArray[np.float32] | None,
-    pinned: Bool[Tensor, " frame"] | None = None,
-) -> Verdict:
-    """The verdict of evidence's own cost: a frame is refined where it fell.
-
-    Args:
-        ratio: (T,) cost after by cost before; NaN: not seen.
-        times: (T,) seconds.
-        confidence: (T, J) of the joints.
-        pinned: frames that were not to change.
-    """
-    better = np.nan_to_num(ratio, nan=2.0) < 1.0
-    return judge_by_gate(better.astype(np.float64), ratio, times, confidence, pinned)
+def steps_by_cost(ratio: Array) -> Array:
+    """(T,) steps of evidence that has no gate: all of a frame's change where its own cost fell."""
+    return (np.nan_to_num(ratio, nan=2.0) < 1.0).astype(np.float64)
 
 
 def cost_ratio(costs: Sequence[tuple[Tensor, Tensor]]) -> Array:

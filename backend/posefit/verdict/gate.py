@@ -56,7 +56,11 @@ class Gate:
 
     def steps(self, signs: FrameSigns) -> Array:
         """(T,) how much of each frame's change to take, 0 to 1."""
-        sure = self.right_share(signs) - self.margin * self.spread
+        return self.steps_of(self.right_share(signs))
+
+    def steps_of(self, right_share: Array) -> Array:
+        """(T,) the same from the share that is expected to be right; none where that is NaN."""
+        sure = right_share - self.margin * self.spread
         step = np.nan_to_num(sure, nan=0.0).clip(0.0, 1.0)
         return np.where(step < self.least_step, 0.0, step)
 
@@ -70,7 +74,6 @@ def features(signs: FrameSigns) -> dict[str, Array]:
         "agreement": np.log((after + _NOISE_M) / (before + _NOISE_M)),
         "after": np.log((after + _NOISE_M) / 0.02),
         "size": np.log((change + _NOISE_M) / (before + _NOISE_M)),
-        "change": np.log((change + _NOISE_M) / 0.05),
         "depth": _array(signs.depth_share),
         "sigma": np.log(_array(signs.joint_sigma).clip(1e-3, 3.0) / 0.15),
         "scale": np.log(_array(signs.input_scale).clip(0.05, 5.0)),
@@ -79,7 +82,7 @@ def features(signs: FrameSigns) -> dict[str, Array]:
     if signs.withheld_before_m is not None and signs.withheld_after_m is not None:
         held = _array(signs.withheld_after_m) + _NOISE_M
         held_before = _array(signs.withheld_before_m) + _NOISE_M
-        # Blocks may show nothing of a small or hidden person: then they say what the look says.
+        # Patches may show nothing of a small or hidden person: then they say what the look says.
         result["withheld"] = np.where(
             np.isfinite(held), np.log(held / held_before), result["agreement"]
         )

@@ -24,8 +24,8 @@ from .acceptance import (
     confidence_from_sigma,
     cost_ratio,
     evidence_cost,
-    judge_by_cost,
-    judge_by_gate,
+    steps_by_cost,
+    verdict_of,
 )
 from .gate import SourceName, load_gates
 from .signs import FrameSigns, change_signs, unusualness
@@ -56,9 +56,11 @@ def judge(
     ratio = cost_ratio(_costs(run, start, found, parts))
     source = evidence_source(run)
     if source is None:
-        return judge_by_cost(ratio, times, confidence, pinned), None
-    signs = _signs(run, start, found, parts)
-    return judge_by_gate(load_gates()[source].steps(signs), ratio, times, confidence, pinned), signs
+        signs, steps = None, steps_by_cost(ratio)
+    else:
+        signs = _signs(run, start, found, parts)
+        steps = load_gates()[source].steps(signs)
+    return verdict_of(steps, ratio, times, confidence, pinned), signs
 
 
 def evidence_source(run: Run) -> SourceName | None:
