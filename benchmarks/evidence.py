@@ -29,9 +29,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 from PIL import Image
+from sources import sources_digest
 from validation_set import Sums, table
 
-import posefit
 from posefit.body import BodyModel, load_body, pose_body
 from posefit.engine import refine_views
 from posefit.evaluate import evaluate
@@ -236,14 +236,7 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        package = Path(posefit.__file__).parent
-        sources = [*package.glob("*.py"), *(package / "solver").glob("*.py"),
-                   *(package / "evidence").glob("*.py"), *(package / "displacement").glob("*.py"),
-                   package / "assets/displacement/network.safetensors", Path(__file__)]  # fmt: skip
-        digest = hashlib.sha256()
-        for source in sorted(sources):
-            digest.update(source.read_bytes())
-        self.code = digest.hexdigest()
+        self.code = sources_digest(Path(__file__))
 
     def get(self, key: Sequence[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The cell of that key, made if it is not there."""

@@ -14,7 +14,6 @@ makes them ahead in several processes.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -24,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from development_set import REPOSITORY, Case, RememberedEstimator
+from sources import GATES as GATES_FILE
+from sources import sources_digest
 
-import posefit
 from posefit.body import pose_body
 from posefit.displacement import load_estimator
 from posefit.displacement.weights import shipped_weights
@@ -62,12 +62,8 @@ STEPS = np.linspace(0.0, 1.0, 11)
 """Shares of a change whose errors are kept."""
 SPOILT_LEVELS = ("good", "typical")
 """Starts under spoilt pictures."""
-_MODULES = (
-    "body", "body_model", "crop", "keypoints/evidence", "keypoints/tracks", "method",
-    "observation", "pictures", "pipeline", "refinement_run", "shared_errors", "skinning",
-    "segment_strips", "twist_evidence", "twist_search", "verdict/signs", "vertex_targets",
-)  # fmt: skip
-"""Code that a result comes from, beside the solver, the renderer and the network."""
+_JUDGES = ("verdict/acceptance.py", "verdict/gate.py", GATES_FILE)
+"""What a found pose and its signs do not depend on."""
 Array = npt.NDArray[np.float64]
 
 
@@ -81,8 +77,6 @@ class Frames:
     """(N,) start, from good to bad."""
     signs: FrameSigns
     """What can be told without the truth."""
-    wrong: Array
-    """(N,) mean squared error of the input."""
     changed: Array
     """(N,) mean squared change."""
     common: Array
@@ -169,16 +163,7 @@ def refined(case: Case, source: str) -> Refined:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    """Changes with all that a refinement's result comes from, but not with the gate."""
-    package = Path(posefit.__file__).parent
-    sources = [package / f"{name}.py" for name in _MODULES]
-    for part in ("solver", "displacement", "texture", "rasterizer"):
-        sources += sorted((package / part).glob("*.py"))
-    digest = hashlib.sha256()
-    weights = shipped_weights()
-    for path in [*sources, *([weights] if weights else [])]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    return sources_digest(left_out=_JUDGES)[:12]
 
 
 def _made(case: Case, source: str) -> dict[str, np.ndarray]:
@@ -204,7 +189,6 @@ def _made(case: Case, source: str) -> dict[str, np.ndarray]:
         "level": np.full(frames, levels.index(case.level)),
         "times": np.asarray(start.frame_indices) / start.mocap_framerate,
         "ratio": refinement.verdict.ratio,
-        "wrong": wrong.square().sum(-1).mean(1).double().numpy(),
         "changed": change.square().sum(-1).mean(1).double().numpy(),
         "common": (wrong * change).sum(-1).mean(1).double().numpy(),
         "pve": torch.stack(pve, -1).double().numpy(),

@@ -90,6 +90,40 @@ def segment_axes(body: BodyModel) -> Float[Tensor, "segment 3"]:
     return normalize(body.joint_template[list(ends)] - body.joint_template[list(joints)], dim=-1)
 
 
+@dataclass(frozen=True)
+class _Density:
+    """The pose mixture as means and covariances, of which parts can be taken."""
+
+    means: Float[Tensor, "component dimension"]
+    covariance: Float[Tensor, "component dimension dimension"]
+    log_weight: Float[Tensor, " component"]
+
+    @classmethod
+    def of(cls, prior: PosePrior) -> _Density:
+        whitening = prior.whitening.double()
+        covariance = torch.linalg.inv(whitening @ whitening.mT)
+        log_weight = -0.5 * (prior.offsets.double() - torch.linalg.slogdet(covariance)[1])
+        return cls(prior.means, covariance, log_weight.log_softmax(0))
+
+    def log_likelihood(
+        self, joints: tuple[int, ...], vectors: Float[Tensor, "*batch dimension"]
+    ) -> Float[Tensor, "*batch"]:
+        """Of some joints' rotation vectors, whatever the others do."""
+        index = [3 * (joint - 1) + k for joint in joints for k in range(3)]
+        root = torch.linalg.cholesky(self.covariance[:, index][:, :, index])
+        scale = root.diagonal(dim1=1, dim2=2).log().sum(1)
+        inverse = torch.linalg.inv(root).to(vectors)
+        mean = (inverse @ self.means[:, index, None].to(vectors))[..., 0]
+        offset = (self.log_weight - scale).to(vectors)
+        flat = vectors.flatten(0, -2)
+        parts = [
+            offset[k] - 0.5 * (flat @ inverse[k].T - mean[k]).square().sum(-1)
+            for k in range(len(inverse))
+        ]
+        constant = 0.5 * len(index) * math.log(2 * math.pi)
+        return torch.stack(parts).logsumexp(0).unflatten(0, vectors.shape[:-1]) - constant
+
+
 def limb_tables(
     body: BodyModel, parameters: PoseParameters, turns: Float[Tensor, " angle"]
 ) -> LimbTables:
@@ -102,11 +136,12 @@ def limb_tables(
         parameters: poses of the frames.
         turns: hypotheses, radians.
     """
-    prior = load_pose_prior(body.joint_names, body.device, body.dtype)
+    density = _Density.of(load_pose_prior(body.joint_names, body.device, body.dtype))
     vectors = torch.cat([parameters.global_orient[:, None], parameters.body_pose], 1)
     twists = axis_angle_to_matrix(segment_axes(body)[:, None] * turns[:, None])
     parts = [
-        _tables(axis_angle_to_matrix(part), twists, prior) for part in vectors.split(_CHUNK_FRAMES)
+        _tables(axis_angle_to_matrix(part), twists, density)
+        for part in vectors.split(_CHUNK_FRAMES)
     ]
     return LimbTables(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
@@ -114,7 +149,7 @@ def limb_tables(
 def _tables(
     local: Float[Tensor, "frame joint 3 3"],
     twists: Float[Tensor, "segment angle 3 3"],
-    prior: PosePrior,
+    density: _Density,
 ) -> tuple[Tensor, Tensor]:
     limbs = []
     for upper, lower in LIMBS:
@@ -126,30 +161,8 @@ def _tables(
         last = matrix_to_axis_angle(below.mT @ local[:, ankle, None])
         first, last = first[:, :, None].expand_as(middle), last[:, None].expand_as(middle)
         vectors = torch.cat([first, middle, last], -1)
-        limbs.append(_log_likelihood(prior, (hip, knee, ankle), vectors))
+        limbs.append(density.log_likelihood((hip, knee, ankle), vectors))
     neck, head = SEGMENTS[NECK]
     ends = (local[:, neck, None] @ twists[NECK], twists[NECK].mT @ local[:, head, None])
     vectors = torch.cat([matrix_to_axis_angle(one) for one in ends], -1)
-    return torch.stack(limbs, 1), _log_likelihood(prior, (neck, head), vectors)
-
-
-def _log_likelihood(
-    prior: PosePrior, joints: tuple[int, ...], vectors: Float[Tensor, "*batch dimension"]
-) -> Float[Tensor, "*batch"]:
-    """Of some joints' rotation vectors, whatever the others do."""
-    index = [3 * (joint - 1) + k for joint in joints for k in range(3)]
-    whitening = prior.whitening.double()
-    covariance = torch.linalg.inv(whitening @ whitening.mT)
-    log_weight = -0.5 * (prior.offsets.double() - torch.linalg.slogdet(covariance)[1])
-    root = torch.linalg.cholesky(covariance[:, index][:, :, index])
-    scale = root.diagonal(dim1=1, dim2=2).log().sum(1)
-    inverse = torch.linalg.inv(root).to(vectors)
-    mean = (inverse @ prior.means[:, index, None].to(vectors))[..., 0]
-    offset = (log_weight - log_weight.logsumexp(0) - scale).to(vectors)
-    flat = vectors.flatten(0, -2)
-    parts = [
-        offset[k] - 0.5 * (flat @ inverse[k].T - mean[k]).square().sum(-1)
-        for k in range(len(inverse))
-    ]
-    constant = 0.5 * len(index) * math.log(2 * math.pi)
-    return torch.stack(parts).logsumexp(0).unflatten(0, vectors.shape[:-1]) - constant
+    return torch.stack(limbs, 1), density.log_likelihood((neck, head), vectors)
