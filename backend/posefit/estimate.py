@@ -54,6 +54,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_HOLDING_FACTOR = 40.0
+"""Geman–McClure scale of an acceleration, in σ, from which even wrong frames do not break away."""
+
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
 
@@ -247,14 +250,15 @@ def _solve_all(
         acceleration_share=0.0,
         max_iterations=25,
     )
+    # Neighbours first hold every frame, wrong ones too: the kernel lets go of leaps afterwards.
+    held_together = replace(motion, acceleration_robust_factor=_HOLDING_FACTOR)
     windows = split_windows(len(keypoints), config.window, config.overlap)
     solved = []
     for window in windows:
         index = torch.arange(window.start, window.stop, device=body.device)
-        part = solve(
-            body, posed[index], _frames_of(evidence, index), motion, times=seconds[index],
-            locked=fingers,
-        ).parameters  # fmt: skip
+        part, seen = posed[index], _frames_of(evidence, index)
+        for stage in (held_together, motion):
+            part = solve(body, part, seen, stage, times=seconds[index], locked=fingers).parameters
         poses = torch.cat([part.global_orient[:, None], part.body_pose], dim=1)
         solved.append((poses.cpu().numpy(), part.transl.cpu().numpy()))
     poses, trans = join_windows(windows, solved)
