@@ -52,3 +52,17 @@ def test_stems_outputs_and_biases_are_left_to_adamw() -> None:
     assert chosen == ["1.weight"]
     pair = make_optimizer(layers, "muon", 1e-3, 0.0)
     assert sum(len(group["params"]) for group in pair.param_groups) == 6
+
+
+def test_gradients_laid_out_otherwise_than_their_kernel_move_it_alike() -> None:
+    torch.manual_seed(3)
+    kernels = [
+        nn.Parameter(torch.ones(32, 16, 3, 3).contiguous(memory_format=torch.channels_last))
+        for _ in range(2)
+    ]
+    gradient = torch.randn(32, 16, 3, 3)
+    kernels[0].grad = gradient
+    kernels[1].grad = gradient.contiguous(memory_format=torch.channels_last)
+    for kernel in kernels:
+        Muon([kernel], 0.1, 0.9, 0.0).step()
+    assert torch.equal(kernels[0], kernels[1])

@@ -8,7 +8,6 @@ scalable for LLM training" (2025), so that both share one learning rate.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +22,9 @@ STEPS = 5
 ADAM_STEP = 0.2
 """Root mean square of AdamW's steps in learning rates."""
 ROW_MULTIPLE = 64
+COLUMNS = (512, 2048)
+"""Fewest columns of padded matrices; larger ones have the next power of two. Few sizes mean few
+kernels to start, and starting them is what a step's time goes to."""
 
 
 def orthogonal(
@@ -37,57 +39,85 @@ def orthogonal(
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-12)
     x = x.bfloat16() if matrices.is_cuda else x
     for _ in range(STEPS):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        square = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x.to(matrices.dtype)
 
 
-@dataclass(frozen=True)
-class _Bucket:
-    """Matrices of like size, padded with zeros to one; they go through everything together."""
+def in_memory_order(values: Tensor) -> Tensor:
+    """A view whose elements follow each other as they lie in memory.
 
-    members: list[nn.Parameter]
-    turned: list[bool]
-    """Whether a member is kept transposed, to have no more rows than columns."""
-    gradient: Float[Tensor, "member row column"]
-    average: Float[Tensor, "member row column"]
+    Kernels in channels-last layout become (output, row, column, input): other columns of the same
+    matrix in another order, which is all the same to Muon.
 
-    def places(self, stack: Float[Tensor, "member row column"]) -> list[Tensor]:
-        """Each member's part of a stack, as a view in the member's shape."""
-        parts = []
-        for index, (member, turned) in enumerate(zip(self.members, self.turned, strict=True)):
-            height, width = len(member), member[0].numel()
-            part = stack[index, :width, :height].mT if turned else stack[index, :height, :width]
-            parts.append(part.unflatten(1, member.shape[1:]))
-        return parts
+    Args:
+        values: a parameter or its gradient.
+    """
+    if not values.is_contiguous() and values.ndim == 4:
+        return values.permute(0, 2, 3, 1)
+    return values
 
 
-def _buckets(parameters: list[nn.Parameter]) -> list[_Bucket]:
-    """The parameters sorted by padded size."""
-    groups: dict[tuple[int, int], list[nn.Parameter]] = {}
-    for parameter in parameters:
-        rows, columns = sorted((len(parameter), parameter[0].numel()))
-        rows = -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
-        columns = max(rows, 1 << (columns - 1).bit_length())
-        groups.setdefault((rows, columns), []).append(parameter)
-    return [
-        _Bucket(
-            members,
-            [len(p) > p[0].numel() for p in members],
-            members[0].new_zeros(len(members), *size),
-            members[0].new_zeros(len(members), *size),
-        )
-        for size, members in groups.items()
-    ]
+class _Stacks:
+    """Where each matrix's elements go in stacks of padded matrices, and come back from there."""
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        device = parameters[0].device
+        counts = [p.numel() for p in parameters]
+        self.total = sum(counts)
+        groups: dict[tuple[int, int], list[Tensor]] = {}
+        first = 0
+        for parameter, count in zip(parameters, counts, strict=True):
+            places = torch.arange(first, first + count, device=device).view(len(parameter), -1)
+            first += count
+            if len(places) > places.shape[1]:
+                places = places.mT
+            groups.setdefault(_padded(*places.shape), []).append(places)
+        self.places: list[Tensor] = []
+        """Per stack: for each of its elements, which element of all it is; one past the last for
+        padding."""
+        self.source = torch.zeros(self.total, dtype=torch.int64, device=device)
+        """For each element of all, where it lies in the stacks laid end to end."""
+        begins = 0
+        for (rows, columns), members in groups.items():
+            stack = torch.full(
+                (len(members), rows, columns), self.total, dtype=torch.int64, device=device
+            )
+            for place, member in enumerate(members):
+                stack[place, : member.shape[0], : member.shape[1]] = member
+            used = (stack.flatten() < self.total).nonzero()[:, 0]
+            self.source[stack.flatten()[used]] = used + begins
+            self.places.append(stack)
+            begins += stack.numel()
+
+    def apart(self, values: Float[Tensor, " element"]) -> list[Float[Tensor, "member row column"]]:
+        """The stacks of padded matrices that hold all elements."""
+        padded = torch.cat([values, values.new_zeros(1)])
+        return [padded[places] for places in self.places]
+
+    def together(self, stacks: list[Float[Tensor, "member row column"]]) -> Tensor:
+        """All elements again, without the padding."""
+        return torch.cat([stack.flatten() for stack in stacks])[self.source]
+
+
+def _padded(rows: int, columns: int) -> tuple[int, int]:
+    """Size of the stack that a matrix goes into."""
+    rows = -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
+    least = next((size for size in COLUMNS if size >= columns), 1 << (columns - 1).bit_length())
+    return rows, max(rows, least)
 
 
 class Muon(torch.optim.Optimizer):
-    """For the kernels of convolutions and linear layers, each taken as a matrix."""
+    """For the kernels of convolutions and linear layers, each taken as a matrix.
+
+    All gradients go through everything in one row, and into stacks of padded matrices for what
+    needs matrices; nothing waits for the device.
+    """
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
     ) -> None:
-        """Takes the parameters.
+        """Takes the parameters, which stay where they are and laid out as they are.
 
         Args:
             parameters: of two dimensions or more; all but the first are one.
@@ -96,16 +126,16 @@ class Muon(torch.optim.Optimizer):
             weight_decay: as AdamW's.
         """
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._buckets = [bucket for g in self.param_groups for bucket in _buckets(g["params"])]
+        self._members: list[Tensor] = [p for group in self.param_groups for p in group["params"]]
+        self._stacks = _Stacks(self._members)
+        self._average = self._members[0].new_zeros(self._stacks.total)
+        scales = [ADAM_STEP * max(len(p), p[0].numel()) ** 0.5 for p in self._members]
+        counts = torch.tensor([p.numel() for p in self._members])
+        self._scales = torch.tensor(scales).repeat_interleave(counts).to(self._average.device)
 
     def averages(self) -> list[Tensor]:
         """The averaged gradient of each parameter, as views in the parameters' shapes."""
-        by_parameter = {
-            parameter: part
-            for bucket in self._buckets
-            for parameter, part in zip(bucket.members, bucket.places(bucket.average), strict=True)
-        }
-        return [by_parameter[p] for group in self.param_groups for p in group["params"]]
+        return self._pieces(self._average)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore
@@ -113,17 +143,29 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("Muon takes no closure")
         group = self.param_groups[0]
-        for bucket in self._buckets:
-            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket.members]
-            torch._foreach_copy_(bucket.places(bucket.gradient), gradients)  # pyright: ignore
-            bucket.average.lerp_(bucket.gradient, 1.0 - group["momentum"])
-            steps = orthogonal(bucket.gradient.lerp(bucket.average, group["momentum"]))
-            scales = [ADAM_STEP * max(len(p), p[0].numel()) ** 0.5 for p in bucket.members]
-            steps *= steps.new_tensor(scales)[:, None, None]
-            weights: list[Tensor] = [*bucket.members]
-            if group["weight_decay"]:
-                torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])  # pyright: ignore
-            torch._foreach_add_(weights, bucket.places(steps), alpha=-group["lr"])  # pyright: ignore
+        gradient = torch.cat([in_memory_order(_gradient(p)).flatten() for p in self._members])
+        self._average.lerp_(gradient, 1.0 - group["momentum"])
+        ahead = gradient.lerp(self._average, group["momentum"])
+        stacks = [orthogonal(stack) for stack in self._stacks.apart(ahead)]
+        steps = self._pieces(self._stacks.together(stacks) * self._scales)
+        if group["weight_decay"]:
+            torch._foreach_mul_(self._members, 1.0 - group["lr"] * group["weight_decay"])  # pyright: ignore
+        torch._foreach_add_(self._members, steps, alpha=-group["lr"])  # pyright: ignore
+
+    def _pieces(self, values: Float[Tensor, " element"]) -> list[Tensor]:
+        """Each parameter's part of all elements, as a view laid out as the parameter is."""
+        parts = values.split([p.numel() for p in self._members])
+        return [p.as_strided(m.shape, m.stride(), p.storage_offset())
+                for p, m in zip(parts, self._members, strict=True)]  # fmt: skip
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    """A parameter's gradient, laid out as it is."""
+    if parameter.grad is None:
+        return torch.zeros_like(parameter)
+    if parameter.grad.stride() != parameter.stride():
+        return torch.empty_like(parameter).copy_(parameter.grad)
+    return parameter.grad
 
 
 class OptimizerPair:
