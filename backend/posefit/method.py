@@ -74,7 +74,7 @@ class Method:
     pose_prior_weight: float = 0.15
     """Of the learned mixture of poses, by the scale of the input's σ: an input that is right knows
     more than the mixture does."""
-    effective_points: float = 12.0
+    effective_points: float = 30.0
     """Weight of a view's surface points, in independent ones."""
     depth_sigma_fraction: float = 0.04
     """σ of the pelvis along the view, as a fraction of its depth, by the scale of the input's σ."""

@@ -21,8 +21,8 @@ class RefineSettings:
     """How one sequence is refined. Every field has the default that suits most clips."""
 
     displacement: Displacement = "auto"
-    """Displacement estimator: the learned one (`net`: the large network on GPUs, the fast one on
-    CPUs) where its weights are installed, or optical flow."""
+    """Displacement estimator: the learned one (`net`, which is the large network; `net-fast` is a
+    quicker, less exact one for CPUs) where its weights are installed, or optical flow."""
     keypoints: bool = True
     """Also use the detector's 2D keypoints as evidence."""
     rounds: int = 2

@@ -257,26 +257,21 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *forms: str) -> None:
 @pytest.mark.parametrize(
     ("installed", "name", "expected"),
     [
-        (("large", "fast"), "net", UNet),
-        (("large", "fast"), "auto", UNet),
+        (("large", "fast"), "net", CorrespondenceNetwork),
+        (("large", "fast"), "auto", CorrespondenceNetwork),
         (("large", "fast"), "net-large", CorrespondenceNetwork),
         (("large", "fast"), "net-fast", UNet),
         (("large",), "net", CorrespondenceNetwork),
         (("fast",), "auto", UNet),
     ],
 )
-def test_a_cpu_takes_the_fast_network_unless_asked_otherwise(
+def test_the_large_network_is_taken_unless_asked_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed, name: str, expected: type
 ) -> None:
     install(tmp_path, monkeypatch, *installed)
     estimator = load_estimator(name, "cpu")
     assert isinstance(estimator, NetworkEstimator)
     assert isinstance(estimator._network, expected)
-
-
-def test_a_gpu_takes_the_large_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, "large", "fast")
-    assert weights.form_for(torch.device("cuda")) == "large"
 
 
 def test_without_weights_auto_is_flow_and_net_says_what_is_missing(

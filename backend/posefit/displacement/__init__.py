@@ -2,8 +2,8 @@
 """Displacement: for each body pixel, how far the surface point shown there is from its place.
 
 An estimator sees frame crops and renderings of the current body. `flow` is classical optical flow,
-the named baseline; `net` is the learned one, in the form that suits the device: `net-large` or
-`net-fast`.
+the named baseline; `net` is the learned one, `net-large` unless its weights are missing; `net-fast`
+answers seven times sooner on a CPU and is less exact.
 """
 
 from __future__ import annotations

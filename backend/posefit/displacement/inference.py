@@ -20,7 +20,7 @@ from .field import DisplacementField
 from .inputs import RENDER_CHANNELS, network_inputs
 from .losses import LOG_SCALE_RANGE
 from .runtime import open_graph
-from .weights import WeightsError, form_for, load_network, shipped_weights
+from .weights import WeightsError, load_network, preferred_form, shipped_weights
 
 __all__ = ["NetworkEstimator", "fast_estimator", "large_estimator"]
 
@@ -52,14 +52,14 @@ class NetworkEstimator:
 
         Args:
             device: where it computes.
-            weights: weight file; None takes the shipped one that suits the device.
+            weights: weight file; None takes the preferred one of those shipped.
 
         Raises:
             DisplacementError: the weights are missing or unusable.
         """
         device = torch.device(device)
         if weights is None:
-            weights = shipped_weights(form_for(device))
+            weights = shipped_weights(preferred_form())
         try:
             network, self._calibration = load_network(weights, device)
         except WeightsError as error:
