@@ -22,8 +22,8 @@ from safetensors import safe_open
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = {
-    "network.safetensors": ("for GPUs, and for CPUs where there is no fast one", "network"),
-    "cpu.safetensors": ("for CPUs", "cpu"),
+    "network.safetensors": ("`net`, on every device", "network"),
+    "cpu.safetensors": ("`net-fast`, for CPUs that must answer soon", "cpu"),
 }
 """Weight files, what each is for, and what its validation's file begins with."""
 
