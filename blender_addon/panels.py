@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from . import body_builder, session
-from .properties import preferences
+from .properties import backend_choice, preferences
 from .rig import SceneError, match_bones
 
 _STATE_ICONS = {
@@ -40,7 +40,7 @@ class POSEFIT_PT_backend(_Panel, bpy.types.Panel):
             layout.prop(preferences(context), "address", text="")
             layout.operator("posefit.connect", icon="LINKED")
             layout.prop(preferences(context), "backend_python", text="Python")
-            layout.operator("posefit.start_backend", icon="PLAY")
+            _draw_local_backend(layout, context)
         else:
             layout.operator("posefit.disconnect", icon="UNLINKED")
         if session.SESSION.has_log:
@@ -119,6 +119,17 @@ def missing_for_refinement(context: bpy.types.Context) -> list[str]:
     elif not camera.data.background_images and context.scene.active_clip is None:
         missing.append("Give the camera its footage (Background Images)")
     return missing
+
+
+def _draw_local_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    choice = backend_choice(context)
+    icon = "ERROR" if choice.is_problem else "INFO"
+    for line in _wrapped(choice.words) if choice.words else ():
+        layout.label(text=line, icon=icon)
+        icon = "BLANK1"
+    layout.operator("posefit.start_backend", icon="PLAY")
+    if choice.python is None:
+        layout.operator("posefit.show_installer", icon="HELP")
 
 
 def _draw_rig(layout: bpy.types.UILayout, armature: bpy.types.Object) -> None:

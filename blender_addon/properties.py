@@ -7,6 +7,8 @@ import bpy
 
 from posefit_shared.settings import RefineSettings
 
+from .installed_backend import BackendChoice, choose_backend
+
 ROOT_PACKAGE = __package__
 """Name under which Blender loaded the extension."""
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5557"
@@ -25,13 +27,18 @@ class PosefitPreferences(bpy.types.AddonPreferences):
     )
     backend_python: bpy.props.StringProperty(
         name="Backend Python",
-        description="The Python that posefit's backend was installed with; Start uses it",
+        description="A Python that has posefit, for Start Here; empty takes the backend that "
+        "posefit's installer put on this machine",
         subtype="FILE_PATH",
     )
 
     def draw(self, context: bpy.types.Context) -> None:
         self.layout.prop(self, "address")
         self.layout.prop(self, "backend_python")
+        words = backend_choice(context).words
+        if words:
+            self.layout.label(text=words)
+        self.layout.operator("posefit.show_installer", icon="HELP")
 
 
 class PosefitSceneSettings(bpy.types.PropertyGroup):
@@ -120,6 +127,12 @@ def range_to_refine(scene: bpy.types.Scene) -> range:
 def preferences(context: bpy.types.Context) -> PosefitPreferences:
     """The user's settings."""
     return context.preferences.addons[ROOT_PACKAGE].preferences
+
+
+def backend_choice(context: bpy.types.Context) -> BackendChoice:
+    """Which Python Start Here runs: the one chosen in the preferences, else the installed one."""
+    chosen = preferences(context).backend_python
+    return choose_backend(bpy.path.abspath(chosen) if chosen else "")
 
 
 def attach() -> None:

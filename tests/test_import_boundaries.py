@@ -17,7 +17,9 @@ NEVER = {
     BACKEND: BLENDER | {"blender_addon"},
     ADDON: {"torch", "posefit", "zmq", "msgpack", "warp", "scipy", "cv2", "blender_addon"},
 }
-PURE_ADDON_MODULES = ("__init__.py", "rig.py", "bone_rotations.py", "backend_process.py")
+PURE_ADDON_MODULES = (
+    "__init__.py", "rig.py", "bone_rotations.py", "backend_process.py", "installed_backend.py",
+)  # fmt: skip
 ONLY = {
     "zmq": {SHARED / "client", BACKEND / "server", BACKEND / "worker.py"},
     "msgpack": {SHARED / "codec.py"},

@@ -10,8 +10,12 @@ import bpy
 
 from .. import session
 from ..backend_process import BackendStartError
-from ..properties import ROOT_PACKAGE, preferences
+from ..installed_backend import note_path
+from ..properties import ROOT_PACKAGE, backend_choice, preferences
 from ..session import ConnectError
+
+INSTALL_STEPS = Path(__file__).parents[1] / "install_backend.txt"
+"""How to install a backend, for the artist."""
 
 
 class POSEFIT_OT_connect(bpy.types.Operator):
@@ -37,15 +41,18 @@ class POSEFIT_OT_start_backend(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not preferences(context).backend_python:
-            cls.poll_message_set("Choose the Python that posefit's backend was installed with")
+        if backend_choice(context).python is None:
+            cls.poll_message_set("Install a backend, or choose the Python that has posefit")
             return False
         return True
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        python = Path(bpy.path.abspath(preferences(context).backend_python))
+        choice = backend_choice(context)
+        if choice.python is None:
+            self.report({"ERROR"}, choice.words)
+            return {"CANCELLED"}
         try:
-            session.SESSION.start_backend(python, media_roots(), log_folder())
+            session.SESSION.start_backend(choice.python, media_roots(), log_folder())
         except BackendStartError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -74,12 +81,33 @@ class POSEFIT_OT_show_log(bpy.types.Operator):
         return session.SESSION.has_log
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        text = bpy.data.texts.get("posefit backend log") or bpy.data.texts.new(
-            "posefit backend log"
-        )
-        text.from_string(session.SESSION.log_text())
+        text = show_text(context, "posefit backend log", session.SESSION.log_text())
         self.report({"INFO"}, f"{text.name} is in the text editor")
         return {"FINISHED"}
+
+
+class POSEFIT_OT_show_installer(bpy.types.Operator):
+    """Load the steps that install a backend on this machine into the text editor"""
+
+    bl_idname = "posefit.show_installer"
+    bl_label = "How to Install a Backend"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        steps = INSTALL_STEPS.read_text(encoding="utf-8").replace("NOTE_PATH", str(note_path()))
+        text = show_text(context, "posefit: install a backend", steps)
+        self.report({"INFO"}, f"{text.name} is in the text editor")
+        return {"FINISHED"}
+
+
+def show_text(context: bpy.types.Context, name: str, content: str) -> bpy.types.Text:
+    """Put a text into the file, replacing one of that name, and into an open text editor."""
+    text = bpy.data.texts.get(name) or bpy.data.texts.new(name)
+    text.from_string(content)
+    areas = [area for window in context.window_manager.windows for area in window.screen.areas]
+    editor = next((area for area in areas if area.type == "TEXT_EDITOR"), None)
+    if editor is not None:
+        editor.spaces.active.text = text
+    return text
 
 
 def media_roots() -> list[Path]:
@@ -103,4 +131,5 @@ CLASSES = (
     POSEFIT_OT_start_backend,
     POSEFIT_OT_disconnect,
     POSEFIT_OT_show_log,
+    POSEFIT_OT_show_installer,
 )
