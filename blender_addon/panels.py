@@ -64,6 +64,7 @@ class POSEFIT_PT_body(_Panel, bpy.types.Panel):
         column.operator("posefit.import_sequence", icon="IMPORT")
         column.operator("posefit.add_body", icon="ARMATURE_DATA")
         column.operator("posefit.choose_body", icon="FILE_FOLDER")
+        layout.operator("posefit.export_sequence", icon="EXPORT")
 
 
 class POSEFIT_PT_refine(_Panel, bpy.types.Panel):

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import bpy
 
 from . import panels, properties, session_timer
-from .operators import body, connection, importing, refine
+from .operators import body, connection, exporting, importing, refine
 from .session import SESSION
 
 CLASSES = (
     *properties.CLASSES,
     *body.CLASSES,
     *importing.CLASSES,
+    *exporting.CLASSES,
     *connection.CLASSES,
     *refine.CLASSES,
     *panels.CLASSES,
@@ -33,6 +34,7 @@ def register() -> None:
         session_timer.start()
         undo.append(session_timer.stop)
         bpy.types.TOPBAR_MT_file_import.append(_draw_import)
+        bpy.types.TOPBAR_MT_file_export.append(_draw_export)
     except (AttributeError, RuntimeError, ValueError):
         for step in reversed(undo):
             step()
@@ -41,8 +43,10 @@ def register() -> None:
 
 def unregister() -> None:
     """Take everything out, and stop what was started."""
+    bpy.types.TOPBAR_MT_file_export.remove(_draw_export)
     bpy.types.TOPBAR_MT_file_import.remove(_draw_import)
     session_timer.stop()
+    SESSION.cancel_all()
     SESSION.disconnect()
     properties.detach()
     for cls in reversed(CLASSES):
@@ -51,3 +55,7 @@ def unregister() -> None:
 
 def _draw_import(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
     menu.layout.operator("posefit.import_sequence", text="SMPL Sequence (.npz)")
+
+
+def _draw_export(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
+    menu.layout.operator("posefit.export_sequence", text="SMPL Sequence (.npz)")

@@ -89,15 +89,25 @@ def read_footage(scene: bpy.types.Scene, camera: bpy.types.Object) -> SceneFoota
     background = _background(camera)
     if background is not None and background.source == "IMAGE" and background.image is not None:
         return _from_image(background.image, background.image_user)
-    clip = scene.active_clip
-    if background is not None and not background.use_camera_clip:
-        clip = background.clip
+    clip = _clip(scene, background)
     if clip is None:
         raise SceneError(
             f"camera {camera.name} has no footage: add a background image or movie clip to it "
             "(Camera properties > Background Images)"
         )
     return _from_clip(clip)
+
+
+def has_footage(scene: bpy.types.Scene, camera: bpy.types.Object) -> bool:
+    """Whether any footage lies behind a camera, usable or not.
+
+    Raises:
+        SceneError: it is moved within the picture.
+    """
+    background = _background(camera)
+    if background is not None and background.source == "IMAGE":
+        return True
+    return _clip(scene, background) is not None
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -128,6 +138,15 @@ def _background(camera: bpy.types.Object) -> bpy.types.CameraBackgroundImage | N
             )
         return background
     return None
+
+
+def _clip(
+    scene: bpy.types.Scene, background: bpy.types.CameraBackgroundImage | None
+) -> bpy.types.MovieClip | None:
+    """The movie clip of a camera's background; the scene's where it names none."""
+    if background is not None and not background.use_camera_clip:
+        return background.clip
+    return scene.active_clip
 
 
 def _from_clip(clip: bpy.types.MovieClip) -> SceneFootage:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from posefit_shared import body_files, sequence
 
-from . import body_builder, rig, scene_camera, scene_footage, transform_sampling
+from . import body_builder, rig, scene_camera, scene_view, transform_sampling
 from .bone_rotations import chain_posed_matrices, orthonormal
 from .fcurves import curves_of
 from .rig import SceneError
@@ -39,8 +39,8 @@ class SceneRequest:
     """Name of the armature object."""
     sequence: sequence.Sequence
     """The pose as it is, in metres, with camera and decoded frame indices."""
-    footage: Path
-    """A video file, a folder of images, or one image."""
+    footage: Path | None
+    """A video file, a folder of images, or one image; none where a file is exported without."""
     frames: rig.RigFrames
     """The rig at these frames."""
     body: str
@@ -52,7 +52,7 @@ class SceneReading:
     """Everything read from Blender, still to be worked out; nothing in it is Blender's."""
 
     armature: str
-    footage: Path
+    footage: Path | None
     body: str
     still: rig.RigFrames
     """The rig, without places and frames."""
@@ -86,7 +86,10 @@ class SceneReading:
             units_per_metre=self.still.units_per_metre * scale,
         )
         poses, trans = rig.read_pose(frames, posed[:, chain.above :])
-        world_to_camera = scene_camera.world_to_cameras(matrices.camera, frames.units_per_metre)
+        world_to_camera = None
+        if matrices.camera is not None:
+            units = frames.units_per_metre
+            world_to_camera = scene_camera.world_to_cameras(matrices.camera, units)
         motion = sequence.Sequence(
             poses=poses.astype(np.float32),
             trans=trans.astype(np.float32),
@@ -112,7 +115,7 @@ class _Matrices:
     """Transforms over frames: armature and camera in the world, and the bones'."""
 
     armature: Array
-    camera: Array
+    camera: Array | None
     bones: Array
     """(T, N, 4, 4) posed in armature space, or the bones' own transforms."""
     is_posed: bool
@@ -144,7 +147,10 @@ def read_now(
 
 
 def read_range(
-    context: bpy.types.Context, armature: bpy.types.Object, scene_frames: Sequence[int]
+    context: bpy.types.Context,
+    armature: bpy.types.Object,
+    scene_frames: Sequence[int],
+    view: scene_view.SceneView | None = None,
 ) -> Generator[float, None, SceneReading]:
     """Read an armature, the scene's camera and its footage over frames.
 
@@ -152,6 +158,7 @@ def read_range(
         context: whose scene is read.
         armature: an SMPL armature.
         scene_frames: Blender's frames, in order of time.
+        view: camera and footage at these frames; the scene's unless given.
 
     Yields:
         The share that is done, 0 to 1.
@@ -160,9 +167,7 @@ def read_range(
         SceneError: something is missing or cannot be used; the message says what to do.
     """
     scene = context.scene
-    camera = scene_camera.scene_camera(scene)
-    footage = scene_footage.read_footage(scene, camera)
-    decoded = [footage.decoded_frame(frame) for frame in scene_frames]
+    view = scene_view.filmed_view(scene, scene_frames) if view is None else view
     still = _read_still(armature)
     fields = {
         "betas": body_builder.read_betas(armature),
@@ -170,19 +175,16 @@ def read_range(
         "body": str(armature.get(body_builder.HASH_KEY, "")),
         "gender": str(armature.get(body_builder.GENDER_KEY, "neutral")),
         "mocap_framerate": scene.render.fps / scene.render.fps_base,
-        "frame_indices": np.array(decoded, np.int64),
-        "intrinsics": scene_camera.read_intrinsics(scene, camera, footage, scene_frames),
-        "distortion": scene_camera.read_distortion(camera),
-        "image_size": footage.image_size,
+        **view.fields,
     }
     name, body = armature.name, str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
     body = body if body == body_files.FREE_BODY else bpy.path.abspath(body)
     # Between slices anything may be deleted: from here on, things are looked up by name.
     chain = _read_chain(armature, still.match)
-    matrices = yield from _read_matrices(context, armature, camera, chain, scene_frames)
+    matrices = yield from _read_matrices(context, armature, view.camera, chain, scene_frames)
     return SceneReading(
         armature=name,
-        footage=footage.path,
+        footage=view.footage,
         body=body,
         still=still,
         chain=chain,
@@ -251,22 +253,25 @@ def _check_hierarchy(armature: bpy.types.Object, match: rig.RigMatch) -> None:
 def _read_matrices(
     context: bpy.types.Context,
     armature: bpy.types.Object,
-    camera: bpy.types.Object,
+    camera_name: str,
     chain: _Chain,
     scene_frames: Sequence[int],
 ) -> Generator[float, None, _Matrices]:
+    camera = _find(camera_name) if camera_name else None
     if list(scene_frames) != [context.scene.frame_current] and (
         transform_sampling.is_object_sampled(armature)
-        and transform_sampling.is_object_sampled(camera)
+        and (camera is None or transform_sampling.is_object_sampled(camera))
         and transform_sampling.are_bones_sampled(armature, list(chain.names))
     ):
         armature_matrices = transform_sampling.object_matrices(armature, scene_frames)
-        camera_matrices = transform_sampling.object_matrices(camera, scene_frames)
+        camera_matrices = None
+        if camera is not None:
+            camera_matrices = transform_sampling.object_matrices(camera, scene_frames)
         basis = yield from _sample_bones(armature.name, chain, scene_frames)
         return _Matrices(armature_matrices, camera_matrices, basis, is_posed=False)
-    names = armature.name, camera.name
-    evaluated = yield from _evaluate_frames(context, *names, chain, scene_frames)
-    return _Matrices(*evaluated, is_posed=True)
+    names = (armature.name, camera_name) if camera_name else (armature.name,)
+    (placed, *cameras), posed = yield from _evaluate_frames(context, names, chain, scene_frames)
+    return _Matrices(placed, cameras[0] if cameras else None, posed, is_posed=True)
 
 
 def _read_chain(armature: bpy.types.Object, match: rig.RigMatch) -> _Chain:
@@ -301,13 +306,12 @@ def _sample_bones(
 
 def _evaluate_frames(
     context: bpy.types.Context,
-    armature_name: str,
-    camera_name: str,
+    names: tuple[str, ...],
     chain: _Chain,
     scene_frames: Sequence[int],
-) -> Generator[float, None, tuple[Array, Array, Array]]:
-    """Armature, camera and bones as Blender evaluates them frame by frame, in slices of time."""
-    rows: list[tuple[Array, Array, Array]] = []
+) -> Generator[float, None, tuple[list[Array], Array]]:
+    """Objects, and the first one's bones, as Blender evaluates them frame by frame, in slices."""
+    rows: list[tuple[list[Array], Array]] = []
     while len(rows) < len(scene_frames):
         deadline = time.monotonic() + SLICE_SECONDS
         scene = context.scene
@@ -315,25 +319,23 @@ def _evaluate_frames(
             while len(rows) < len(scene_frames):
                 if scene.frame_current != scene_frames[len(rows)]:
                     scene.frame_set(scene_frames[len(rows)])
-                rows.append(_evaluated(context, armature_name, camera_name, chain.names))
+                rows.append(_evaluated(context, names, chain.names))
                 if time.monotonic() > deadline:
                     break
         yield len(rows) / len(scene_frames)
-    armature, camera, posed = (np.stack(column) for column in zip(*rows, strict=True))
-    return armature, camera, posed
+    placed = [np.stack(column) for column in zip(*(row[0] for row in rows), strict=True)]
+    return placed, np.stack([row[1] for row in rows])
 
 
 def _evaluated(
-    context: bpy.types.Context, armature_name: str, camera_name: str, names: tuple[str, ...]
-) -> tuple[Array, Array, Array]:
+    context: bpy.types.Context, names: tuple[str, ...], bone_names: tuple[str, ...]
+) -> tuple[list[Array], Array]:
     graph = context.evaluated_depsgraph_get()
-    armature = _find(armature_name).evaluated_get(graph)
-    camera = _find(camera_name).evaluated_get(graph)
-    bones = armature.pose.bones
+    items = [_find(name).evaluated_get(graph) for name in names]
+    bones = items[0].pose.bones
     return (
-        np.array(armature.matrix_world, np.float64),
-        np.array(camera.matrix_world, np.float64),
-        np.stack([np.array(bones[name].matrix, np.float64) for name in names]),
+        [np.array(item.matrix_world, np.float64) for item in items],
+        np.stack([np.array(bones[name].matrix, np.float64) for name in bone_names]),
     )
 
 

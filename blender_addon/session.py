@@ -13,8 +13,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -35,8 +35,11 @@ from posefit_shared.settings import RefineSettings
 
 from . import backend_process
 from .apply_refinement import Refinement
+from .connection_view import ConnectionView, describe_connection
 from .refine_job import Prepared, RefineJob, prepare_request
 from .rig import SceneError
+from .scene_job import SceneJob
+from .sequence_export import ExportJob
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +53,6 @@ class ConnectError(RuntimeError):
     """No connection could be begun; the message says why."""
 
 
-@dataclass(frozen=True)
-class ConnectionView:
-    """The connection as the panel shows it."""
-
-    kind: str
-    """`off`, `starting`, `connecting`, `connected` or `lost`."""
-    words: str
-    details: tuple[str, ...] = ()
-
-
 class Session:
     """What outlives an operator; one per Blender."""
 
@@ -67,7 +60,7 @@ class Session:
         self._client: Client | None = None
         self._backend: backend_process.BackendProcess | None = None
         self._problem = ""
-        self._jobs: list[RefineJob] = []
+        self._jobs: list[SceneJob] = []
         self._refinements: dict[str, Refinement] = {}
         self._threads: ThreadPoolExecutor | None = None
 
@@ -99,7 +92,7 @@ class Session:
 
     def disconnect(self) -> None:
         """Leave the backend, drop what is under way, stop a backend that was started here."""
-        self.cancel_all("the backend was left")
+        self._cancel_refinements("the backend was left")
         if self._client is not None:
             self._client.close(timeout=1.0)
         if self._backend is not None:
@@ -124,22 +117,8 @@ class Session:
     @property
     def connection(self) -> ConnectionView:
         """The connection in words."""
-        if self._client is None:
-            if self._backend is not None:
-                return ConnectionView("starting", "The backend is starting")
-            kind = "lost" if self._problem else "off"
-            return ConnectionView(kind, self._problem or "Not connected")
-        state, welcome = self._client.state, self._client.welcome
-        if state.name == "ready" and welcome is not None:
-            details = [
-                f"Device: {welcome.device or 'unknown'}",
-                f"posefit {welcome.server_version}",
-            ]
-            details += [f"Models: {', '.join(welcome.models)}"] if welcome.models else []
-            return ConnectionView(
-                "connected", f"Connected to {self._client.address}", tuple(details)
-            )
-        return ConnectionView("connecting" if state.name == "connecting" else "lost", state.reason)
+        is_starting = self._backend is not None
+        return describe_connection(self._client, is_starting, self._problem)
 
     @property
     def has_log(self) -> bool:
@@ -152,16 +131,16 @@ class Session:
             return ""
         return self._backend.log_path.read_text(encoding="utf-8", errors="replace")
 
-    # Refinements
+    # Refinements and exports
 
     @property
-    def jobs(self) -> tuple[RefineJob, ...]:
-        """Refinements under way, and the last ones that ended."""
+    def jobs(self) -> tuple[SceneJob, ...]:
+        """Refinements and exports under way, and the last ones that ended."""
         return tuple(self._jobs)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a refinement is under way."""
+        """Whether a refinement or an export is under way."""
         return any(job.is_open for job in self._jobs)
 
     def refine(
@@ -179,23 +158,51 @@ class Session:
         """
         if not self.is_connected:
             raise SceneError("no backend is connected: connect to one first")
-        if not scene_frames:
-            raise SceneError("the frame range is empty: its end lies before its start")
         job = RefineJob(context.scene.name, armature.name, tuple(scene_frames), settings)
+        self._begin(context, job)
+        return job
+
+    def export(
+        self,
+        context: bpy.types.Context,
+        armature: bpy.types.Object,
+        scene_frames: Sequence[int],
+        path: Path,
+        with_camera: bool = True,
+    ) -> ExportJob:
+        """Begin to write an armature's motion to a sequence file; returns at once.
+
+        Raises:
+            SceneError: the scene cannot be read; nothing was begun.
+            BodyFileError: the body's file cannot be read.
+        """
+        frames = tuple(scene_frames)
+        job = ExportJob(context.scene.name, armature.name, frames, path, with_camera)
+        self._begin(context, job)
+        return job
+
+    def _begin(self, context: bpy.types.Context, job: SceneJob) -> None:
+        if not job.scene_frames:
+            raise SceneError("the frame range is empty: its end lies before its start")
         job.begin_reading(context)
         ended = [old for old in self._jobs if not old.is_open]
         self._jobs = [*ended[-SHOWN_JOBS:], *(j for j in self._jobs if j.is_open), job]
-        return job
 
     def cancel_all(self, words: str = "cancelled, nothing was changed") -> None:
-        """Stop every refinement; replies that still come are dropped."""
-        for job in self._jobs:
+        """Stop everything that is under way; replies that still come are dropped."""
+        self._cancel(self._jobs, words)
+
+    def _cancel_refinements(self, words: str) -> None:
+        self._cancel([job for job in self._jobs if isinstance(job, RefineJob)], words)
+
+    def _cancel(self, jobs: Sequence[SceneJob], words: str) -> None:
+        for job in jobs:
             if job.is_open:
                 self._forget(job)
                 job.end(words)
 
-    def wait_for(self, job: RefineJob, timeout_s: float = 3600.0) -> None:
-        """Step until a refinement has ended: for scripts, as Blender does not respond meanwhile.
+    def wait_for(self, job: SceneJob, timeout_s: float = 3600.0) -> None:
+        """Step until a job has ended: for scripts, as Blender does not respond meanwhile.
 
         Raises:
             SceneError: it came to nothing.
@@ -247,7 +254,7 @@ class Session:
             return
         if not backend.is_running:
             words = backend.exit_words
-            self.cancel_all(words)
+            self._cancel_refinements(words)
             if self._client is not None:
                 self._client.close(timeout=0.5)
                 self._client = None
@@ -260,7 +267,11 @@ class Session:
         for job in self._jobs:
             if job.is_reading and time.monotonic() < deadline:
                 self._guard(job, lambda job=job: job.read_until(deadline))
-                if job.reading is not None and job.is_open:
+                if job.reading is None or not job.is_open:
+                    continue
+                if isinstance(job, ExportJob):
+                    job.write()
+                elif isinstance(job, RefineJob):
                     self._prepare(job)
 
     def _prepare(self, job: RefineJob) -> None:
@@ -279,7 +290,13 @@ class Session:
             preparing = job.preparing
             if preparing is not None and preparing.done():
                 job.preparing = None
-                self._guard(job, lambda job=job, preparing=preparing: self._submit(job, preparing))
+                self._guard(job, lambda job=job, preparing=preparing: self._take(job, preparing))
+
+    def _take(self, job: SceneJob, preparing: Future[Any]) -> None:
+        if isinstance(job, ExportJob):
+            job.take_written(preparing)
+        elif isinstance(job, RefineJob):
+            self._submit(job, preparing)
 
     def _submit(self, job: RefineJob, preparing: Future[Prepared]) -> None:
         if self._client is None:
@@ -292,7 +309,7 @@ class Session:
     def _receive(self, event: object) -> None:
         remote_id = getattr(event, "job", None)
         job = next((j for j in self._jobs if j.is_open and j.remote_id == remote_id), None)
-        if remote_id is None or job is None:
+        if remote_id is None or not isinstance(job, RefineJob):
             return
         if isinstance(event, Accepted):
             job.words = f"{event.position} ahead of it" if event.position else "waiting"
@@ -326,7 +343,7 @@ class Session:
         with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
             bpy.ops.posefit.apply_result("EXEC_DEFAULT", True, job=job_id)
 
-    def _forget(self, job: RefineJob) -> None:
+    def _forget(self, job: SceneJob) -> None:
         self._refinements.pop(job.job_id, None)
         if job.remote_id and self._client is not None:
             try:
@@ -334,7 +351,7 @@ class Session:
             except BackendError as error:
                 logger.warning("a job could not be cancelled on the backend: %s", error)
 
-    def _guard(self, job: RefineJob, work: Callable[[], None]) -> None:
+    def _guard(self, job: SceneJob, work: Callable[[], None]) -> None:
         """Do a part of a job; what goes wrong ends that job in words."""
         try:
             work()

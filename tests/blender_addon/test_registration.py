@@ -14,7 +14,9 @@ COUNT = """
 def count():
     handlers = sum(len(getattr(bpy.app.handlers, n)) for n in ("load_post", "undo_post"))
     names = {n for n in dir(bpy.types) if n.startswith(("POSEFIT", "Posefit"))}
-    return handlers, names, hasattr(bpy.types.Scene, "posefit"), len(dir(bpy.ops.posefit))
+    menus = [len(getattr(bpy.types, f"TOPBAR_MT_file_{n}")._dyn_ui_initialize())
+             for n in ("import", "export")]
+    return handlers, menus, names, hasattr(bpy.types.Scene, "posefit"), len(dir(bpy.ops.posefit))
 """
 
 
