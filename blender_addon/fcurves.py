@@ -8,20 +8,15 @@ bulk: 24 bones × 300 frames take milliseconds, where keyframe_insert takes a se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import bpy
 import numpy as np
 import numpy.typing as npt
 
+from .curve_keys import KINDS, LINEAR, Keys, merge_keys
+
 Array = npt.NDArray[np.float64]
 Channel = tuple[str, int]
 """Data path and array index of a curve."""
-
-LINEAR, BEZIER, AUTO_CLAMPED = 1, 2, 4
-"""Blender's numbers of these interpolations and of this handle type."""
-SAME_FRAME = 1e-3
-"""Keys nearer to a frame than this lie on it."""
 
 
 def curves_of(owner: bpy.types.ID) -> dict[Channel, bpy.types.FCurve]:
@@ -29,18 +24,51 @@ def curves_of(owner: bpy.types.ID) -> dict[Channel, bpy.types.FCurve]:
     animation = owner.animation_data
     if animation is None or animation.action is None:
         return {}
-    return {(c.data_path, c.array_index): c for c in _action_curves(animation)}
+    return curves_in(animation.action, slot_handle(owner))
 
 
-def _action_curves(animation: bpy.types.AnimData) -> list[bpy.types.FCurve]:
-    action = animation.action
+def curves_in(action: bpy.types.Action, handle: int) -> dict[Channel, bpy.types.FCurve]:
+    """The curves of one slot of an action, by channel, whether or not it is in use.
+
+    Args:
+        action: the action.
+        handle: which slot (`slot_handle`); of no meaning before Blender 4.4.
+    """
+    bags = _channel_bags(action, handle)
+    return {(c.data_path, c.array_index): c for bag in bags for c in bag.fcurves}
+
+
+def remove_curve(action: bpy.types.Action, handle: int, channel: Channel) -> None:
+    """Take a channel's curve out of an action, where it has one."""
+    for bag in _channel_bags(action, handle):
+        curve = bag.fcurves.find(channel[0], index=channel[1])
+        if curve is not None:
+            bag.fcurves.remove(curve)
+
+
+def _channel_bags(action: bpy.types.Action, handle: int) -> list:
+    """What holds curves: the action itself up to 4.3, then its slot's bags."""
     if not hasattr(action, "layers"):
-        return list(action.fcurves)
-    slot = animation.action_slot
-    if slot is None:
-        return []
-    bags = [strip.channelbag(slot) for layer in action.layers for strip in layer.strips]
-    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
+        return [action]
+    strips = [strip for layer in action.layers for strip in layer.strips]
+    return [bag for strip in strips for bag in strip.channelbags if bag.slot_handle == handle]
+
+
+def slot_handle(owner: bpy.types.ID) -> int:
+    """Which slot of its action animates an ID; 0 where none does, and before Blender 4.4."""
+    slot = getattr(owner.animation_data, "action_slot", None)
+    return 0 if slot is None else slot.handle
+
+
+def use_action(owner: bpy.types.ID, action: bpy.types.Action | None, handle: int) -> None:
+    """Have a slot of an action animate an ID, or nothing."""
+    animation = owner.animation_data or owner.animation_data_create()
+    if animation.action != action:
+        animation.action = action
+    if action is not None and hasattr(animation, "action_slot"):
+        slot = next((s for s in action.slots if s.handle == handle), None)
+        if animation.action_slot != slot:
+            animation.action_slot = slot
 
 
 def ensure_curve(owner: bpy.types.ID, channel: Channel, group: str) -> bpy.types.FCurve:
@@ -75,29 +103,8 @@ def use_new_action(owner: bpy.types.ID, name: str) -> bpy.types.Action:
     old.use_fake_user = True
     new = old.copy()
     new.name = name
-    slot = getattr(animation, "action_slot", None)
-    identifier = None if slot is None else slot.identifier
-    animation.action = new
-    if identifier is not None:
-        animation.action_slot = next(s for s in new.slots if s.identifier == identifier)
+    use_action(owner, new, slot_handle(owner))
     return new
-
-
-@dataclass(frozen=True)
-class Keys:
-    """All keys of one curve, in order of time."""
-
-    points: npt.NDArray[np.float32]
-    """(N, 2) frame and value."""
-    left: npt.NDArray[np.float32]
-    """(N, 2) left handle."""
-    right: npt.NDArray[np.float32]
-    """(N, 2) right handle."""
-    kinds: npt.NDArray[np.int32]
-    """(N, 3) interpolation, left and right handle type, Blender's numbers."""
-
-
-_KINDS = ("interpolation", "handle_left_type", "handle_right_type")
 
 
 def read_keys(curve: bpy.types.FCurve) -> Keys:
@@ -106,57 +113,11 @@ def read_keys(curve: bpy.types.FCurve) -> Keys:
     pairs = [np.empty(2 * count, np.float32) for _ in range(3)]
     for name, values in zip(("co", "handle_left", "handle_right"), pairs, strict=True):
         curve.keyframe_points.foreach_get(name, values)
-    kinds = np.empty((3, count), np.int32)
-    for name, numbers in zip(_KINDS, kinds, strict=True):
+    kinds = np.empty((len(KINDS), count), np.int32)
+    for name, numbers in zip(KINDS, kinds, strict=True):
         curve.keyframe_points.foreach_get(name, numbers)
     points, left, right = (values.reshape(-1, 2) for values in pairs)
     return Keys(points, left, right, np.ascontiguousarray(kinds.T))
-
-
-def merge_keys(keys: Keys, frames: npt.ArrayLike, values: npt.ArrayLike) -> Keys:
-    """Keys with `values` (N,) at `frames` (N,): moved where there is a key, added where not.
-
-    A key that is moved takes its handles along; an added one takes the interpolation of the key
-    before it (linear where there is none); all others stay as they are.
-    """
-    frames, values = np.asarray(frames, np.float32), np.asarray(values, np.float32)
-    times = keys.points[:, 0]
-    place, is_there = _places(times, frames)
-    shift = np.zeros_like(keys.points)
-    shift[place[is_there], 1] = values[is_there] - keys.points[place[is_there], 1]
-    moved = Keys(keys.points + shift, keys.left + shift, keys.right + shift, keys.kinds)
-    if is_there.all():
-        return moved
-    added = np.stack([frames, values], -1)[~is_there]
-    kinds = np.full((len(added), 3), AUTO_CLAMPED, np.int32)
-    kinds[:, 0] = LINEAR
-    if len(times):
-        before = np.searchsorted(times, added[:, 0], side="right") - 1
-        kinds[:, 0] = keys.kinds[np.maximum(before, 0), 0]
-    order = np.argsort(np.concatenate([times, added[:, 0]]), kind="stable")
-
-    def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        return np.concatenate([old, new])[order]
-
-    return Keys(
-        joined(moved.points, added),
-        joined(moved.left, added),
-        joined(moved.right, added),
-        joined(moved.kinds, kinds),
-    )
-
-
-def _places(
-    times: npt.NDArray[np.float32], frames: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """Of each frame (N,) the nearest key and whether that lies on it."""
-    if len(times) == 0:
-        return np.zeros(len(frames), np.intp), np.zeros(len(frames), bool)
-    right = np.clip(np.searchsorted(times, frames), 0, len(times) - 1)
-    left = np.maximum(right - 1, 0)
-    is_left = np.abs(times[left] - frames) < np.abs(times[right] - frames)
-    place = np.where(is_left, left, right)
-    return place, np.abs(times[place] - frames) < SAME_FRAME
 
 
 def set_keys(curve: bpy.types.FCurve, frames: npt.ArrayLike, values: npt.ArrayLike) -> None:
@@ -190,7 +151,7 @@ def write_all_keys(curve: bpy.types.FCurve, keys: Keys, with_kinds: bool = True)
     if missing:
         target.add(missing)
     target.foreach_set("co", np.ascontiguousarray(keys.points).ravel())
-    for name, numbers in zip(_KINDS, keys.kinds.T if with_kinds else (), strict=with_kinds):
+    for name, numbers in zip(KINDS, keys.kinds.T if with_kinds else (), strict=with_kinds):
         target.foreach_set(name, np.ascontiguousarray(numbers))
     # Free handles lie where they lay; automatic ones are placed anew by update().
     target.foreach_set("handle_left", np.ascontiguousarray(keys.left).ravel())

@@ -14,9 +14,8 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from posefit_shared import rotations
-
 from .fcurves import Channel, curves_of, evaluate
+from .rotation_values import rotation_channel, to_matrices
 
 Array = npt.NDArray[np.float64]
 Curves = Mapping[Channel, bpy.types.FCurve]
@@ -90,29 +89,9 @@ def basis_matrices(item: Transformed, prefix: str, curves: Curves, frames: npt.A
 def _rotation_matrices(
     item: Transformed, prefix: str, curves: Curves, frames: npt.ArrayLike
 ) -> Array:
-    if item.rotation_mode == "QUATERNION":
-        wxyz = _channels(item, "rotation_quaternion", prefix, curves, frames)
-        still = np.linalg.norm(wxyz, axis=-1) == 0
-        wxyz[still] = (1.0, 0.0, 0.0, 0.0)
-        return rotations.wxyz_to_matrix(wxyz)
-    if item.rotation_mode == "AXIS_ANGLE":
-        values = _channels(item, "rotation_axis_angle", prefix, curves, frames)
-        length = np.maximum(np.linalg.norm(values[:, 1:], axis=-1, keepdims=True), 1e-12)
-        return rotations.rotvec_to_matrix(values[:, :1] * values[:, 1:] / length)
-    euler = _channels(item, "rotation_euler", prefix, curves, frames)
-    return euler_matrices(euler, item.rotation_mode)
-
-
-def euler_matrices(euler: npt.ArrayLike, order: str) -> Array:
-    """Matrices (T, 3, 3) of Blender's Euler angles (T, 3), whose first axis turns first."""
-    euler = np.asarray(euler, np.float64)
-    result = np.broadcast_to(np.eye(3), (len(euler), 3, 3))
-    for letter in order:
-        axis = "XYZ".index(letter)
-        rotvec = np.zeros_like(euler)
-        rotvec[:, axis] = euler[:, axis]
-        result = rotations.rotvec_to_matrix(rotvec) @ result
-    return result
+    mode = item.rotation_mode
+    values = _channels(item, rotation_channel(mode), prefix, curves, frames)
+    return to_matrices(values, mode)
 
 
 def _channels(
