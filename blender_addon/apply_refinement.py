@@ -14,7 +14,7 @@ import numpy as np
 
 from posefit_shared.messages import RefineResult
 
-from . import body_builder, rig, scene_reader
+from . import body_builder, comparison, rig, scene_reader
 from .keyframe_writer import key_motion, refined_action_name
 from .rig import SceneError
 from .scene_reader import SceneRequest
@@ -57,6 +57,7 @@ def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
     count = len(result.status)
     if refined == 0:
         return f"nothing was changed: {_why_kept(result)}"
+    before = comparison.state_before(armature)
     if refinement.with_shape and _shape_changed(request, result):
         now = _reshape(context, armature, result)
     frames = replace(
@@ -65,6 +66,7 @@ def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
     motion = rig.pose_to_motion(result.poses, result.trans, frames)
     name = refined_action_name(armature)
     action = key_motion(armature, frames.match.bones, frames.scene_frames, motion, name)
+    comparison.remember(armature, before)
     context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
     return f"{refined} of {count} frames refined in action {action.name}"
 

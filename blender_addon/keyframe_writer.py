@@ -7,6 +7,7 @@ computed, stays as it was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import bpy
@@ -63,7 +64,7 @@ def refined_action_name(armature: bpy.types.Object) -> str:
     animation = armature.animation_data
     action = None if animation is None else animation.action
     base = armature.name if action is None else action.name
-    return base if base.split(".")[-1] == "posefit" else f"{base.removesuffix('.posefit')}.posefit"
+    return re.sub(r"\.posefit(\.preview)?(\.\d+)?$", "", base) + ".posefit"
 
 
 def _rotation_values(

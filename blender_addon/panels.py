@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import body_builder, session
+from . import body_builder, comparison, session
 from .properties import backend_choice, preferences
 from .rig import SceneError, match_bones
 
@@ -107,6 +107,37 @@ class POSEFIT_PT_settings(_Panel, bpy.types.Panel):
         layout.prop(settings, "smoothness")
 
 
+class POSEFIT_PT_compare(_Panel, bpy.types.Panel):
+    """The original and the refined motion: compare, accept, reject."""
+
+    bl_label = "Compare"
+    bl_idname = "POSEFIT_PT_compare"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        item = context.object
+        return item is not None and item.posefit_comparison.refined is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        words = comparison.problem(context.object)
+        if words:
+            for line in _wrapped(words):
+                layout.label(text=line)
+            return
+        settings = context.object.posefit_comparison
+        layout.prop(settings, "amount")
+        column = layout.column(align=True)
+        for name in ("bones", "frames", "keys"):
+            column.prop(settings, name, text="")
+        if settings.keys == "FEWEST":
+            column.prop(settings, "tolerance_mm")
+        accept = layout.operator("posefit.accept", icon="CHECKMARK")
+        for name in comparison.ACCEPT_SETTINGS:
+            setattr(accept, name, getattr(settings, name))
+        layout.operator("posefit.reject", icon="LOOP_BACK")
+
+
 def missing_for_refinement(context: bpy.types.Context) -> list[str]:
     """What is still missing before a frame can be refined, in words."""
     missing = []
@@ -170,4 +201,10 @@ def _wrapped(text: str, width: int = 44) -> list[str]:
     return lines
 
 
-CLASSES = (POSEFIT_PT_backend, POSEFIT_PT_body, POSEFIT_PT_refine, POSEFIT_PT_settings)
+CLASSES = (
+    POSEFIT_PT_backend,
+    POSEFIT_PT_body,
+    POSEFIT_PT_refine,
+    POSEFIT_PT_settings,
+    POSEFIT_PT_compare,
+)

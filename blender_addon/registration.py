@@ -7,17 +7,19 @@ from collections.abc import Callable
 
 import bpy
 
-from . import panels, properties, session_timer
-from .operators import body, connection, exporting, importing, refine
+from . import comparison, panels, properties, session_timer
+from .operators import body, compare, connection, exporting, importing, refine
 from .session import SESSION
 
 CLASSES = (
     *properties.CLASSES,
+    *comparison.CLASSES,
     *body.CLASSES,
     *importing.CLASSES,
     *exporting.CLASSES,
     *connection.CLASSES,
     *refine.CLASSES,
+    *compare.CLASSES,
     *panels.CLASSES,
 )
 
@@ -31,6 +33,8 @@ def register() -> None:
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
         properties.attach()
         undo.append(properties.detach)
+        comparison.attach()
+        undo.append(comparison.detach)
         session_timer.start()
         undo.append(session_timer.stop)
         bpy.types.TOPBAR_MT_file_import.append(_draw_import)
@@ -48,6 +52,7 @@ def unregister() -> None:
     session_timer.stop()
     SESSION.cancel_all()
     SESSION.disconnect()
+    comparison.detach()
     properties.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -16,6 +16,7 @@ class Recorder:
         import bpy
 
         self.words = words
+        self.buttons = {}
         icon = bpy.types.UILayout.bl_rna.functions["label"].parameters["icon"]
         self.icons = {item.identifier for item in icon.enum_items}
 
@@ -35,6 +36,8 @@ class Recorder:
         assert getattr(getattr(bpy.ops, group), verb).get_rna_type()
         assert icon in self.icons
         self.words.append(name)
+        self.buttons[name] = SimpleNamespace()
+        return self.buttons[name]
 
     def progress(self, *, factor, type, text):
         assert 0 <= factor <= 1
@@ -53,7 +56,8 @@ def drawn(context) -> list[str]:
 
     words = []
     for panel in panels.CLASSES:
-        panel.draw(SimpleNamespace(layout=Recorder(words)), context)
+        if getattr(panel, "poll", lambda context: True)(context):
+            panel.draw(SimpleNamespace(layout=Recorder(words)), context)
     return words
 
 
@@ -105,3 +109,33 @@ def test_a_running_and_an_ended_refinement_are_shown(context):
     assert "Hans 3-5: frame 4" in words
     assert any(line.startswith("Hans 7: the backend ended") for line in words)
     assert "posefit.cancel" in words
+
+
+def test_a_refined_body_is_compared_in_a_panel_of_its_own(context):
+    from comparison_makers import add_animated_body, refine, smooth_motion, turned
+
+    from blender_addon import panels
+
+    shows = panels.POSEFIT_PT_compare.poll
+    motion = smooth_motion(3)
+    armature = add_animated_body(context, motion, [1, 2, 3])
+    assert not shows(context)
+    refine(context, armature, [1, 2, 3], turned(motion))
+    assert shows(context)
+    words = drawn(context)
+    assert {"amount", "bones", "frames", "keys", "posefit.accept", "posefit.reject"} <= set(words)
+    assert "tolerance_mm" not in words
+    settings = armature.posefit_comparison
+    settings.keys, settings.bones, settings.frames = "FEWEST", "SELECTED", "RANGE"
+    settings.tolerance_mm = 8.0
+    assert "tolerance_mm" in drawn(context)
+    layout = Recorder([])
+    panels.POSEFIT_PT_compare.draw(SimpleNamespace(layout=layout), context)
+    assert vars(layout.buttons["posefit.accept"]) == {
+        "bones": "SELECTED",
+        "frames": "RANGE",
+        "keys": "FEWEST",
+        "tolerance_mm": 8.0,
+    }
+    armature.animation_data.action = None
+    assert "uses no action, expected" in " ".join(drawn(context))

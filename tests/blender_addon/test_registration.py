@@ -51,3 +51,11 @@ def test_a_registration_that_fails_midway_takes_back_what_it_did():
         "blender_addon.register(); blender_addon.unregister()\n"
         "assert count() == before\n"
     )
+
+
+def test_objects_forget_their_refinements_with_the_extension():
+    run(
+        "import bpy, blender_addon\n"
+        "blender_addon.register(); assert hasattr(bpy.types.Object, 'posefit_comparison')\n"
+        "blender_addon.unregister(); assert not hasattr(bpy.types.Object, 'posefit_comparison')\n"
+    )

@@ -88,6 +88,8 @@ def test_a_refined_range_arrives_as_keys_in_a_new_action(context, shot, session)
     assert current_action(shot).name == "Shot.posefit"
     assert old.use_fake_user
     assert old.name == "Shot"
+    assert shot.posefit_comparison.original == old
+    assert shot.posefit_comparison.refined == current_action(shot)
     after = read(context, shot, range(3, 11))
     changed = np.abs(after.poses - before.poses).max(axis=(1, 2)) > 1e-3
     assert changed.tolist() == [False, True, True, True, True, False, False, False]
@@ -115,6 +117,7 @@ def test_one_undo_takes_a_whole_refinement_back(context, shot, session):
         shot = bpy.data.objects["Shot"]
         assert current_action(shot).name == old
         assert "Shot.posefit" not in bpy.data.actions
+        assert shot.posefit_comparison.refined is None
         bpy.ops.ed.redo()
         assert current_action(bpy.data.objects["Shot"]).name == "Shot.posefit"
 

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deciding on a refinement: accept it, or go back to the original."""
+
+from __future__ import annotations
+
+import bpy
+
+from posefit_shared.body_files import BodyFileError
+
+from .. import comparison
+from ..accept_refinement import AcceptOptions, accept
+from ..rig import SceneError
+
+
+class _OnArmature:
+    """What both operators share."""
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if context.object is None or context.object.type != "ARMATURE":
+            cls.poll_message_set("Select the armature of a refined body")
+            return False
+        return True
+
+
+class POSEFIT_OT_accept(_OnArmature, bpy.types.Operator):
+    """Make the refined motion the armature's own; the original stays in the file as an action"""
+
+    bl_idname = "posefit.accept"
+    bl_label = "Accept"
+    bl_options = {"REGISTER", "UNDO"}
+
+    bones: bpy.props.EnumProperty(**comparison.BONES)
+    frames: bpy.props.EnumProperty(**comparison.FRAMES)
+    keys: bpy.props.EnumProperty(**comparison.KEYS)
+    tolerance_mm: bpy.props.FloatProperty(**comparison.TOLERANCE_MM)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        options = AcceptOptions(
+            bones=_selected_bones(context.object) if self.bones == "SELECTED" else None,
+            frames=_frames(context.scene, self.frames),
+            keys=self.keys,
+            tolerance_mm=self.tolerance_mm,
+        )
+        try:
+            words = accept(context.object, options)
+        except SceneError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, words)
+        return {"FINISHED"}
+
+
+class POSEFIT_OT_reject(_OnArmature, bpy.types.Operator):
+    """Go back to the original action and remove the refined one"""
+
+    bl_idname = "posefit.reject"
+    bl_label = "Reject"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            words = comparison.reject(context, context.object)
+        except (SceneError, BodyFileError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, words)
+        return {"FINISHED"}
+
+
+def _selected_bones(armature: bpy.types.Object) -> frozenset[str]:
+    """Names of the selected pose bones; from Blender 5.0 on the pose bone itself is selected."""
+    bones = armature.pose.bones
+    return frozenset(b.name for b in bones if (b if hasattr(b, "select") else b.bone).select)
+
+
+def _frames(scene: bpy.types.Scene, which: str) -> tuple[int, int] | None:
+    if which == "ALL":
+        return None
+    if which == "CURRENT":
+        return scene.frame_current, scene.frame_current
+    if scene.use_preview_range:
+        return scene.frame_preview_start, scene.frame_preview_end
+    return scene.frame_start, scene.frame_end
+
+
+CLASSES = (POSEFIT_OT_accept, POSEFIT_OT_reject)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Armatures with an original and a refined motion, and what they show."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from posefit_shared import rotations, skeleton
+
+BONES = skeleton.SMPL_JOINT_NAMES
+MODES = {"L_Hip": "XYZ", "R_Hip": "ZXY", "L_Knee": "AXIS_ANGLE", "R_Knee": "YXZ"}
+"""Bones that do not turn by quaternions."""
+
+
+def smooth_motion(count, seed=0, size=0.4):
+    """Bones that turn smoothly about poses of their own."""
+    from blender_addon.bone_rotations import BoneMotion
+
+    rng = np.random.default_rng(seed)
+    time = np.linspace(0, 2, count)[:, None, None]
+    swing = np.sin(time + rng.uniform(0, 6, (1, 24, 3))) * rng.normal(size=(24, 3)) * size
+    rest = rng.normal(size=(24, 3)) * 0.3
+    locations = np.stack([time[:, 0, 0], np.sin(time[:, 0, 0]), rng.normal() + time[:, 0, 0]], -1)
+    return BoneMotion(rotations.rotvec_to_matrix(rest + swing), locations)
+
+
+def turned(motion, degrees=20.0, seed=7):
+    """The same motion, each bone turned a little further and the root moved."""
+    from blender_addon.bone_rotations import BoneMotion
+
+    axes = np.random.default_rng(seed).normal(size=(24, 3))
+    axes *= np.radians(degrees) / np.linalg.norm(axes, axis=-1, keepdims=True)
+    further = motion.rotations @ rotations.rotvec_to_matrix(axes)
+    return BoneMotion(further, motion.root_locations + (0.0, 0.1, 0.2))
+
+
+def part(motion, indices):
+    """Some frames of a motion."""
+    from blender_addon.bone_rotations import BoneMotion
+
+    return BoneMotion(motion.rotations[indices], motion.root_locations[indices])
+
+
+def add_animated_body(context, motion, frames, modes=MODES):
+    """A body with an action `Walk`."""
+    import bpy
+
+    from blender_addon import keyframe_writer
+
+    bpy.ops.posefit.add_body()
+    armature = context.object
+    for name, mode in modes.items():
+        armature.pose.bones[name].rotation_mode = mode
+    keyframe_writer.key_motion(armature, BONES, frames, motion, "Walk")
+    armature.animation_data.action.name = "Walk"
+    context.scene.frame_set(context.scene.frame_current)
+    return armature
+
+
+def refine(context, armature, frames, motion):
+    """What putting a refinement in place does."""
+    from blender_addon import comparison, keyframe_writer
+
+    before = comparison.state_before(armature)
+    name = keyframe_writer.refined_action_name(armature)
+    keyframe_writer.key_motion(armature, BONES, frames, motion, name)
+    comparison.remember(armature, before)
+    context.scene.frame_set(context.scene.frame_current)
+
+
+def shown(context, armature, frame):
+    """Rotations (24, 3, 3) and the root's location (3,) that Blender shows at a frame."""
+    context.scene.frame_set(int(np.floor(frame)), subframe=frame - np.floor(frame))
+    matrices = [np.array(armature.pose.bones[name].matrix_basis)[:3, :3] for name in BONES]
+    return np.stack(matrices), np.array(armature.pose.bones["Pelvis"].location)
+
+
+def shown_now(context, armature):
+    """The same at the current frame, without setting it."""
+    context.view_layer.update()
+    evaluated = armature.evaluated_get(context.evaluated_depsgraph_get())
+    return np.stack([np.array(evaluated.pose.bones[n].matrix_basis)[:3, :3] for n in BONES])
+
+
+def record(context, armature, frames):
+    """What is shown on many frames: (T, 24, 3, 3) and (T, 3)."""
+    rows = [shown(context, armature, frame) for frame in frames]
+    return np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+
+
+def slerp(before, after, amount):
+    """Rotations a share of the way between two, along the shortest turn."""
+    turn = rotations.matrix_to_rotvec(np.swapaxes(before, -1, -2) @ after)
+    return before @ rotations.rotvec_to_matrix(amount * turn)
+
+
+def keys_of(action):
+    """All keys of an action by channel, as arrays."""
+    from blender_addon import fcurves
+
+    handle = action.slots[0].handle if hasattr(action, "slots") else 0
+    curves = fcurves.curves_in(action, handle)
+    return {channel: fcurves.read_keys(curve) for channel, curve in curves.items()}
+
+
+def same_keys(one, other):
+    """Whether two results of `keys_of` are the same."""
+    return one.keys() == other.keys() and all(
+        np.array_equal(getattr(one[channel], name), getattr(other[channel], name))
+        for channel in one
+        for name in ("points", "left", "right", "kinds")
+    )
