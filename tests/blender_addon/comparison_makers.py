@@ -10,6 +10,12 @@ from posefit_shared import rotations, skeleton
 BONES = skeleton.SMPL_JOINT_NAMES
 MODES = {"L_Hip": "XYZ", "R_Hip": "ZXY", "L_Knee": "AXIS_ANGLE", "R_Knee": "YXZ"}
 """Bones that do not turn by quaternions."""
+ARM = [BONES.index(name) for name in ("L_Shoulder", "L_Elbow", "L_Hip")]
+"""Joints to accept alone."""
+POSES = [1, 20, 40]
+EVERY = range(1, 41)
+BETWEEN = np.arange(1, 40.1, 0.25)
+"""Frames of the sparse motion: its own keys, all, and quarters of frames."""
 
 
 def smooth_motion(count, seed=0, size=0.4):
@@ -110,3 +116,45 @@ def same_keys(one, other):
         for channel in one
         for name in ("points", "left", "right", "kinds")
     )
+
+
+def add_sparse_body(context):
+    """Three Bezier poses of an animator's, of which a refinement keyed all forty frames."""
+    from blender_addon import curve_keys, fcurves
+
+    armature = add_animated_body(context, part(smooth_motion(40), [0, 19, 39]), POSES)
+    for curve in fcurves.curves_of(armature).values():
+        keys = fcurves.read_keys(curve)
+        keys.kinds[:, 0] = curve_keys.BEZIER
+        keys.kinds[:, 1:3] = curve_keys.AUTO_CLAMPED
+        fcurves.write_all_keys(curve, keys)
+    refine(context, armature, EVERY, turned(smooth_motion(40)))
+    return armature
+
+
+def select(armature, names):
+    for bone in armature.pose.bones:
+        (bone if hasattr(bone, "select") else bone.bone).select = bone.name in names
+
+
+def both_motions(context, armature, frames):
+    armature.posefit_comparison.amount = 0
+    before = record(context, armature, frames)
+    armature.posefit_comparison.amount = 1
+    return before, record(context, armature, frames)
+
+
+def key_times(armature, bone):
+    keys = keys_of(armature.animation_data.action)
+    return sorted({t for (path, _), k in keys.items() if f'"{bone}"' in path for t in k.times})
+
+
+def refusal(**options):
+    """What Accept says when it refuses."""
+    import bpy
+    import pytest
+
+    with pytest.raises(RuntimeError) as error:
+        bpy.ops.posefit.accept(**options)
+    assert "Traceback" not in str(error.value)
+    return str(error.value)
