@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from . import body_builder, comparison, session
-from .properties import backend_choice, preferences
+from .properties import backend_choice, evidence_words, preferences
 from .rig import SceneError, match_bones
 
 _STATE_ICONS = {
@@ -33,9 +33,11 @@ class POSEFIT_PT_backend(_Panel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         state = session.SESSION.connection
-        layout.label(text=state.words, icon=_STATE_ICONS[state.kind])
-        for line in state.details:
-            layout.label(text=line)
+        _draw_words(layout, state.words, _STATE_ICONS[state.kind])
+        for words in state.details:
+            _draw_words(layout, words, "BLANK1")
+        if state.kind == "connected":
+            _draw_words(layout, f"Evidence: {evidence_words(context.scene)}", "BLANK1")
         if state.kind in ("off", "lost"):
             layout.prop(preferences(context), "address", text="")
             layout.operator("posefit.connect", icon="LINKED")
@@ -155,10 +157,8 @@ def missing_for_refinement(context: bpy.types.Context) -> list[str]:
 
 def _draw_local_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     choice = backend_choice(context)
-    icon = "ERROR" if choice.is_problem else "INFO"
-    for line in _wrapped(choice.words) if choice.words else ():
-        layout.label(text=line, icon=icon)
-        icon = "BLANK1"
+    if choice.words:
+        _draw_words(layout, choice.words, "ERROR" if choice.is_problem else "INFO")
     layout.operator("posefit.start_backend", icon="PLAY")
     if choice.python is None:
         layout.operator("posefit.show_installer", icon="HELP")
@@ -189,6 +189,13 @@ def _draw_jobs(layout: bpy.types.UILayout) -> None:
                 icon = "BLANK1"
     if session.SESSION.is_busy:
         layout.operator("posefit.cancel", icon="X")
+
+
+def _draw_words(layout: bpy.types.UILayout, words: str, icon: str) -> None:
+    """A sentence in as many lines as it needs, the icon before the first."""
+    for line in _wrapped(words):
+        layout.label(text=line, icon=icon)
+        icon = "BLANK1"
 
 
 def _wrapped(text: str, width: int = 44) -> list[str]:

@@ -117,6 +117,13 @@ def refine_settings(scene: bpy.types.Scene) -> RefineSettings:
     )
 
 
+def evidence_words(scene: bpy.types.Scene) -> str:
+    """What a scene asks the backend to judge by, as its settings call it."""
+    settings = scene.posefit
+    items = settings.bl_rna.properties["displacement"].enum_items
+    return items[settings.displacement].name
+
+
 def range_to_refine(scene: bpy.types.Scene) -> range:
     """The frames of Refine Range."""
     if scene.posefit.use_scene_range:

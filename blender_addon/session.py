@@ -18,9 +18,8 @@ from typing import Any
 
 import bpy
 
-from posefit_shared.addresses import AddressError
 from posefit_shared.body_files import BodyFileError
-from posefit_shared.client import BackendError, Client
+from posefit_shared.client import BackendError
 from posefit_shared.codec import CodecError
 from posefit_shared.messages import (
     Accepted,
@@ -33,9 +32,9 @@ from posefit_shared.messages import (
 from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings
 
-from . import backend_process
 from .apply_refinement import Refinement
-from .connection_view import ConnectionView, describe_connection
+from .backend_link import BackendLink
+from .connection_view import ConnectionView
 from .refine_job import Prepared, RefineJob, prepare_request
 from .rig import SceneError
 from .scene_job import SceneJob
@@ -49,17 +48,11 @@ SHOWN_JOBS = 4
 """Finished refinements that the panel remembers."""
 
 
-class ConnectError(RuntimeError):
-    """No connection could be begun; the message says why."""
-
-
 class Session:
     """What outlives an operator; one per Blender."""
 
     def __init__(self) -> None:
-        self._client: Client | None = None
-        self._backend: backend_process.BackendProcess | None = None
-        self._problem = ""
+        self._link = BackendLink(f"Blender {bpy.app.version_string}")
         self._jobs: list[SceneJob] = []
         self._refinements: dict[str, Refinement] = {}
         self._threads: ThreadPoolExecutor | None = None
@@ -73,7 +66,7 @@ class Session:
             ConnectError: the address is malformed or not allowed.
         """
         self.disconnect()
-        self._open_client(address)
+        self._link.connect(address)
 
     def start_backend(
         self,
@@ -88,48 +81,34 @@ class Session:
             BackendStartError: it could not be started.
         """
         self.disconnect()
-        self._backend = backend_process.start(python, media_roots, folder, options)
+        self._link.start(python, media_roots, folder, options)
 
     def disconnect(self) -> None:
         """Leave the backend, drop what is under way, stop a backend that was started here."""
         self._cancel_refinements("the backend was left")
-        if self._client is not None:
-            self._client.close(timeout=1.0)
-        if self._backend is not None:
-            self._backend.stop()
+        self._link.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
-        self._client = self._backend = self._threads = None
-        self._problem = ""
-
-    def _open_client(self, address: str) -> None:
-        try:
-            self._client = Client(address, name=f"Blender {bpy.app.version_string}")
-            self._client.start()
-        except (AddressError, BackendError) as error:
-            raise ConnectError(str(error)) from error
+        self._threads = None
 
     @property
     def is_connected(self) -> bool:
         """Whether a backend is there."""
-        return self._client is not None and self._client.state.name == "ready"
+        return self._link.is_connected
 
     @property
     def connection(self) -> ConnectionView:
         """The connection in words."""
-        is_starting = self._backend is not None
-        return describe_connection(self._client, is_starting, self._problem)
+        return self._link.view
 
     @property
     def has_log(self) -> bool:
-        """Whether a backend that was started here has a log."""
-        return self._backend is not None and self._backend.log_path.is_file()
+        """Whether the last backend that was started here has a log, also after its end."""
+        return self._link.has_log
 
     def log_text(self) -> str:
-        """The log of the backend that was started here."""
-        if self._backend is None:
-            return ""
-        return self._backend.log_path.read_text(encoding="utf-8", errors="replace")
+        """The log of the last backend that was started here."""
+        return self._link.log_text()
 
     # Refinements and exports
 
@@ -238,29 +217,16 @@ class Session:
     def step(self) -> bool:
         """Do what can be done now; true if anything that the panel shows may have changed."""
         before = self.connection, [(j.fraction, j.words) for j in self._jobs]
-        self._watch_backend()
+        if ended := self._link.watch():
+            self._cancel_refinements(ended)
         self._read_scenes()
         self._submit_prepared()
-        if self._client is not None:
-            for event in self._client.poll():
+        if self._link.client is not None:
+            for event in self._link.client.poll():
                 self._receive(event)
         for job_id in list(self._refinements):
             self._apply(job_id)
         return before != (self.connection, [(j.fraction, j.words) for j in self._jobs])
-
-    def _watch_backend(self) -> None:
-        backend = self._backend
-        if backend is None:
-            return
-        if not backend.is_running:
-            words = backend.exit_words
-            self._cancel_refinements(words)
-            if self._client is not None:
-                self._client.close(timeout=0.5)
-                self._client = None
-            self._backend, self._problem = None, words
-        elif self._client is None and (address := backend.address()) is not None:
-            self._open_client(address)
 
     def _read_scenes(self) -> None:
         deadline = time.monotonic() + SLICE_SECONDS
@@ -276,12 +242,12 @@ class Session:
 
     def _prepare(self, job: RefineJob) -> None:
         """Have a request made of what was read, away from the main thread."""
-        assert self._client is not None
+        assert self._link.client is not None
         assert job.reading is not None
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, "posefit-files")
         job.preparing = self._threads.submit(
-            prepare_request, self._client, job.reading, job.settings, job.by_upload
+            prepare_request, self._link.client, job.reading, job.settings, job.by_upload
         )
         job.words = "sending"
 
@@ -299,11 +265,14 @@ class Session:
             self._submit(job, preparing)
 
     def _submit(self, job: RefineJob, preparing: Future[Prepared]) -> None:
-        if self._client is None:
+        client = self._link.client
+        if client is None:
             raise SceneError("the backend is gone")
         priority = "interactive" if len(job.scene_frames) == 1 else "normal"
         job.request, message = preparing.result()
-        job.remote_id = self._client.submit(message, priority)
+        job.remote_id = client.submit(message, priority)
+        if not message.content_hashes():  # else files may travel first
+            self._link.clock.ask(job.remote_id)
         job.words = "waiting"
 
     def _receive(self, event: object) -> None:
@@ -312,6 +281,7 @@ class Session:
         if remote_id is None or not isinstance(job, RefineJob):
             return
         if isinstance(event, Accepted):
+            self._link.clock.hear(job.remote_id)
             job.words = f"{event.position} ahead of it" if event.position else "waiting"
         elif isinstance(event, Progress):
             job.report(event)
@@ -345,9 +315,9 @@ class Session:
 
     def _forget(self, job: SceneJob) -> None:
         self._refinements.pop(job.job_id, None)
-        if job.remote_id and self._client is not None:
+        if job.remote_id and self._link.client is not None:
             try:
-                self._client.cancel(job.remote_id)
+                self._link.client.cancel(job.remote_id)
             except BackendError as error:
                 logger.warning("a job could not be cancelled on the backend: %s", error)
 

@@ -19,6 +19,7 @@ NEVER = {
 }
 PURE_ADDON_MODULES = (
     "__init__.py", "rig.py", "bone_rotations.py", "backend_process.py", "installed_backend.py",
+    "backend_link.py", "connection_view.py",
     "curve_keys.py", "key_reduction.py", "rotation_values.py",
 )  # fmt: skip
 ONLY = {

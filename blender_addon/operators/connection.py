@@ -9,10 +9,10 @@ from pathlib import Path
 import bpy
 
 from .. import session
+from ..backend_link import ConnectError
 from ..backend_process import BackendStartError
 from ..installed_backend import note_path
 from ..properties import ROOT_PACKAGE, backend_choice, preferences
-from ..session import ConnectError
 
 INSTALL_STEPS = Path(__file__).parents[1] / "install_backend.txt"
 """How to install a backend, for the artist."""
@@ -71,7 +71,7 @@ class POSEFIT_OT_disconnect(bpy.types.Operator):
 
 
 class POSEFIT_OT_show_log(bpy.types.Operator):
-    """Load the log of the backend that was started here into the text editor"""
+    """Load the log of the last backend that was started here into the text editor"""
 
     bl_idname = "posefit.show_log"
     bl_label = "Backend Log"

@@ -65,6 +65,10 @@ class ScriptedBackend:
     garbage: bool = False
     """Answer everything with bytes that are no message."""
     accepts_paths: bool = True
+    port: int = 0
+    """Where to listen; a free one unless given."""
+    delay: float = 0.0
+    """Seconds before a job is accepted."""
     requests: list = field(default_factory=list)
     """Refinements that were asked for."""
     cancelled: list = field(default_factory=list)
@@ -74,11 +78,17 @@ class ScriptedBackend:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
-        self.address = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
+        self._socket.bind(f"tcp://127.0.0.1:{self.port or '*'}")
+        self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._sayings: list = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return self
+
+    def say(self, message: object) -> None:
+        """Have something said to every client, soon; for any thread."""
+        self._sayings.append(message)
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -93,6 +103,10 @@ class ScriptedBackend:
                 beat = time.monotonic()
                 for client in clients:
                     self._send(client, Heartbeat())
+            while self._sayings:
+                message = self._sayings.pop(0)
+                for client in clients:
+                    self._send(client, message)
             if not self._socket.poll(20):
                 continue
             client, *parts = self._socket.recv_multipart()
@@ -116,6 +130,7 @@ class ScriptedBackend:
             self._send(client, self.refuse or welcome)
         elif isinstance(message, Submit):
             self.requests.append(message.payload)
+            time.sleep(self.delay)
             self._send(client, Accepted(message.job))
             self._send(client, Progress(message.job, 0.25, "solving", "frame 1 of 4", 2.0))
             if self.answer is not None:

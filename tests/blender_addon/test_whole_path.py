@@ -204,10 +204,11 @@ def test_a_backend_that_blender_started_and_that_is_killed_midway_is_said(
     job = SESSION.jobs[-1]
     step_until(SESSION, lambda: job.fraction > 0)
     assert SESSION.has_log
-    os.killpg(SESSION._backend.process.pid, signal.SIGKILL)
+    os.killpg(SESSION._link.backend.process.pid, signal.SIGKILL)
     step_until(SESSION, lambda: not job.is_open)
     assert "the backend ended" in job.words
     assert SESSION.connection.kind == "lost"
+    assert SESSION.has_log  # now is when it is wanted
     assert shot.animation_data.action == old
     start = time.perf_counter()
     SESSION.step()
