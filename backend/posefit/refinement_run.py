@@ -310,6 +310,7 @@ class Run:
             max_iterations=patience * settings.solver_iterations,
             tolerance=1e-3 if focal == "fixed" else 1e-5,
             effective_points=self.method.effective_points if focal == "fixed" else _FOCAL_POINTS,
+            map_points=SolverConfig.map_points if focal == "fixed" else _FOCAL_POINTS,
             focal=focal,
             distortion=distortion,
             shape=shape,

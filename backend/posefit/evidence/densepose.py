@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 MAX_POINTS = 400
 """Pixels a frame that go to the solver: neighbours err together."""
-INDEPENDENT_POINTS = 12.0
-"""What a frame's map weighs, in independent points: with 30, a tenth of good starts got worse."""
 _SIGMA = 0.015
 """σ of a correspondence, as a share of the person's length in the picture."""
 _FAR = 0.35
@@ -151,8 +149,7 @@ def dense_evidence(
         points = _points_of(part, uv, vertices, camera, finder)
         n = len(points.weights)
         corners[t, :n], shares[t, :n], targets[t, :n] = points.corners, points.shares, points.pixels
-        share = min(1.0, INDEPENDENT_POINTS / max(points.weights.sum(), 1e-9))
-        weights[t, :n], scales[t] = share * points.weights, max(_SIGMA * points.length, 1.0)
+        weights[t, :n], scales[t] = points.weights, max(_SIGMA * points.length, 1.0)
     if not weights.any():
         raise EvidenceError(
             f"no IUV map of {view.name!r} shows the person of the sequence: check that maps, "

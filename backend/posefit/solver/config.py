@@ -42,9 +42,10 @@ class SolverConfig:
     effective_points: float = 15.0
     """Total weight of one view's surface points, in independent points. Errors of neighbouring
     pixels are correlated: 15 to 50 was best in 3D, 150 worse than that."""
-    outline_points: float = 12.0
-    """Total weight of one view's outline, in independent points: with 30, clothes and hair pull the
-    body about (starts of 85 mm, PVE 0.76 instead of 0.72)."""
+    map_points: float = 12.0
+    """Total weight of one view's map from another tool (its outline, its correspondences), in
+    independent points. With 30, clothes and hair pull the body about by its outline, and a tenth of
+    starts that are good get worse under IUV maps."""
     scale_floor_px: float = 0.7
     """Added in quadrature to each predicted scale: no displacement is better than this."""
     robust_scale_factor: float = 2.5

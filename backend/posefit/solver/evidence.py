@@ -129,11 +129,11 @@ class FacePoints:
     def bind(
         self, body: BodyModel, model: SkeletonModel, frames: slice, config: SolverConfig
     ) -> BoundEvidence:
-        """See `Evidence`. The view's total weight is that of `config.effective_points`."""
+        """See `Evidence`. The view's total weight is that of `config.map_points`."""
         corners = bind_points(body, model, self.corners[frames].flatten(1))
         shares = self.shares[frames].to(model.joint_template.dtype)
         targets, weights, dropped = _usable(self.targets[frames], self.weights[frames], model)
-        weights = shared_weight(weights, config.effective_points)
+        weights = shared_weight(weights, config.map_points)
         scales = _scales(self.scales[frames], model)
         term = _pixel_function(
             lambda skeleton: blend_corners(pose_points(corners, skeleton), shares),

@@ -56,13 +56,13 @@ class Silhouettes:
     def bind(
         self, body: BodyModel, model: SkeletonModel, frames: slice, config: SolverConfig
     ) -> BoundEvidence:
-        """See `Evidence`. Each direction has half the weight of `config.outline_points`."""
+        """See `Evidence`. Each direction has half the weight of `config.map_points`."""
         dtype = model.joint_template.dtype
         points = bind_points(body, model, self.vertex_indices)
         weights = self.weights[frames].to(dtype)
         total = weights.sum(-1)
         scale = self.scales[frames].to(dtype)[:, None]
-        precision = 0.5 * config.outline_points * (total > 0).to(dtype)[:, None]
+        precision = 0.5 * config.map_points * (total > 0).to(dtype)[:, None]
         precision = precision / (scale.square() + config.scale_floor_px**2)
         robust = scale * config.robust_scale_factor + config.robust_scale_offset_px
         bound = _BoundMasks(
