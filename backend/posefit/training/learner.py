@@ -20,7 +20,7 @@ from .batch import TrainingBatch
 from .checkpoint import Progress, read_checkpoint, read_moments
 from .config import TrainingConfig
 from .draws import Draws
-from .muon import OptimizerPair, in_memory_order, make_optimizer
+from .muon import OptimizerPair, in_a_row, laid_out, make_optimizer
 from .processes import Team
 
 __all__ = ["Learner", "make_learner", "take_step"]
@@ -136,19 +136,12 @@ def _predict(
 def _settle_gradients(network: nn.Module, team: Team, largest: float) -> Tensor:
     """Mean of all processes' gradients, without what isn't finite, clipped; returns the norm."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    flat = torch.cat([in_memory_order(g).flatten() for g in gradients])
+    flat = in_a_row(gradients)
     team.mean_(flat)
     flat.nan_to_num_(0.0, 0.0, 0.0)
     norm = flat.norm()
     flat.mul_((largest / (norm + 1e-6)).clamp_max(1.0))
-    pieces = flat.split([g.numel() for g in gradients])
-    torch._foreach_copy_(  # pyright: ignore
-        gradients,
-        [
-            piece.as_strided(g.shape, g.stride(), piece.storage_offset())
-            for piece, g in zip(pieces, gradients, strict=True)
-        ],
-    )
+    torch._foreach_copy_(gradients, laid_out(flat, gradients))  # pyright: ignore
     return norm
 
 

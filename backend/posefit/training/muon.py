@@ -7,14 +7,14 @@ scalable for LLM training" (2025), so that both share one learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Muon", "OptimizerPair", "make_optimizer", "orthogonal"]
+__all__ = ["Muon", "OptimizerPair", "in_a_row", "laid_out", "make_optimizer", "orthogonal"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that drives singular values towards 1."""
@@ -44,18 +44,32 @@ def orthogonal(
     return x.to(matrices.dtype)
 
 
-def in_memory_order(values: Tensor) -> Tensor:
-    """A view whose elements follow each other as they lie in memory.
+def in_a_row(tensors: Sequence[Tensor]) -> Float[Tensor, " element"]:
+    """All elements of dense tensors behind each other, each tensor's as they lie in memory.
 
-    Kernels in channels-last layout become (output, row, column, input): other columns of the same
+    Kernels in channels-last layout come as (output, row, column, input): the columns of the same
     matrix in another order, which is all the same to Muon.
 
     Args:
-        values: a parameter or its gradient.
+        tensors: parameters or their gradients.
     """
-    if not values.is_contiguous() and values.ndim == 4:
-        return values.permute(0, 2, 3, 1)
-    return values
+    views = [
+        t if t.is_contiguous() or t.ndim != 4 else t.permute(0, 2, 3, 1)  # channels last
+        for t in tensors
+    ]
+    return torch.cat([view.flatten() for view in views])
+
+
+def laid_out(row: Float[Tensor, " element"], like: Sequence[Tensor]) -> list[Tensor]:
+    """A row's parts as views, shaped and laid out as the tensors that it was made of.
+
+    Args:
+        row: of `in_a_row`, or as long.
+        like: the tensors.
+    """
+    parts = row.split([t.numel() for t in like])
+    return [part.as_strided(t.shape, t.stride(), part.storage_offset())
+            for part, t in zip(parts, like, strict=True)]  # fmt: skip
 
 
 class _Stacks:
@@ -135,7 +149,7 @@ class Muon(torch.optim.Optimizer):
 
     def averages(self) -> list[Tensor]:
         """The averaged gradient of each parameter, as views in the parameters' shapes."""
-        return self._pieces(self._average)
+        return laid_out(self._average, self._members)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore
@@ -143,20 +157,14 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("Muon takes no closure")
         group = self.param_groups[0]
-        gradient = torch.cat([in_memory_order(_gradient(p)).flatten() for p in self._members])
+        gradient = in_a_row([_gradient(p) for p in self._members])
         self._average.lerp_(gradient, 1.0 - group["momentum"])
         ahead = gradient.lerp(self._average, group["momentum"])
         stacks = [orthogonal(stack) for stack in self._stacks.apart(ahead)]
-        steps = self._pieces(self._stacks.together(stacks) * self._scales)
+        steps = laid_out(self._stacks.together(stacks) * self._scales, self._members)
         if group["weight_decay"]:
             torch._foreach_mul_(self._members, 1.0 - group["lr"] * group["weight_decay"])  # pyright: ignore
         torch._foreach_add_(self._members, steps, alpha=-group["lr"])  # pyright: ignore
-
-    def _pieces(self, values: Float[Tensor, " element"]) -> list[Tensor]:
-        """Each parameter's part of all elements, as a view laid out as the parameter is."""
-        parts = values.split([p.numel() for p in self._members])
-        return [p.as_strided(m.shape, m.stride(), p.storage_offset())
-                for p, m in zip(parts, self._members, strict=True)]  # fmt: skip
 
 
 def _gradient(parameter: Tensor) -> Tensor:
