@@ -197,8 +197,8 @@ def sides(armature: bpy.types.Object) -> tuple[Side, Side]:
     """The original and the refined motion."""
     settings = armature.posefit_comparison
     still = {(one.data_path, one.index): one.value for one in settings.still}
-    before = {} if settings.original is None else settings.original
-    curves = curves_in(before, settings.original_slot) if before else {}
+    original = settings.original
+    curves = {} if original is None else curves_in(original, settings.original_slot)
     return Side(curves, still), Side(curves_in(settings.refined, settings.refined_slot), still)
 
 

@@ -123,7 +123,7 @@ def split_keys(keys: Keys, frame: float, value_at: Callable[[float], float]) -> 
     """
     if _places(keys.times, np.array([frame], np.float32))[1][0]:
         return keys
-    added = _plain_key(frame, value_at(frame))
+    added = merge_keys(no_keys(), [frame], [value_at(frame)])
     after = int(np.searchsorted(keys.times, frame))
     for neighbour in {max(after - 1, 0), min(after, len(keys) - 1)}:
         keys = with_free_handles(keys, neighbour)
@@ -199,12 +199,6 @@ def linear_keys(keys: Keys) -> Keys:
     kinds = keys.kinds.copy()
     kinds[:-1, 0] = LINEAR
     return replace(keys, kinds=kinds)
-
-
-def _plain_key(frame: float, value: float) -> Keys:
-    place = np.array([[frame, value]], np.float32)
-    kinds = np.array([[LINEAR, AUTO_CLAMPED, AUTO_CLAMPED, 0, 0]], np.int32)
-    return Keys(place, place, place, kinds)
 
 
 def _course(keys: Keys) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ from . import curve_keys, fcurves
 from .curve_keys import Keys
 from .fcurves import Channel
 from .rig import match_bones
-from .rotation_values import blend_rotations, rotation_channel
+from .rotation_values import blend_rotations, rotation_channel, rotation_size
 from .transform_sampling import bone_prefix
 
 Array = npt.NDArray[np.float64]
@@ -84,8 +84,8 @@ def joint_channels(armature: bpy.types.Object) -> list[JointChannel]:
     result = [JointChannel(bones[0], f"{bone_prefix(bones[0])}location", "", 3)]
     for name in bones:
         mode = armature.pose.bones[name].rotation_mode
-        size = 4 if mode in ("QUATERNION", "AXIS_ANGLE") else 3
-        result.append(JointChannel(name, bone_prefix(name) + rotation_channel(mode), mode, size))
+        path = bone_prefix(name) + rotation_channel(mode)
+        result.append(JointChannel(name, path, mode, rotation_size(mode)))
     return result
 
 

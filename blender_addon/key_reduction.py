@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import bone_rotations
-from .rotation_values import to_matrices
+from .rotation_values import rotation_size, to_matrices
 
 Array = npt.NDArray[np.float64]
 PositionsOf = Callable[[Array, npt.NDArray[np.intp]], Array]
@@ -47,7 +47,7 @@ class ValueLayout:
     @property
     def slices(self) -> tuple[slice, ...]:
         """Where each bone's rotation lies among the columns."""
-        ends = np.cumsum([3, *(4 if _has_four(mode) else 3 for mode in self.modes)]).tolist()
+        ends = np.cumsum([3, *(rotation_size(mode) for mode in self.modes)]).tolist()
         return tuple(slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True))
 
 
@@ -143,7 +143,3 @@ def _interpolated(frames: Array, values: Array, at: Array) -> Array:
 
 def _largest_distance(one: Array, other: Array) -> float:
     return float(np.linalg.norm(one - other, axis=-1).max(initial=0.0))
-
-
-def _has_four(mode: str) -> bool:
-    return mode in ("QUATERNION", "AXIS_ANGLE")

@@ -19,6 +19,7 @@ from posefit_shared import rotations
 
 from .bone_rotations import BoneMotion, continuous_wxyz
 from .fcurves import Channel, curves_of, ensure_curve, evaluate, set_keys, use_new_action
+from .rotation_values import from_matrices
 from .transform_sampling import bone_prefix
 
 Array = npt.NDArray[np.float64]
@@ -81,9 +82,7 @@ def _rotation_values(
         old = _old_values(present, prefix + "rotation_quaternion", 4, scene_frames)
         if old is None:
             return "rotation_quaternion", continuous_wxyz(matrices)
-        wxyz = rotations.matrix_to_wxyz(matrices)
-        flipped = (wxyz * old).sum(-1, keepdims=True) < 0
-        return "rotation_quaternion", np.where(flipped, -wxyz, wxyz)
+        return "rotation_quaternion", from_matrices(matrices, "QUATERNION", old)
     if pose_bone.rotation_mode == "AXIS_ANGLE":
         rotvec = rotations.continuous_rotvecs(rotations.matrix_to_rotvec(matrices))
         angle = np.linalg.norm(rotvec, axis=-1, keepdims=True)

@@ -23,6 +23,11 @@ def rotation_channel(mode: str) -> str:
     return names.get(mode, "rotation_euler")
 
 
+def rotation_size(mode: str) -> int:
+    """How many numbers a rotation has in a mode."""
+    return 4 if mode in ("QUATERNION", "AXIS_ANGLE") else 3
+
+
 def to_matrices(values: npt.ArrayLike, mode: str) -> Array:
     """Rotations (T, 3, 3) of a bone's values (T, 3 or 4)."""
     values = np.asarray(values, np.float64)

@@ -10,20 +10,16 @@ from posefit_shared.body_files import BodyFileError
 from .. import comparison
 from ..accept_refinement import AcceptOptions, accept
 from ..rig import SceneError
+from .on_armature import OnArmature
 
 
-class _OnArmature:
+class _OnRefined(OnArmature):
     """What both operators share."""
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if context.object is None or context.object.type != "ARMATURE":
-            cls.poll_message_set("Select the armature of a refined body")
-            return False
-        return True
+    armature_wanted = "Select the armature of a refined body"
 
 
-class POSEFIT_OT_accept(_OnArmature, bpy.types.Operator):
+class POSEFIT_OT_accept(_OnRefined, bpy.types.Operator):
     """Make the refined motion the armature's own; the original stays in the file as an action"""
 
     bl_idname = "posefit.accept"
@@ -51,7 +47,7 @@ class POSEFIT_OT_accept(_OnArmature, bpy.types.Operator):
         return {"FINISHED"}
 
 
-class POSEFIT_OT_reject(_OnArmature, bpy.types.Operator):
+class POSEFIT_OT_reject(_OnRefined, bpy.types.Operator):
     """Go back to the original action and remove the refined one"""
 
     bl_idname = "posefit.reject"

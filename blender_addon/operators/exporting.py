@@ -12,12 +12,13 @@ from posefit_shared.body_files import BodyFileError
 
 from .. import session
 from ..rig import SceneError
+from .on_armature import OnArmature
 
 PATIENCE_SECONDS = 0.3
 """How long Blender may be held so that short exports are done at once."""
 
 
-class POSEFIT_OT_export_sequence(bpy.types.Operator):
+class POSEFIT_OT_export_sequence(OnArmature, bpy.types.Operator):
     """Write the selected body's motion and shape, with the camera, as an SMPL sequence (.npz)"""
 
     bl_idname = "posefit.export_sequence"
@@ -47,13 +48,6 @@ class POSEFIT_OT_export_sequence(bpy.types.Operator):
         "until then)",
         options={"SKIP_SAVE", "HIDDEN"},
     )
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if context.object is None or context.object.type != "ARMATURE":
-            cls.poll_message_set("Select the armature of a body")
-            return False
-        return True
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         scene = context.scene

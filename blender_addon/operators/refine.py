@@ -10,9 +10,10 @@ from posefit_shared.body_files import BodyFileError
 from .. import properties, session
 from ..apply_refinement import apply_refinement
 from ..rig import SceneError
+from .on_armature import OnArmature
 
 
-class _Refine:
+class _Refine(OnArmature):
     """What both refine operators share: they ask, and the answer is applied by `apply_result`."""
 
     wait: bpy.props.BoolProperty(
@@ -24,8 +25,7 @@ class _Refine:
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if context.object is None or context.object.type != "ARMATURE":
-            cls.poll_message_set("Select the armature of a body")
+        if not super().poll(context):
             return False
         if not session.SESSION.is_connected:
             cls.poll_message_set("Connect to a backend first")

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operators on a body's armature share."""
+
+from __future__ import annotations
+
+import bpy
+
+
+class OnArmature:
+    """An operator that needs an armature to be active."""
+
+    armature_wanted = "Select the armature of a body"
+    """What the tooltip says where none is."""
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Whether an armature is active."""
+        if context.object is None or context.object.type != "ARMATURE":
+            cls.poll_message_set(cls.armature_wanted)
+            return False
+        return True
