@@ -38,10 +38,10 @@ def step_until(session, condition, seconds=15.0):
 
 def drawn(context):
     """Everything that the backend's panel says, as one text."""
-    from blender_addon import panels
+    from blender_addon.panels import backend
 
     words = []
-    panels.POSEFIT_PT_backend.draw(SimpleNamespace(layout=Recorder(words)), context)
+    backend.POSEFIT_PT_backend.draw(SimpleNamespace(layout=Recorder(words)), context)
     assert all(len(line) <= 60 for line in words)
     return " ".join(words)
 

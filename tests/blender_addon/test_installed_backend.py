@@ -152,10 +152,10 @@ class TestInBlender:
 
         from test_panels import Recorder
 
-        from blender_addon import panels
+        from blender_addon.panels import backend
 
         words = []
-        panels.POSEFIT_PT_backend.draw(SimpleNamespace(layout=Recorder(words)), context)
+        backend.POSEFIT_PT_backend.draw(SimpleNamespace(layout=Recorder(words)), context)
         return words
 
     def test_without_a_backend_the_panel_says_so_and_how_to_get_one(self, context, home):

@@ -78,7 +78,7 @@ def test_a_ready_scene_lacks_only_the_backend(context, rng, tmp_path):
     options = sequence_import.ImportOptions("Shot", footage=write_footage(tmp_path / "f", 2))
     imported = sequence_import.import_sequence(context, motion, options)
     context.view_layer.objects.active = imported.armature
-    assert panels.missing_for_refinement(context) == ["Connect to a backend above"]
+    assert panels.refine.missing_for_refinement(context) == ["Connect to a backend above"]
     assert "Shot: SMPL rig" in drawn(context)
 
 
@@ -116,7 +116,7 @@ def test_a_refined_body_is_compared_in_a_panel_of_its_own(context):
 
     from blender_addon import panels
 
-    shows = panels.POSEFIT_PT_compare.poll
+    shows = panels.compare.POSEFIT_PT_compare.poll
     motion = smooth_motion(3)
     armature = add_animated_body(context, motion, [1, 2, 3])
     assert not shows(context)
@@ -130,7 +130,7 @@ def test_a_refined_body_is_compared_in_a_panel_of_its_own(context):
     settings.tolerance_mm = 8.0
     assert "tolerance_mm" in drawn(context)
     layout = Recorder([])
-    panels.POSEFIT_PT_compare.draw(SimpleNamespace(layout=layout), context)
+    panels.compare.POSEFIT_PT_compare.draw(SimpleNamespace(layout=layout), context)
     assert vars(layout.buttons["posefit.accept"]) == {
         "bones": "SELECTED",
         "frames": "RANGE",

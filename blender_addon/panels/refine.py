@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Refining: what is refined, how, and how far it is."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import session
+from .layout import SidebarPanel, wrapped
+
+
+class POSEFIT_PT_refine(SidebarPanel, bpy.types.Panel):
+    """What is refined, how, and how far it is."""
+
+    bl_label = "Refine"
+    bl_idname = "POSEFIT_PT_refine"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        settings = context.scene.posefit
+        for line in missing_for_refinement(context):
+            layout.label(text=line, icon="INFO")
+        layout.operator("posefit.refine_frame", icon="KEYFRAME_HLT")
+        column = layout.column(align=True)
+        column.prop(settings, "use_scene_range")
+        if not settings.use_scene_range:
+            column.prop(settings, "frame_start")
+            column.prop(settings, "frame_end")
+        column.operator("posefit.refine_range", icon="KEYTYPE_KEYFRAME_VEC")
+        _draw_jobs(layout)
+
+
+class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
+    """How strongly poses are changed."""
+
+    bl_label = "Settings"
+    bl_idname = "POSEFIT_PT_settings"
+    bl_parent_id = "POSEFIT_PT_refine"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        settings = context.scene.posefit
+        for name in ("displacement", "use_keypoints", "refine_shape", "refine_translation"):
+            layout.prop(settings, name)
+        layout.prop(settings, "prior_weight")
+        layout.prop(settings, "smoothness")
+
+
+def missing_for_refinement(context: bpy.types.Context) -> list[str]:
+    """What is still missing before a frame can be refined, in words."""
+    missing = []
+    if not session.SESSION.is_connected:
+        missing.append("Connect to a backend above")
+    if context.object is None or context.object.type != "ARMATURE":
+        missing.append("Select the armature of a body")
+    camera = context.scene.camera
+    if camera is None or camera.type != "CAMERA":
+        missing.append("Add the camera that filmed the footage")
+    elif not camera.data.background_images and context.scene.active_clip is None:
+        missing.append("Give the camera its footage (Background Images)")
+    return missing
+
+
+def _draw_jobs(layout: bpy.types.UILayout) -> None:
+    for job in session.SESSION.jobs:
+        box = layout.box().column()
+        box.use_property_split = False
+        if job.is_open:
+            box.progress(factor=job.fraction, type="BAR", text=f"{job.label}: {job.words}")
+        else:
+            icon = "ERROR" if job.is_problem else "CHECKMARK"
+            for line in wrapped(f"{job.label}: {job.words}"):
+                box.label(text=line, icon=icon)
+                icon = "BLANK1"
+    if session.SESSION.is_busy:
+        layout.operator("posefit.cancel", icon="X")
+
+
+CLASSES = (POSEFIT_PT_refine, POSEFIT_PT_settings)
