@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from . import comparison, curve_keys, fcurves, key_reduction
+from . import comparison, curve_keys, fcurves, findings, key_marks, key_reduction
 from .curve_keys import SAME_VALUE, Keys
 from .fcurves import Channel
 from .joint_channels import (
@@ -89,6 +89,8 @@ def accept(armature: bpy.types.Object, options: AcceptOptions) -> str:
     original, action = settings.original, settings.refined
     fcurves.use_action(armature, action, settings.refined_slot)
     _write(armature, joints, plan, keys)
+    key_marks.hide(armature)
+    findings.keep_accepted(armature, options.bones, options.frames)
     comparison.restore_still(armature)
     comparison.forget(armature)
     armature.update_tag(refresh={"OBJECT", "DATA", "TIME"})

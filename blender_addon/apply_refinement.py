@@ -14,7 +14,7 @@ import numpy as np
 
 from posefit_shared.messages import RefineResult
 
-from . import body_builder, comparison, rig, scene_reader
+from . import body_builder, comparison, findings, key_marks, rig, scene_reader
 from .keyframe_writer import key_motion, refined_action_name
 from .rig import SceneError
 from .scene_reader import SceneRequest
@@ -67,6 +67,8 @@ def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
     name = refined_action_name(armature)
     action = key_motion(armature, frames.match.bones, frames.scene_frames, motion, name)
     comparison.remember(armature, before)
+    findings.remember(armature, frames.scene_frames, result)
+    key_marks.renew(armature, context.scene.posefit_review.threshold)
     context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
     return f"{refined} of {count} frames refined in action {action.name}"
 

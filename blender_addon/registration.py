@@ -7,19 +7,22 @@ from collections.abc import Callable
 
 import bpy
 
-from . import comparison, panels, properties, session_timer
+from . import comparison, panels, properties, review, session_timer
 from .operators import body, compare, connection, exporting, importing, refine
+from .operators import review as review_operators
 from .session import SESSION
 
 CLASSES = (
     *properties.CLASSES,
     *comparison.CLASSES,
+    *review.CLASSES,
     *body.CLASSES,
     *importing.CLASSES,
     *exporting.CLASSES,
     *connection.CLASSES,
     *refine.CLASSES,
     *compare.CLASSES,
+    *review_operators.CLASSES,
     *panels.CLASSES,
 )
 
@@ -35,6 +38,8 @@ def register() -> None:
         undo.append(properties.detach)
         comparison.attach()
         undo.append(comparison.detach)
+        review.attach()
+        undo.append(review.detach)
         session_timer.start()
         undo.append(session_timer.stop)
         bpy.types.TOPBAR_MT_file_import.append(_draw_import)
@@ -52,6 +57,7 @@ def unregister() -> None:
     session_timer.stop()
     SESSION.cancel_all()
     SESSION.disconnect()
+    review.detach()
     comparison.detach()
     properties.detach()
     for cls in reversed(CLASSES):

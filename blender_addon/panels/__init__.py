@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sidebar: draws the state that others keep, decides nothing; one module a panel."""
 
-from . import backend, body, compare, refine
+from . import backend, body, compare, refine, review
 
-CLASSES = (*backend.CLASSES, *body.CLASSES, *refine.CLASSES, *compare.CLASSES)
+CLASSES = (*backend.CLASSES, *body.CLASSES, *refine.CLASSES, *compare.CLASSES, *review.CLASSES)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finding bad frames: what became of them, the worst ones, and how they are drawn."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import key_marks, review
+from .layout import SidebarPanel
+
+SHOWN_FRAMES = 5
+"""How many of the worst frames are listed."""
+_STATUS_WORDS = {
+    "refined": "refined",
+    "kept": "kept as they were",
+    "no_person": "without a person",
+    "failed": "failed",
+}
+
+
+class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
+    """Finding bad frames of a refinement."""
+
+    bl_label = "Review"
+    bl_idname = "POSEFIT_PT_review"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return not review.problem(context.object)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        armature, settings = context.object, context.scene.posefit_review
+        counts = review.counts(armature)
+        found = [f"{number} {_STATUS_WORDS[word]}" for word, number in counts.items()]
+        layout.label(text=", ".join(found), icon="INFO")
+        column = layout.column(align=True)
+        for one in review.worst(armature, SHOWN_FRAMES):
+            icon = "ERROR" if one.confidence < settings.threshold else "CHECKMARK"
+            words = f"Frame {one.frame}: {one.why} {one.confidence:.2f}"
+            column.operator("posefit.show_frame", text=words, icon=icon).frame = one.frame
+        column = layout.column(align=True)
+        column.prop(settings, "threshold")
+        column.operator("posefit.previous_doubtful", icon="PREV_KEYFRAME")
+        column.operator("posefit.next_doubtful", icon="NEXT_KEYFRAME")
+        is_marked = key_marks.are_shown(armature)
+        words = "Unmark Keys" if is_marked else "Mark Doubtful Keys"
+        layout.operator(
+            "posefit.mark_keys", text=words, icon="KEYTYPE_EXTREME_VEC"
+        ).use_marks = not is_marked
+
+
+CLASSES = (POSEFIT_PT_review,)

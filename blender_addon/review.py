@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a scene shows what refinements said: when a frame is doubtful, and what is drawn of it."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import findings, frame_doubt, key_marks
+from .frame_doubt import FrameDoubt
+
+
+def _on_threshold(settings: bpy.types.PropertyGroup, context: bpy.types.Context) -> None:
+    for item in settings.id_data.objects:
+        if item.type == "ARMATURE":
+            key_marks.renew(item, settings.threshold)
+
+
+class PosefitReview(bpy.types.PropertyGroup):
+    """What is looked for and drawn; kept with the scene."""
+
+    threshold: bpy.props.FloatProperty(
+        name="Doubtful Below",
+        description="A frame is doubtful where the confidence of its least sure body part (trunk, "
+        "head, an arm or a leg: the mean of its joints) is below this",
+        default=0.5,
+        min=0.01,
+        max=1.0,
+        subtype="FACTOR",
+        options=set(),
+        update=_on_threshold,
+    )
+
+
+# Functions, not methods: in the module bpy 4.2 a PropertyGroup with a method crashes at exit.
+def problem(armature: bpy.types.Object | None) -> str:
+    """Why there is nothing to review, in one sentence; empty where there is."""
+    if armature is None or armature.type != "ARMATURE":
+        return "No armature is active: select the armature of a refined body"
+    if findings.action_of(armature) is None:
+        return f"{armature.name} shows no refined action: refine it first"
+    return ""
+
+
+def doubtful_frame(scene: bpy.types.Scene, armature: bpy.types.Object, step: int) -> int | None:
+    """The next (1) or previous (−1) doubtful frame of an armature; none where no frame is."""
+    found = findings.of_armature(armature)
+    if found is None:
+        return None
+    sure = frame_doubt.frame_confidence(found.confidence, found.status)
+    threshold = scene.posefit_review.threshold
+    return frame_doubt.next_doubtful(found.frames, sure, threshold, scene.frame_current, step)
+
+
+def worst(armature: bpy.types.Object, count: int) -> list[FrameDoubt]:
+    """An armature's least sure frames, the worst first."""
+    found = findings.of_armature(armature)
+    if found is None:
+        return []
+    return frame_doubt.worst_frames(found.frames, found.confidence, found.status, count)
+
+
+def counts(armature: bpy.types.Object) -> dict[str, int]:
+    """How many frames ended in which status; those that none did are left out."""
+    found = findings.of_armature(armature)
+    status = () if found is None else found.status
+    return {word: status.count(word) for word in dict.fromkeys(status)}
+
+
+def attach() -> None:
+    """Give every scene its settings."""
+    bpy.types.Scene.posefit_review = bpy.props.PointerProperty(type=PosefitReview)
+
+
+def detach() -> None:
+    """Take them away again."""
+    del bpy.types.Scene.posefit_review
+
+
+CLASSES = (PosefitReview,)
