@@ -25,7 +25,8 @@ from .joint_channels import (
     frames_between,
     joint_channels,
 )
-from .rig import SceneError, find_rest_scale, match_bones
+from .rig import SceneError, find_rest_scale
+from .rig_match import match_armature
 
 Span = tuple[float, float]
 
@@ -242,7 +243,7 @@ def _bone_chain(armature: bpy.types.Object, names: list[str]) -> key_reduction.B
     rest = np.stack([np.array(bone.matrix_local, np.float64) for bone in bones])
     return key_reduction.BoneChain(
         rest=rest,
-        parents=match_bones(names).parents,
+        parents=match_armature(armature).parents,
         lengths=np.array([bone.length for bone in bones]),
         units_per_metre=find_rest_scale(rest[:, :3, 3]),
     )

@@ -7,7 +7,7 @@ renamed or replaced by opening another file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import bpy
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from posefit_shared.messages import RefineResult
 
 from . import body_builder, comparison, findings, key_marks, rig, scene_reader
+from .freedom import Freedom
 from .keyframe_writer import key_motion, refined_action_name
 from .rig import SceneError
 from .scene_reader import SceneRequest
@@ -28,6 +29,8 @@ class Refinement:
     result: RefineResult
     with_shape: bool
     """Whether the shape was to be refined as well."""
+    freedom: Freedom = field(default_factory=Freedom)
+    """What could move; everything else keeps its very keys."""
 
 
 def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
@@ -65,7 +68,9 @@ def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
     )
     motion = rig.pose_to_motion(result.poses, result.trans, frames)
     name = refined_action_name(armature)
-    action = key_motion(armature, frames.match.bones, frames.scene_frames, motion, name)
+    action = key_motion(
+        armature, frames.match.bones, frames.scene_frames, motion, name, refinement.freedom
+    )
     comparison.remember(armature, before)
     findings.remember(armature, frames.scene_frames, result)
     key_marks.renew(armature, context.scene.posefit_review.threshold)

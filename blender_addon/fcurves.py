@@ -12,7 +12,7 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from .curve_keys import KINDS, LINEAR, Keys, merge_keys
+from .curve_keys import KINDS, LINEAR, SAME_FRAME, Keys, merge_keys
 
 Array = npt.NDArray[np.float64]
 Channel = tuple[str, int]
@@ -118,6 +118,16 @@ def read_keys(curve: bpy.types.FCurve) -> Keys:
         curve.keyframe_points.foreach_get(name, numbers)
     points, left, right = (values.reshape(-1, 2) for values in pairs)
     return Keys(points, left, right, np.ascontiguousarray(kinds.T))
+
+
+def selected_frames(curve: bpy.types.FCurve) -> list[int]:
+    """The whole frames on which a key of a curve is selected; keys between frames are left out."""
+    count = len(curve.keyframe_points)
+    chosen, points = np.empty(count, bool), np.empty(2 * count, np.float32)
+    curve.keyframe_points.foreach_get("select_control_point", chosen)
+    curve.keyframe_points.foreach_get("co", points)
+    times = points[::2][chosen]
+    return np.round(times[np.abs(times - np.round(times)) < SAME_FRAME]).astype(int).tolist()
 
 
 def set_keys(curve: bpy.types.FCurve, frames: npt.ArrayLike, values: npt.ArrayLike) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from . import curve_keys, fcurves
 from .curve_keys import Keys
 from .fcurves import Channel
-from .rig import match_bones
+from .rig_match import match_armature
 from .rotation_values import blend_rotations, rotation_channel, rotation_size
 from .transform_sampling import bone_prefix
 
@@ -80,7 +80,7 @@ def joint_channels(armature: bpy.types.Object) -> list[JointChannel]:
     Raises:
         SceneError: it is no SMPL armature.
     """
-    bones = match_bones(bone.name for bone in armature.data.bones).bones
+    bones = match_armature(armature).bones
     result = [JointChannel(bones[0], f"{bone_prefix(bones[0])}location", "", 3)]
     for name in bones:
         mode = armature.pose.bones[name].rotation_mode

@@ -19,7 +19,8 @@ from posefit_shared import rotations
 
 from .bone_rotations import BoneMotion, continuous_wxyz
 from .fcurves import Channel, curves_of, ensure_curve, evaluate, set_keys, use_new_action
-from .rotation_values import from_matrices
+from .freedom import Freedom
+from .rotation_values import from_matrices, rotation_channel
 from .transform_sampling import bone_prefix
 
 Array = npt.NDArray[np.float64]
@@ -31,6 +32,7 @@ def key_motion(
     scene_frames: Sequence[int],
     motion: BoneMotion,
     action_name: str,
+    freedom: Freedom | None = None,
 ) -> bpy.types.Action:
     """Key bone transforms in a new action; the one that was in use is kept untouched.
 
@@ -40,23 +42,33 @@ def key_motion(
         scene_frames: (T,) frames to key, and no others.
         motion: what to key.
         action_name: name of the new action.
+        freedom: what could move: locked bones get no keys, pinned frames keep the values they had.
 
     Returns:
         The new action, in use by the armature.
     """
+    freedom = Freedom() if freedom is None else freedom
     action = use_new_action(armature, action_name)
     present = curves_of(armature)
+    pinned = list(freedom.pinned_positions(scene_frames))
     for joint, name in enumerate(bones):
-        pose_bone = armature.pose.bones[name]
-        prefix = bone_prefix(name)
-        path, values = _rotation_values(pose_bone, present, prefix, scene_frames, motion, joint)
-        channels = {(prefix + path, index): values[:, index] for index in range(values.shape[1])}
-        if joint == 0:
-            locations = motion.root_locations
-            channels |= {(f"{prefix}location", index): locations[:, index] for index in range(3)}
-        for channel, column in channels.items():
-            curve = present.get(channel) or ensure_curve(armature, channel, name)
-            set_keys(curve, scene_frames, column)
+        channels: dict[str, Array] = {}
+        if name not in freedom.locked:
+            mode = armature.pose.bones[name].rotation_mode
+            path = bone_prefix(name) + rotation_channel(mode)
+            old = _old_values(armature, present, path, scene_frames, also_still=bool(pinned))
+            channels[path] = _rotation_values(motion.rotations[:, joint], mode, old, bool(pinned))
+        if joint == 0 and not freedom.is_root_held:
+            channels[f"{bone_prefix(name)}location"] = motion.root_locations
+        for path, values in channels.items():
+            if pinned:
+                old = _old_values(armature, present, path, scene_frames, also_still=True)
+                values = values.copy()
+                values[pinned] = old[pinned]
+            for index, column in enumerate(values.T):
+                channel = (path, index)
+                curve = present.get(channel) or ensure_curve(armature, channel, name)
+                set_keys(curve, scene_frames, column)
     return action
 
 
@@ -68,37 +80,46 @@ def refined_action_name(armature: bpy.types.Object) -> str:
     return re.sub(r"\.posefit(\.preview)?(\.\d+)?$", "", base) + ".posefit"
 
 
-def _rotation_values(
-    pose_bone: bpy.types.PoseBone,
-    present: Mapping[Channel, bpy.types.FCurve],
-    prefix: str,
-    scene_frames: Sequence[int],
-    motion: BoneMotion,
-    joint: int,
-) -> tuple[str, Array]:
-    """The bone's rotation channel and its values (T, 3 or 4), in the mode that the bone has."""
-    matrices = motion.rotations[:, joint]
-    if pose_bone.rotation_mode == "QUATERNION":
-        old = _old_values(present, prefix + "rotation_quaternion", 4, scene_frames)
-        if old is None:
-            return "rotation_quaternion", continuous_wxyz(matrices)
-        return "rotation_quaternion", from_matrices(matrices, "QUATERNION", old)
-    if pose_bone.rotation_mode == "AXIS_ANGLE":
+def _rotation_values(matrices: Array, mode: str, old: Array | None, is_near: bool) -> Array:
+    """Values (T, 3 or 4) of rotations in a bone's mode.
+
+    Args:
+        matrices: (T, 3, 3).
+        mode: the bone's rotation mode.
+        old: (T, 3 or 4) what it had, where it was animated.
+        is_near: choose values nearest to the old ones, as some of those stay between them.
+    """
+    if is_near:
+        return from_matrices(matrices, mode, old)
+    if mode == "QUATERNION":
+        return continuous_wxyz(matrices) if old is None else from_matrices(matrices, mode, old)
+    if mode == "AXIS_ANGLE":
         rotvec = rotations.continuous_rotvecs(rotations.matrix_to_rotvec(matrices))
         angle = np.linalg.norm(rotvec, axis=-1, keepdims=True)
         axis = np.where(angle > 1e-9, rotvec / np.maximum(angle, 1e-9), (0.0, 1.0, 0.0))
-        return "rotation_axis_angle", np.concatenate([angle, axis], -1)
-    old = _old_values(present, prefix + "rotation_euler", 3, scene_frames)
-    return "rotation_euler", _continuous_euler(matrices, pose_bone.rotation_mode, old)
+        return np.concatenate([angle, axis], -1)
+    return _continuous_euler(matrices, mode, old)
 
 
 def _old_values(
-    present: Mapping[Channel, bpy.types.FCurve], path: str, size: int, scene_frames: Sequence[int]
+    armature: bpy.types.Object,
+    present: Mapping[Channel, bpy.types.FCurve],
+    path: str,
+    scene_frames: Sequence[int],
+    *,
+    also_still: bool,
 ) -> Array | None:
-    curves = [present.get((path, index)) for index in range(size)]
-    if any(curve is None or len(curve.keyframe_points) == 0 for curve in curves):
+    """What a property (T, size) had; none where a channel has no keys, unless those count too."""
+    still = list(armature.path_resolve(path))
+    curves = [present.get((path, index)) for index in range(len(still))]
+    keyed = [curve is not None and len(curve.keyframe_points) > 0 for curve in curves]
+    if not also_still and not all(keyed):
         return None
-    return np.stack([evaluate(curve, scene_frames) for curve in curves if curve is not None], -1)
+    columns = [
+        evaluate(curve, scene_frames) if is_keyed else np.full(len(scene_frames), value)
+        for curve, value, is_keyed in zip(curves, still, keyed, strict=True)
+    ]
+    return np.stack(columns, -1)
 
 
 def _continuous_euler(matrices: Array, order: str, old: Array | None) -> Array:

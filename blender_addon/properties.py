@@ -7,6 +7,7 @@ import bpy
 
 from posefit_shared.settings import RefineSettings
 
+from .artist_control import STIFFNESS
 from .installed_backend import BackendChoice, choose_backend
 
 ROOT_PACKAGE = __package__
@@ -85,6 +86,33 @@ class PosefitSceneSettings(bpy.types.PropertyGroup):
         description="Let the root move, not only turn",
         default=_DEFAULTS.refine_translation,
     )
+    refine_root_rotation: bpy.props.BoolProperty(
+        name="Root Rotation",
+        description="Let the whole body turn; off locks the pelvis as Lock Selected would",
+        default=True,
+    )
+    refine_hands: bpy.props.BoolProperty(
+        name="Hands",
+        description="Let everything beyond the wrists turn: hands, and fingers where the rig has "
+        "them",
+        default=True,
+    )
+    contacts: bpy.props.BoolProperty(
+        name="Contacts",
+        description="Hold feet and hands still where they touch something, so that they do not "
+        "slide. It acts on ranges, not on single frames",
+        default=_DEFAULTS.contacts,
+    )
+    influence: bpy.props.FloatProperty(
+        name="Influence",
+        description="How much of the change is taken: 0 gives back the pose as it was, 1 the "
+        "refined one. The slider in Compare can still take less of it afterwards",
+        default=_DEFAULTS.influence,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    stiffness: bpy.props.FloatProperty(**STIFFNESS)
     prior_weight: bpy.props.FloatProperty(
         name="Stay Near",
         description="How strongly the pose is held near to what it was; 0 trusts the picture alone",
@@ -112,6 +140,8 @@ def refine_settings(scene: bpy.types.Scene) -> RefineSettings:
         keypoints=settings.use_keypoints,
         refine_shape=settings.refine_shape,
         refine_translation=settings.refine_translation,
+        contacts=settings.contacts,
+        influence=settings.influence,
         prior_weight=settings.prior_weight,
         smoothness=settings.smoothness,
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import bpy
+
 from posefit_shared.body_files import FREE_BODY
 from posefit_shared.client import Client
 from posefit_shared.messages import MediaReference, Progress, RefineRequest
 from posefit_shared.settings import RefineSettings
 
+from .artist_control import read_freedom
+from .freedom import Freedom
 from .rig import SceneError
 from .scene_job import SceneJob
 from .scene_reader import SceneReading, SceneRequest
@@ -24,10 +28,22 @@ class RefineJob(SceneJob):
 
     settings: RefineSettings
     """How to refine."""
+    freedom: Freedom = field(default_factory=Freedom, kw_only=True)
+    """What may move."""
     request: SceneRequest | None = field(default=None, kw_only=True)
     """What was read, worked out."""
     by_upload: bool = field(default=False, kw_only=True)
     """Whether the footage travels, instead of being named by path."""
+
+    def begin_reading(self, context: bpy.types.Context) -> None:
+        """Read what may move, and the first slice of the scene.
+
+        Raises:
+            SceneError: something is missing or cannot be used, or nothing may move.
+        """
+        super().begin_reading(context)
+        armature = bpy.data.objects[self.armature]
+        self.freedom = read_freedom(armature, context.scene, self.scene_frames, self.settings)
 
     def report(self, progress: Progress) -> None:
         """Take in how far the backend is."""
@@ -37,7 +53,11 @@ class RefineJob(SceneJob):
 
 
 def prepare_request(
-    client: Client, reading: SceneReading, settings: RefineSettings, by_upload: bool
+    client: Client,
+    reading: SceneReading,
+    settings: RefineSettings,
+    by_upload: bool,
+    freedom: Freedom,
 ) -> Prepared:
     """What a scene reading asks for, its files hashed and announced; may take seconds.
 
@@ -48,6 +68,7 @@ def prepare_request(
         reading: what was read.
         settings: how to refine.
         by_upload: send the footage even where the backend accepts paths.
+        freedom: what may move.
 
     Raises:
         SceneError: the footage can neither be named nor sent, or the scale is not SMPL's.
@@ -68,5 +89,11 @@ def prepare_request(
         media = MediaReference(content_hash=content, name=request.footage.name)
     body = FREE_BODY if request.body == FREE_BODY else client.upload(request.body, "body")
     return request, RefineRequest(
-        sequence=request.sequence, media=media, body=body, settings=settings
+        sequence=request.sequence,
+        media=media,
+        body=body,
+        settings=settings,
+        locked_joints=freedom.locked_joints(request.frames.match),
+        stiffness=freedom.joint_stiffness(request.frames.match),
+        pinned_frames=freedom.pinned_positions(request.frames.scene_frames),
     )

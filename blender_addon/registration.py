@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import bpy
 
-from . import comparison, panels, properties, review, session_timer
-from .operators import body, compare, connection, exporting, importing, refine
+from . import artist_control, comparison, panels, properties, review, session_timer
+from .operators import body, compare, connection, control, exporting, importing, refine
 from .operators import review as review_operators
 from .session import SESSION
 
@@ -22,6 +22,7 @@ CLASSES = (
     *connection.CLASSES,
     *refine.CLASSES,
     *compare.CLASSES,
+    *control.CLASSES,
     *review_operators.CLASSES,
     *panels.CLASSES,
 )
@@ -38,6 +39,8 @@ def register() -> None:
         undo.append(properties.detach)
         comparison.attach()
         undo.append(comparison.detach)
+        artist_control.attach()
+        undo.append(artist_control.detach)
         review.attach()
         undo.append(review.detach)
         session_timer.start()
@@ -58,6 +61,7 @@ def unregister() -> None:
     SESSION.cancel_all()
     SESSION.disconnect()
     review.detach()
+    artist_control.detach()
     comparison.detach()
     properties.detach()
     for cls in reversed(CLASSES):

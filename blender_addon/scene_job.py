@@ -12,8 +12,12 @@ from typing import Any
 
 import bpy
 
+from .frame_list import write_frames
 from .rig import SceneError
 from .scene_reader import SceneReading, read_range
+
+LONGEST_LABEL = 24
+"""Lists of frames longer than this are summed up in the panel."""
 
 
 @dataclass
@@ -47,8 +51,11 @@ class SceneJob:
     @property
     def label(self) -> str:
         """What is worked on, for the panel."""
-        first, last = self.scene_frames[0], self.scene_frames[-1]
-        return f"{self.armature} {first}" if first == last else f"{self.armature} {first}-{last}"
+        frames = write_frames(self.scene_frames)
+        if len(frames) > LONGEST_LABEL:
+            first, last = self.scene_frames[0], self.scene_frames[-1]
+            frames = f"{len(self.scene_frames)} frames, {first} to {last}"
+        return f"{self.armature} {frames}"
 
     @property
     def is_reading(self) -> bool:

@@ -24,6 +24,7 @@ from . import body_builder, rig, scene_camera, scene_view, transform_sampling
 from .bone_rotations import chain_posed_matrices, orthonormal
 from .fcurves import curves_of
 from .rig import SceneError
+from .rig_match import match_armature
 
 Array = npt.NDArray[np.float64]
 
@@ -208,9 +209,7 @@ def read_rig(armature: bpy.types.Object) -> rig.RigFrames:
 
 def _read_still(armature: bpy.types.Object) -> rig.RigFrames:
     """What does not change with the frame; scale and place of the object are filled in later."""
-    if armature is None or armature.type != "ARMATURE":
-        raise SceneError("select the armature of the body first")
-    match = rig.match_bones(bone.name for bone in armature.data.bones)
+    match = match_armature(armature)
     _check_hierarchy(armature, match)
     rest = np.stack([np.array(armature.data.bones[b].matrix_local, float) for b in match.bones])
     rest[:, :3, :3] = orthonormal(rest[:, :3, :3])  # Blender's are off by up to 5e-5

@@ -247,7 +247,12 @@ class Session:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, "posefit-files")
         job.preparing = self._threads.submit(
-            prepare_request, self._link.client, job.reading, job.settings, job.by_upload
+            prepare_request,
+            self._link.client,
+            job.reading,
+            job.settings,
+            job.by_upload,
+            job.freedom,
         )
         job.words = "sending"
 
@@ -289,7 +294,9 @@ class Session:
             if event.final and job.request is not None:
                 with_shape = job.settings.refine_shape
                 job.words, job.fraction = "putting it in place", 1.0
-                self._refinements[job.job_id] = Refinement(job.request, event.payload, with_shape)
+                self._refinements[job.job_id] = Refinement(
+                    job.request, event.payload, with_shape, job.freedom
+                )
         elif isinstance(event, Failure):
             self._receive_failure(job, event)
         elif isinstance(event, Cancelled):

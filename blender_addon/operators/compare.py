@@ -10,7 +10,7 @@ from posefit_shared.body_files import BodyFileError
 from .. import comparison
 from ..accept_refinement import AcceptOptions, accept
 from ..rig import SceneError
-from .on_armature import OnArmature
+from .on_armature import OnArmature, selected_bones
 
 
 class _OnRefined(OnArmature):
@@ -33,7 +33,7 @@ class POSEFIT_OT_accept(_OnRefined, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         options = AcceptOptions(
-            bones=_selected_bones(context.object) if self.bones == "SELECTED" else None,
+            bones=selected_bones(context.object) if self.bones == "SELECTED" else None,
             frames=_frames(context.scene, self.frames),
             keys=self.keys,
             tolerance_mm=self.tolerance_mm,
@@ -62,12 +62,6 @@ class POSEFIT_OT_reject(_OnRefined, bpy.types.Operator):
             return {"CANCELLED"}
         self.report({"INFO"}, words)
         return {"FINISHED"}
-
-
-def _selected_bones(armature: bpy.types.Object) -> frozenset[str]:
-    """Names of the selected pose bones; from Blender 5.0 on the pose bone itself is selected."""
-    bones = armature.pose.bones
-    return frozenset(b.name for b in bones if (b if hasattr(b, "select") else b.bone).select)
 
 
 def _frames(scene: bpy.types.Scene, which: str) -> tuple[int, int] | None:

@@ -6,6 +6,12 @@ from __future__ import annotations
 import bpy
 
 
+def selected_bones(armature: bpy.types.Object) -> frozenset[str]:
+    """Names of the selected pose bones; from Blender 5.0 on the pose bone itself is selected."""
+    bones = () if armature.pose is None else armature.pose.bones
+    return frozenset(b.name for b in bones if (b if hasattr(b, "select") else b.bone).select)
+
+
 class OnArmature:
     """An operator that needs an armature to be active."""
 

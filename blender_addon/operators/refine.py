@@ -7,7 +7,7 @@ import bpy
 
 from posefit_shared.body_files import BodyFileError
 
-from .. import properties, session
+from .. import artist_control, properties, session
 from ..apply_refinement import apply_refinement
 from ..rig import SceneError
 from .on_armature import OnArmature
@@ -33,9 +33,9 @@ class _Refine(OnArmature):
         return True
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        frames = self.frames(context)
         settings = properties.refine_settings(context.scene)
         try:
+            frames = self.frames(context)
             job = session.SESSION.refine(context, context.object, frames, settings)
             if self.wait:
                 session.SESSION.wait_for(job)
@@ -67,6 +67,18 @@ class POSEFIT_OT_refine_range(_Refine, bpy.types.Operator):
     def frames(self, context: bpy.types.Context) -> list[int]:
         """The range that the scene's settings name."""
         return list(properties.range_to_refine(context.scene))
+
+
+class POSEFIT_OT_refine_keyframes(_Refine, bpy.types.Operator):
+    """Refine only the frames on which keys of the armature's action are selected"""
+
+    bl_idname = "posefit.refine_keyframes"
+    bl_label = "Refine Keyframes"
+    bl_options = {"REGISTER"}
+
+    def frames(self, context: bpy.types.Context) -> list[int]:
+        """The frames of the selected keys."""
+        return artist_control.frames_to_take(context.object, "KEYS", context.scene)
 
 
 class POSEFIT_OT_cancel(bpy.types.Operator):
@@ -112,6 +124,7 @@ class POSEFIT_OT_apply_result(bpy.types.Operator):
 CLASSES = (
     POSEFIT_OT_refine_frame,
     POSEFIT_OT_refine_range,
+    POSEFIT_OT_refine_keyframes,
     POSEFIT_OT_cancel,
     POSEFIT_OT_apply_result,
 )

@@ -6,7 +6,8 @@ from __future__ import annotations
 import bpy
 
 from .. import body_builder
-from ..rig import SceneError, match_bones
+from ..rig import SceneError
+from ..rig_match import match_armature
 from .layout import SidebarPanel, wrapped
 
 
@@ -32,7 +33,7 @@ class POSEFIT_PT_body(SidebarPanel, bpy.types.Panel):
 
 def _draw_rig(layout: bpy.types.UILayout, armature: bpy.types.Object) -> None:
     try:
-        match = match_bones(bone.name for bone in armature.data.bones)
+        match = match_armature(armature)
     except SceneError as error:
         for line in wrapped(str(error)):
             layout.label(text=line, icon="ERROR" if line == wrapped(str(error))[0] else "BLANK1")

@@ -8,6 +8,8 @@ import bpy
 from .. import session
 from .layout import SidebarPanel, wrapped
 
+_MAY_MOVE = ("refine_translation", "refine_root_rotation", "refine_hands", "refine_shape")
+
 
 class POSEFIT_PT_refine(SidebarPanel, bpy.types.Panel):
     """What is refined, how, and how far it is."""
@@ -28,6 +30,7 @@ class POSEFIT_PT_refine(SidebarPanel, bpy.types.Panel):
             column.prop(settings, "frame_start")
             column.prop(settings, "frame_end")
         column.operator("posefit.refine_range", icon="KEYTYPE_KEYFRAME_VEC")
+        layout.operator("posefit.refine_keyframes", icon="KEYFRAME")
         _draw_jobs(layout)
 
 
@@ -43,10 +46,13 @@ class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
         layout = self.layout
         layout.use_property_split = True
         settings = context.scene.posefit
-        for name in ("displacement", "use_keypoints", "refine_shape", "refine_translation"):
+        for name in ("displacement", "use_keypoints"):
             layout.prop(settings, name)
-        layout.prop(settings, "prior_weight")
-        layout.prop(settings, "smoothness")
+        for name in ("influence", "prior_weight", "smoothness", "contacts"):
+            layout.prop(settings, name)
+        layout.label(text="What may move:")
+        for name in _MAY_MOVE:
+            layout.prop(settings, name)
 
 
 def missing_for_refinement(context: bpy.types.Context) -> list[str]:
