@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A finished refinement → the armature that it was asked for, if that is still there.
 
-Everything is looked up by name here: between asking and answering, objects may have been deleted,
+Everything is looked up again here: between asking and answering, objects may have been deleted,
 renamed or replaced by opening another file.
 """
 
@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 
 import bpy
 import numpy as np
+import numpy.typing as npt
 
 from posefit_shared.messages import RefineResult
 
 from . import body_builder, comparison, findings, key_marks, rig, scene_reader
 from .freedom import Freedom
 from .keyframe_writer import key_motion, refined_action_name
+from .lookup import find_object
 from .rig import SceneError
 from .scene_reader import SceneRequest
 
@@ -29,8 +31,17 @@ class Refinement:
     result: RefineResult
     with_shape: bool
     """Whether the shape was to be refined as well."""
+    armature_uid: int
+    """Blender's number of the armature, which stays when it is renamed."""
+    rows: npt.NDArray[np.int64] | None = None
+    """(N,) places in the request of the frames that the result holds; none: all of them."""
     freedom: Freedom = field(default_factory=Freedom)
     """What could move; everything else keeps its very keys."""
+
+
+def changes_shape(refinement: Refinement) -> bool:
+    """Whether the body's shape is to change with it."""
+    return refinement.with_shape and _shape_changed(refinement.request, refinement.result)
 
 
 def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
@@ -44,27 +55,35 @@ def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
         BodyFileError: the shape changed and the body's file cannot be read.
     """
     request, result = refinement.request, refinement.result
-    armature = bpy.data.objects.get(request.armature)
+    armature = find_object(refinement.armature_uid)
     if armature is None:
         raise SceneError(
-            f"{request.armature} was removed or renamed while it was refined: its result is dropped"
+            f"{request.armature} was removed while it was refined: bring it back with Undo and "
+            "keep the result, or drop it"
         )
     now = scene_reader.read_rig(armature)
     if now.match != request.frames.match:
         raise SceneError(
-            f"the bones of {request.armature} changed while it was refined: its result is dropped"
+            f"the bones of {request.armature} changed while it was refined: change them back and "
+            "keep the result, or drop it"
         )
-    if not np.array_equal(result.frame_indices, request.sequence.frame_indices):
-        raise SceneError("the backend answered for other frames than it was asked: dropped")
+    count = len(request.sequence)
+    rows = np.arange(count) if refinement.rows is None else refinement.rows
+    asked = request.sequence.frame_indices
+    assert asked is not None
+    if not np.array_equal(result.frame_indices, asked[rows]):
+        raise SceneError("the backend answered for other frames than it was asked: drop the result")
     refined = result.status.count("refined")
-    count = len(result.status)
     if refined == 0:
         return f"nothing was changed: {_why_kept(result)}"
     before = comparison.state_before(armature)
-    if refinement.with_shape and _shape_changed(request, result):
+    if changes_shape(refinement):
         now = _reshape(context, armature, result)
     frames = replace(
-        request.frames, rest=now.rest, rest_axes=now.rest_axes, rest_pelvis=now.rest_pelvis
+        rig.frames_at(request.frames, rows),
+        rest=now.rest,
+        rest_axes=now.rest_axes,
+        rest_pelvis=now.rest_pelvis,
     )
     motion = rig.pose_to_motion(result.poses, result.trans, frames)
     name = refined_action_name(armature)
@@ -74,7 +93,8 @@ def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
     comparison.remember(armature, before)
     findings.remember(armature, frames.scene_frames, result)
     key_marks.renew(armature, context.scene.posefit_review.threshold)
-    context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
+    for scene in armature.users_scene:
+        scene.frame_set(scene.frame_current, subframe=scene.frame_subframe)
     return f"{refined} of {count} frames refined in action {action.name}"
 
 

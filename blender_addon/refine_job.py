@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
 
 import bpy
 
-from posefit_shared.body_files import FREE_BODY
 from posefit_shared.client import Client
-from posefit_shared.messages import MediaReference, Progress, RefineRequest
+from posefit_shared.messages import Priority, Record, RefineRequest, RefineResult
 from posefit_shared.settings import RefineSettings
 
+from .apply_refinement import Refinement, apply_refinement, changes_shape
 from .artist_control import read_freedom
 from .freedom import Freedom
-from .rig import SceneError
+from .lookup import find_object, find_scene
+from .partial_result import finished_rows, only_rows
+from .remote_job import RemoteJob, name_body, name_media
 from .scene_job import SceneJob
 from .scene_reader import SceneReading, SceneRequest
 
@@ -22,34 +28,102 @@ Prepared = tuple[SceneRequest, RefineRequest]
 """What was read, worked out, and the message that asks for its refinement."""
 
 
-@dataclass
-class RefineJob(SceneJob):
+@dataclass(eq=False)
+class RefineJob(SceneJob, RemoteJob):
     """What is known of one refinement; changed by the session alone."""
 
+    RESULT: ClassVar[type[Record]] = RefineResult
     settings: RefineSettings
     """How to refine."""
     freedom: Freedom = field(default_factory=Freedom, kw_only=True)
     """What may move."""
     request: SceneRequest | None = field(default=None, kw_only=True)
     """What was read, worked out."""
-    by_upload: bool = field(default=False, kw_only=True)
-    """Whether the footage travels, instead of being named by path."""
+    finished: tuple[int, ...] = field(default=(), kw_only=True)
+    """Places in the request of the frames that the newest revision has solved."""
 
-    def begin_reading(self, context: bpy.types.Context) -> None:
+    @property
+    def line(self) -> str:
+        """How it stands, how many frames are done, and how long it will still take."""
+        if not self.is_open or not self.finished or self.has_final:
+            return super().line
+        return f"{len(self.finished)} of {len(self.scene_frames)} done, {super().line}"
+
+    @property
+    def media(self) -> Path | None:
+        """The footage, once it is known."""
+        return None if self.request is None else self.request.footage
+
+    @property
+    def priority(self) -> Priority:
+        """A single frame comes before ranges: somebody looks at it."""
+        return "interactive" if len(self.scene_frames) == 1 else "normal"
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether frames are done that are not in place."""
+        return self.has_final or bool(self.finished)
+
+    @property
+    def must_be_shown(self) -> bool:
+        """A new shape moves rest joints, which Blender allows in the shown scene alone."""
+        refinement = self.refinement()
+        return refinement is not None and changes_shape(refinement)
+
+    def begin_reading(self) -> None:
         """Read what may move, and the first slice of the scene.
 
         Raises:
             SceneError: something is missing or cannot be used, or nothing may move.
         """
-        super().begin_reading(context)
-        armature = bpy.data.objects[self.armature]
-        self.freedom = read_freedom(armature, context.scene, self.scene_frames, self.settings)
+        super().begin_reading()
+        armature, scene = find_object(self.armature_uid), find_scene(self.scene_uid)
+        assert armature is not None  # reading has begun
+        assert scene is not None
+        self.freedom = read_freedom(armature, scene, self.scene_frames, self.settings)
 
-    def report(self, progress: Progress) -> None:
-        """Take in how far the backend is."""
-        self.fraction = progress.fraction
-        left = "" if progress.eta_s is None else f", {progress.eta_s:.0f} s left"
-        self.words = f"{progress.message or progress.stage or 'computing'}{left}"
+    def preparation(self, client: Client) -> Callable[[], Prepared]:
+        """Name the files, work out what was read."""
+        assert self.reading is not None
+        return partial(
+            prepare_request, client, self.reading, self.settings, self.by_upload, self.freedom
+        )
+
+    def take_prepared(self, prepared: Prepared) -> RefineRequest:
+        """The message to send."""
+        self.request, message = prepared
+        return message
+
+    def take_result(self, payload: Record, is_final: bool) -> None:
+        """Take in a revision; a provisional one may hold a part of the frames."""
+        if self.request is None or not isinstance(payload, RefineResult):
+            return
+        super().take_result(payload, is_final)
+        if not is_final:
+            rows = finished_rows(self.request.sequence, payload)
+            self.finished = tuple(rows.tolist())
+
+    def refinement(self) -> Refinement | None:
+        """What has come of it so far: all frames, or those that are done."""
+        if self.request is None or not self.can_be_kept:
+            return None
+        shape, uid, result = self.settings.refine_shape, self.armature_uid, self.result
+        if self.has_final:
+            return Refinement(self.request, result, shape, uid, freedom=self.freedom)
+        rows = finished_rows(self.request.sequence, result)
+        done = only_rows(self.request.sequence, result, rows)
+        return Refinement(self.request, done, shape, uid, rows, self.freedom)
+
+    def apply(self, context: bpy.types.Context) -> str:
+        """Key what has come of it in a new action of its armature."""
+        refinement = self.refinement()
+        assert refinement is not None
+        return apply_refinement(context, refinement)
+
+    def drop(self) -> None:
+        """Forget what has come of it."""
+        super().drop()
+        self.finished = ()
 
 
 def prepare_request(
@@ -76,22 +150,10 @@ def prepare_request(
     """
     request = reading.request()
     assert request.footage is not None  # read_range refuses scenes without, unless told otherwise
-    welcome = client.welcome
-    if welcome is not None and welcome.accepts_paths and not by_upload:
-        media = MediaReference(path=str(request.footage))
-    elif request.footage.is_dir():
-        raise SceneError(
-            f"the backend may not open the folder {request.footage}: start it with --media-root "
-            "naming that folder, or one above it"
-        )
-    else:
-        content = client.upload(request.footage, "media")
-        media = MediaReference(content_hash=content, name=request.footage.name)
-    body = FREE_BODY if request.body == FREE_BODY else client.upload(request.body, "body")
     return request, RefineRequest(
         sequence=request.sequence,
-        media=media,
-        body=body,
+        media=name_media(client, request.footage, by_upload),
+        body=name_body(client, request.body),
         settings=settings,
         locked_joints=freedom.locked_joints(request.frames.match),
         stiffness=freedom.joint_stiffness(request.frames.match),

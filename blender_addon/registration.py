@@ -8,7 +8,7 @@ from collections.abc import Callable
 import bpy
 
 from . import artist_control, comparison, panels, properties, review, session_timer
-from .operators import body, compare, connection, control, exporting, importing, refine
+from .operators import body, compare, connection, control, exporting, importing, queue, refine
 from .operators import review as review_operators
 from .session import SESSION
 
@@ -21,6 +21,7 @@ CLASSES = (
     *exporting.CLASSES,
     *connection.CLASSES,
     *refine.CLASSES,
+    *queue.CLASSES,
     *compare.CLASSES,
     *control.CLASSES,
     *review_operators.CLASSES,
@@ -43,6 +44,8 @@ def register() -> None:
         undo.append(artist_control.detach)
         review.attach()
         undo.append(review.detach)
+        queue.attach()
+        undo.append(queue.detach)
         session_timer.start()
         undo.append(session_timer.stop)
         bpy.types.TOPBAR_MT_file_import.append(_draw_import)
@@ -62,6 +65,7 @@ def unregister() -> None:
     SESSION.disconnect()
     review.detach()
     artist_control.detach()
+    queue.detach()
     comparison.detach()
     properties.detach()
     for cls in reversed(CLASSES):

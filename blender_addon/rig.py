@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -174,6 +174,16 @@ class RigFrames:
     """(T, 4, 4) O, the armature in the world."""
     above_root: Array
     """(T, 4, 4) P · R⁻¹ of the bone above the root; the identity without one."""
+
+
+def frames_at(frames: RigFrames, rows: npt.NDArray[np.int64]) -> RigFrames:
+    """The same armature at some of its frames: (N,) places among the T."""
+    return replace(
+        frames,
+        scene_frames=tuple(frames.scene_frames[row] for row in rows.tolist()),
+        object_matrices=frames.object_matrices[rows],
+        above_root=frames.above_root[rows],
+    )
 
 
 def read_pose(frames: RigFrames, posed: npt.ArrayLike) -> tuple[Array, Array]:

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Generator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
 
 import bpy
 
 from .frame_list import write_frames
+from .job import Job
+from .lookup import find_object, in_scene
 from .rig import SceneError
 from .scene_reader import SceneReading, read_range
 
@@ -20,32 +19,24 @@ LONGEST_LABEL = 24
 """Lists of frames longer than this are summed up in the panel."""
 
 
-@dataclass
-class SceneJob:
-    """What is known of one piece of work; changed by the session alone."""
+@dataclass(eq=False)
+class SceneJob(Job):
+    """Work on frames of an armature; changed by the session alone."""
 
-    scene: str
-    """Name of the scene it was asked in."""
     armature: str
-    """Name of the armature."""
+    """Name of the armature when it was asked for."""
     scene_frames: tuple[int, ...]
     """Blender's frames."""
-    job_id: str = field(default_factory=lambda: uuid.uuid4().hex, kw_only=True)
-    """Its name in this session."""
-    remote_id: str = field(default="", kw_only=True)
-    """Its name at the backend, once it was handed over."""
-    reading: SceneReading | None = field(default=None, kw_only=True)
-    """What was read, once it was."""
-    preparing: Future[Any] | None = field(default=None, kw_only=True)
-    """What a thread makes of it."""
+    armature_uid: int = field(default=0, kw_only=True)
+    """What Blender calls that armature for as long as the file is open, under whichever name."""
     words: str = field(default="reading the scene", kw_only=True)
     """How it stands, for the panel."""
-    fraction: float = field(default=0.0, kw_only=True)
-    """How much is done, 0 to 1."""
-    is_open: bool = field(default=True, kw_only=True)
-    """Whether it is still under way."""
-    is_problem: bool = field(default=False, kw_only=True)
-    """Whether it ended badly."""
+    reading: SceneReading | None = field(default=None, kw_only=True)
+    """What was read, once it was."""
+    is_waiting: bool = field(default=False, kw_only=True)
+    """Whether it is not its turn to be read yet."""
+    is_handed_over: bool = field(default=False, kw_only=True)
+    """Whether what was read has been passed on."""
     _slices: Generator[float, None, SceneReading] | None = field(default=None, kw_only=True)
 
     @property
@@ -62,17 +53,29 @@ class SceneJob:
         """Whether the scene is still being read."""
         return self.is_open and self._slices is not None
 
-    def begin_reading(self, context: bpy.types.Context) -> None:
+    def begin_reading(self) -> None:
         """Read the first slice of the scene, so that what is missing is said at once.
 
         Raises:
             SceneError: something is missing or cannot be used.
         """
-        armature = bpy.data.objects.get(self.armature)
+        armature = find_object(self.armature_uid)
         if armature is None:
-            raise SceneError(f"{self.armature} is gone: select an armature")
-        self._slices = self.slices(context, armature)
+            raise SceneError(f"{self.armature} was removed: undo that, or select another armature")
+        self.is_waiting, self.reading = False, None
+        with in_scene(self.scene_uid, self.scene) as context:
+            self._slices = self.slices(context, armature)
         self.read_until(time.monotonic())
+
+    def wait_for_turn(self, words: str) -> None:
+        """Look whether everything needed is there, and read it later.
+
+        Raises:
+            SceneError: something is missing or cannot be used.
+        """
+        self.begin_reading()
+        self._slices, self.reading = None, None
+        self.words, self.is_waiting = words, True
 
     def slices(
         self, context: bpy.types.Context, armature: bpy.types.Object
@@ -87,17 +90,16 @@ class SceneJob:
             SceneError: something was deleted or cannot be used.
         """
         assert self._slices is not None
-        if bpy.context.scene.name != self.scene:
-            raise SceneError(f"scene {self.scene} was left while it was read: start again there")
         try:
-            while True:
-                self.words = f"reading the scene ({next(self._slices):.0%})"
-                if time.monotonic() >= deadline:
-                    return
+            with in_scene(self.scene_uid, self.scene):
+                while True:
+                    self.words = f"reading the scene ({next(self._slices):.0%})"
+                    if time.monotonic() >= deadline:
+                        return
         except StopIteration as done:
             self.reading, self._slices = done.value, None
 
     def end(self, words: str, is_problem: bool = False) -> None:
         """Nothing more will come of it."""
-        self.words, self.is_problem, self.is_open = words, is_problem, False
-        self._slices = self.preparing = None
+        super().end(words, is_problem)
+        self._slices, self.is_waiting = None, False

@@ -21,7 +21,7 @@ from .scene_job import SceneJob
 from .scene_reader import SceneReading, read_range
 
 
-@dataclass
+@dataclass(eq=False)
 class ExportJob(SceneJob):
     """One export on its way."""
 

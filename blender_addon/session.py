@@ -21,21 +21,16 @@ import bpy
 from posefit_shared.body_files import BodyFileError
 from posefit_shared.client import BackendError
 from posefit_shared.codec import CodecError
-from posefit_shared.messages import (
-    Accepted,
-    Cancelled,
-    Failure,
-    Progress,
-    RefineResult,
-    Result,
-)
+from posefit_shared.messages import Accepted, Failure
 from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings
 
-from .apply_refinement import Refinement
+from . import job_queue
 from .backend_link import BackendLink
 from .connection_view import ConnectionView
-from .refine_job import Prepared, RefineJob, prepare_request
+from .job import Job
+from .refine_job import RefineJob
+from .remote_job import RemoteJob
 from .rig import SceneError
 from .scene_job import SceneJob
 from .sequence_export import ExportJob
@@ -44,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 SLICE_SECONDS = 0.02
 """How long one step may read scenes."""
-SHOWN_JOBS = 4
-"""Finished refinements that the panel remembers."""
 
 
 class Session:
@@ -53,8 +46,7 @@ class Session:
 
     def __init__(self) -> None:
         self._link = BackendLink(f"Blender {bpy.app.version_string}")
-        self._jobs: list[SceneJob] = []
-        self._refinements: dict[str, Refinement] = {}
+        self._jobs: list[Job] = []
         self._threads: ThreadPoolExecutor | None = None
 
     # The connection
@@ -85,7 +77,7 @@ class Session:
 
     def disconnect(self) -> None:
         """Leave the backend, drop what is under way, stop a backend that was started here."""
-        self._cancel_refinements("the backend was left")
+        self._end_remote("the backend was left")
         self._link.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -110,16 +102,16 @@ class Session:
         """The log of the last backend that was started here."""
         return self._link.log_text()
 
-    # Refinements and exports
+    # Jobs
 
     @property
-    def jobs(self) -> tuple[SceneJob, ...]:
-        """Refinements and exports under way, and the last ones that ended."""
+    def jobs(self) -> tuple[Job, ...]:
+        """Jobs in the order they were asked for: the last ones that ended, and all others."""
         return tuple(self._jobs)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a refinement or an export is under way."""
+        """Whether anything is under way."""
         return any(job.is_open for job in self._jobs)
 
     def refine(
@@ -131,6 +123,8 @@ class Session:
     ) -> RefineJob:
         """Begin to refine an armature over frames; returns at once.
 
+        Where the same armature is being refined, this begins from what comes of that.
+
         Raises:
             SceneError: the scene cannot be read, or no backend is there; nothing was begun.
             BodyFileError: the body's file cannot be read.
@@ -138,7 +132,7 @@ class Session:
         if not self.is_connected:
             raise SceneError("no backend is connected: connect to one first")
         job = RefineJob(context.scene.name, armature.name, tuple(scene_frames), settings)
-        self._begin(context, job)
+        self._begin(context, armature, job)
         return job
 
     def export(
@@ -157,30 +151,73 @@ class Session:
         """
         frames = tuple(scene_frames)
         job = ExportJob(context.scene.name, armature.name, frames, path, with_camera)
-        self._begin(context, job)
+        self._begin(context, armature, job)
         return job
 
-    def _begin(self, context: bpy.types.Context, job: SceneJob) -> None:
+    def _begin(self, context: bpy.types.Context, armature: bpy.types.Object, job: SceneJob) -> None:
         if not job.scene_frames:
             raise SceneError("the frame range is empty: its end lies before its start")
-        job.begin_reading(context)
-        ended = [old for old in self._jobs if not old.is_open]
-        self._jobs = [*ended[-SHOWN_JOBS:], *(j for j in self._jobs if j.is_open), job]
+        job.scene_uid, job.armature_uid = context.scene.session_uid, armature.session_uid
+        if (ahead := job_queue.ahead_of(self._jobs, job)) is None:
+            job.begin_reading()
+        else:
+            job.wait_for_turn(f"after {ahead.label}")
+        self._jobs = job_queue.with_job(self._jobs, job)
 
-    def cancel_all(self, words: str = "cancelled, nothing was changed") -> None:
-        """Stop everything that is under way; replies that still come are dropped."""
-        self._cancel(self._jobs, words)
+    def find_job(self, job_id: str) -> Job | None:
+        """The job of that name, while the session remembers it."""
+        return next((job for job in self._jobs if job.job_id == job_id), None)
 
-    def _cancel_refinements(self, words: str) -> None:
-        self._cancel([job for job in self._jobs if isinstance(job, RefineJob)], words)
+    def undecided(self, job_id: str = "") -> list[RemoteJob]:
+        """Jobs, or the named one, of which something has come that is not in place."""
+        jobs = [job for job in self._jobs if job_id in ("", job.job_id)]
+        return [job for job in jobs if job_queue.is_undecided(job)]
 
-    def _cancel(self, jobs: Sequence[SceneJob], words: str) -> None:
-        for job in jobs:
+    def place(self, context: bpy.types.Context, job: RemoteJob) -> str:
+        """Put what has come of a job in place; for the operators that are its undo step.
+
+        Returns:
+            What was done, in words.
+
+        Raises:
+            SceneError: it cannot be put in place; it is kept until that is decided.
+            BodyFileError: the body's file cannot be read.
+        """
+        try:
+            if not job_queue.can_be_placed(job):
+                raise SceneError(f"show scene {job.scene} first: a body can be changed only there")
+            words = job.apply(context)
+        except (SceneError, BodyFileError) as error:
+            job.end(str(error), is_problem=True)
+            raise
+        job.drop()
+        job.end(words)
+        return words
+
+    def stop(self, job_id: str = "") -> None:
+        """Stop everything under way, or the named job; what is done of it is then undecided."""
+        for job in self._jobs:
+            if job.is_open and job_id in ("", job.job_id):
+                self._forget(job)
+                job.end(job_queue.stopped_words(job))
+
+    def cancel_all(self, words: str = job_queue.NOTHING_CHANGED) -> None:
+        """Stop everything under way and drop what has come of it."""
+        for job in self._jobs:
             if job.is_open:
                 self._forget(job)
+            if job.is_open or job_queue.is_undecided(job):
                 job.end(words)
+            if isinstance(job, RemoteJob):
+                job.drop()
 
-    def wait_for(self, job: SceneJob, timeout_s: float = 3600.0) -> None:
+    def _end_remote(self, words: str) -> None:
+        for job in self._jobs:
+            if job.is_open and isinstance(job, RemoteJob):
+                self._forget(job)
+                job.end(words, is_problem=True)
+
+    def wait_for(self, job: Job, timeout_s: float = 3600.0) -> None:
         """Step until a job has ended: for scripts, as Blender does not respond meanwhile.
 
         Raises:
@@ -196,64 +233,56 @@ class Session:
         if job.is_problem:
             raise SceneError(job.words)
 
-    def take_refinement(self, job_id: str) -> Refinement | None:
-        """A finished refinement, once; for the operator that applies it."""
-        return self._refinements.pop(job_id, None)
-
-    def settle(self, job_id: str, words: str, is_problem: bool = False) -> None:
-        """Say how a refinement ended."""
-        for job in self._jobs:
-            if job.job_id == job_id:
-                job.end(words, is_problem)
-
     def restart_reading(self) -> None:
         """After an undo: what was read so far may be gone, so read again from the start."""
         for job in self._jobs:
-            if job.is_reading:
-                self._guard(job, lambda job=job: job.begin_reading(bpy.context))
+            if isinstance(job, SceneJob) and job.is_reading:
+                self._guard(job, job.begin_reading)
 
     # One slice of work
 
     def step(self) -> bool:
         """Do what can be done now; true if anything that the panel shows may have changed."""
-        before = self.connection, [(j.fraction, j.words) for j in self._jobs]
+        before = self._shown()
         if ended := self._link.watch():
-            self._cancel_refinements(ended)
+            self._end_remote(ended)
         self._read_scenes()
         self._submit_prepared()
         if self._link.client is not None:
             for event in self._link.client.poll():
                 self._receive(event)
-        for job_id in list(self._refinements):
-            self._apply(job_id)
-        return before != (self.connection, [(j.fraction, j.words) for j in self._jobs])
+        for job in self._jobs:
+            if job.is_open and isinstance(job, RemoteJob) and job.has_final:
+                self._apply(job)
+        return before != self._shown()
+
+    def _shown(self) -> tuple[ConnectionView, list[tuple[float, str]]]:
+        return self.connection, [(job.fraction, job.line) for job in self._jobs]
 
     def _read_scenes(self) -> None:
         deadline = time.monotonic() + SLICE_SECONDS
         for job in self._jobs:
-            if job.is_reading and time.monotonic() < deadline:
+            if not isinstance(job, SceneJob) or time.monotonic() >= deadline:
+                continue
+            if job.is_waiting and job_queue.ahead_of(self._jobs, job) is None:
+                self._guard(job, job.begin_reading)
+            elif job.is_reading:
                 self._guard(job, lambda job=job: job.read_until(deadline))
-                if job.reading is None or not job.is_open:
-                    continue
+            if job.is_open and job.reading is not None and not job.is_handed_over:
+                job.is_handed_over = True
                 if isinstance(job, ExportJob):
                     job.write()
-                elif isinstance(job, RefineJob):
+                elif isinstance(job, RemoteJob):
                     self._prepare(job)
 
-    def _prepare(self, job: RefineJob) -> None:
-        """Have a request made of what was read, away from the main thread."""
-        assert self._link.client is not None
-        assert job.reading is not None
+    def _prepare(self, job: RemoteJob) -> None:
+        """Have a request made, away from the main thread."""
+        if self._link.client is None:
+            job.end("the backend is gone", is_problem=True)
+            return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, "posefit-files")
-        job.preparing = self._threads.submit(
-            prepare_request,
-            self._link.client,
-            job.reading,
-            job.settings,
-            job.by_upload,
-            job.freedom,
-        )
+        job.preparing = self._threads.submit(job.preparation(self._link.client))
         job.words = "sending"
 
     def _submit_prepared(self) -> None:
@@ -263,47 +292,37 @@ class Session:
                 job.preparing = None
                 self._guard(job, lambda job=job, preparing=preparing: self._take(job, preparing))
 
-    def _take(self, job: SceneJob, preparing: Future[Any]) -> None:
+    def _take(self, job: Job, preparing: Future[Any]) -> None:
         if isinstance(job, ExportJob):
             job.take_written(preparing)
-        elif isinstance(job, RefineJob):
+        elif isinstance(job, RemoteJob):
             self._submit(job, preparing)
 
-    def _submit(self, job: RefineJob, preparing: Future[Prepared]) -> None:
+    def _submit(self, job: RemoteJob, preparing: Future[Any]) -> None:
         client = self._link.client
         if client is None:
             raise SceneError("the backend is gone")
-        priority = "interactive" if len(job.scene_frames) == 1 else "normal"
-        job.request, message = preparing.result()
-        job.remote_id = client.submit(message, priority)
+        message = job.take_prepared(preparing.result())
+        job.remote_id = client.submit(message, job.priority)
         if not message.content_hashes():  # else files may travel first
             self._link.clock.ask(job.remote_id)
         job.words = "waiting"
 
     def _receive(self, event: object) -> None:
         remote_id = getattr(event, "job", None)
-        job = next((j for j in self._jobs if j.is_open and j.remote_id == remote_id), None)
-        if remote_id is None or not isinstance(job, RefineJob):
+        remote = [job for job in self._jobs if job.is_open and isinstance(job, RemoteJob)]
+        job = next((job for job in remote if job.remote_id == remote_id), None)
+        if not remote_id or job is None:
             return
         if isinstance(event, Accepted):
             self._link.clock.hear(job.remote_id)
-            job.words = f"{event.position} ahead of it" if event.position else "waiting"
-        elif isinstance(event, Progress):
-            job.report(event)
-        elif isinstance(event, Result) and isinstance(event.payload, RefineResult):
-            if event.final and job.request is not None:
-                with_shape = job.settings.refine_shape
-                job.words, job.fraction = "putting it in place", 1.0
-                self._refinements[job.job_id] = Refinement(
-                    job.request, event.payload, with_shape, job.freedom
-                )
-        elif isinstance(event, Failure):
+        if isinstance(event, Failure):
             self._receive_failure(job, event)
-        elif isinstance(event, Cancelled):
-            job.end("the backend cancelled it", is_problem=True)
+        else:
+            job.hear(event)
 
-    def _receive_failure(self, job: RefineJob, failure: Failure) -> None:
-        can_upload = job.request is not None and job.request.footage.is_file()
+    def _receive_failure(self, job: RemoteJob, failure: Failure) -> None:
+        can_upload = job.media is not None and job.media.is_file()
         if failure.kind == "media" and can_upload and not job.by_upload:
             # The backend may not open that path: send it the file instead.
             job.by_upload = True
@@ -311,24 +330,26 @@ class Session:
             return
         job.end(failure.message, is_problem=True)
 
-    def _apply(self, job_id: str) -> None:
-        """Put a finished refinement in place: one operator, one undo step."""
+    def _apply(self, job: RemoteJob) -> None:
+        """Put a finished job in place: one operator, one undo step."""
         windows = bpy.context.window_manager.windows
         modal = [operator for window in windows for operator in window.modal_operators]
         if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in modal):
             return  # the artist is moving something: the next step will do
+        if not job_queue.can_be_placed(job):
+            job.words = f"done, and put in place when scene {job.scene} is shown"
+            return
         with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
-            bpy.ops.posefit.apply_result("EXEC_DEFAULT", True, job=job_id)
+            bpy.ops.posefit.apply_result("EXEC_DEFAULT", True, job=job.job_id)
 
-    def _forget(self, job: SceneJob) -> None:
-        self._refinements.pop(job.job_id, None)
-        if job.remote_id and self._link.client is not None:
+    def _forget(self, job: Job) -> None:
+        if isinstance(job, RemoteJob) and job.remote_id and self._link.client is not None:
             try:
                 self._link.client.cancel(job.remote_id)
             except BackendError as error:
                 logger.warning("a job could not be cancelled on the backend: %s", error)
 
-    def _guard(self, job: SceneJob, work: Callable[[], None]) -> None:
+    def _guard(self, job: Job, work: Callable[[], None]) -> None:
         """Do a part of a job; what goes wrong ends that job in words."""
         try:
             work()

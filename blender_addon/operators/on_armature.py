@@ -25,3 +25,10 @@ class OnArmature:
             cls.poll_message_set(cls.armature_wanted)
             return False
         return True
+
+
+def chosen_armatures(context: bpy.types.Context) -> list[bpy.types.Object]:
+    """The active armature, then all other selected ones in the order of their names."""
+    others = [item for item in context.selected_objects if item.type == "ARMATURE"]
+    others = sorted((item for item in others if item != context.object), key=lambda o: o.name)
+    return [context.object, *others]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Refining: ask for the current frame or a range, cancel, put results in place."""
+"""Refining: ask for the current frame or a range, put results in place."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import bpy
 from posefit_shared.body_files import BodyFileError
 
 from .. import artist_control, properties, session
-from ..apply_refinement import apply_refinement
 from ..rig import SceneError
-from .on_armature import OnArmature
+from .on_armature import OnArmature, chosen_armatures
 
 
 class _Refine(OnArmature):
-    """What both refine operators share: they ask, and the answer is applied by `apply_result`."""
+    """What all refine operators share: they ask, and the answer is applied by `apply_result`."""
 
     wait: bpy.props.BoolProperty(
         name="Wait",
@@ -34,39 +33,54 @@ class _Refine(OnArmature):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         settings = properties.refine_settings(context.scene)
+        jobs, problems = [], []
+        armatures = chosen_armatures(context)
+        for armature in armatures:
+            try:
+                frames = self.frames(context.scene, armature)
+                jobs.append(session.SESSION.refine(context, armature, frames, settings))
+            except (SceneError, BodyFileError) as error:
+                problems.append(f"{armature.name}: {error}" if armatures[1:] else str(error))
+        if self.wait:
+            problems += _wait_for(jobs)
+        for words in problems:
+            self.report({"WARNING" if jobs and not self.wait else "ERROR"}, words)
+        return {"CANCELLED"} if problems and (self.wait or not jobs) else {"FINISHED"}
+
+
+def _wait_for(jobs: list[session.RefineJob]) -> list[str]:
+    """Wait for jobs one after the other; gives back what went wrong."""
+    problems = []
+    for job in jobs:
         try:
-            frames = self.frames(context)
-            job = session.SESSION.refine(context, context.object, frames, settings)
-            if self.wait:
-                session.SESSION.wait_for(job)
-        except (SceneError, BodyFileError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+            session.SESSION.wait_for(job)
+        except SceneError as error:
+            problems.append(f"{job.label}: {error}")
+    return problems
 
 
 class POSEFIT_OT_refine_frame(_Refine, bpy.types.Operator):
-    """Send the current frame to the backend and key the refined pose when it returns"""
+    """Refine the current frame of the selected armatures; keys come when the backend answers"""
 
     bl_idname = "posefit.refine_frame"
     bl_label = "Refine Frame"
     bl_options = {"REGISTER"}  # the reply is applied by its own operator, which is the undo step
 
-    def frames(self, context: bpy.types.Context) -> list[int]:
+    def frames(self, scene: bpy.types.Scene, armature: bpy.types.Object) -> list[int]:
         """The one frame that the scene is at."""
-        return [context.scene.frame_current]
+        return [scene.frame_current]
 
 
 class POSEFIT_OT_refine_range(_Refine, bpy.types.Operator):
-    """Send a range of frames to the backend and key the refined poses when they return"""
+    """Refine a range of frames of the selected armatures; keys come when the backend answers"""
 
     bl_idname = "posefit.refine_range"
     bl_label = "Refine Range"
     bl_options = {"REGISTER"}
 
-    def frames(self, context: bpy.types.Context) -> list[int]:
+    def frames(self, scene: bpy.types.Scene, armature: bpy.types.Object) -> list[int]:
         """The range that the scene's settings name."""
-        return list(properties.range_to_refine(context.scene))
+        return list(properties.range_to_refine(scene))
 
 
 class POSEFIT_OT_refine_keyframes(_Refine, bpy.types.Operator):
@@ -76,25 +90,9 @@ class POSEFIT_OT_refine_keyframes(_Refine, bpy.types.Operator):
     bl_label = "Refine Keyframes"
     bl_options = {"REGISTER"}
 
-    def frames(self, context: bpy.types.Context) -> list[int]:
-        """The frames of the selected keys."""
-        return artist_control.frames_to_take(context.object, "KEYS", context.scene)
-
-
-class POSEFIT_OT_cancel(bpy.types.Operator):
-    """Stop every refinement that is under way; nothing is changed"""
-
-    bl_idname = "posefit.cancel"
-    bl_label = "Cancel"
-    bl_options = {"REGISTER"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return session.SESSION.is_busy
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        session.SESSION.cancel_all()
-        return {"FINISHED"}
+    def frames(self, scene: bpy.types.Scene, armature: bpy.types.Object) -> list[int]:
+        """The frames of the armature's selected keys."""
+        return artist_control.frames_to_take(armature, "KEYS", scene)
 
 
 class POSEFIT_OT_apply_result(bpy.types.Operator):
@@ -107,16 +105,14 @@ class POSEFIT_OT_apply_result(bpy.types.Operator):
     job: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        refinement = session.SESSION.take_refinement(self.job)
-        if refinement is None:
+        job = session.SESSION.find_job(self.job)
+        if not isinstance(job, session.RemoteJob) or not job.has_final:
             return {"CANCELLED"}
         try:
-            words = apply_refinement(context, refinement)
+            words = session.SESSION.place(context, job)
         except (SceneError, BodyFileError) as error:
-            session.SESSION.settle(self.job, str(error), is_problem=True)
             self.report({"WARNING"}, str(error))
             return {"CANCELLED"}
-        session.SESSION.settle(self.job, words)
         self.report({"INFO"}, words)
         return {"FINISHED"}
 
@@ -125,6 +121,5 @@ CLASSES = (
     POSEFIT_OT_refine_frame,
     POSEFIT_OT_refine_range,
     POSEFIT_OT_refine_keyframes,
-    POSEFIT_OT_cancel,
     POSEFIT_OT_apply_result,
 )

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sidebar: draws the state that others keep, decides nothing; one module a panel."""
 
-from . import backend, body, compare, control, refine, review
+from . import backend, body, compare, control, queue, refine, review
 
 CLASSES = (
     *backend.CLASSES,
     *body.CLASSES,
     *refine.CLASSES,
+    *queue.CLASSES,
     *control.CLASSES,
     *compare.CLASSES,
     *review.CLASSES,

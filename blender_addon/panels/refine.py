@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Refining: what is refined, how, and how far it is."""
+"""Refining: what is refined, and how."""
 
 from __future__ import annotations
 
 import bpy
 
 from .. import session
-from .layout import SidebarPanel, wrapped
+from .layout import SidebarPanel
 
 _MAY_MOVE = ("refine_translation", "refine_root_rotation", "refine_hands", "refine_shape")
 
 
 class POSEFIT_PT_refine(SidebarPanel, bpy.types.Panel):
-    """What is refined, how, and how far it is."""
+    """What is refined, and how."""
 
     bl_label = "Refine"
     bl_idname = "POSEFIT_PT_refine"
@@ -31,7 +31,6 @@ class POSEFIT_PT_refine(SidebarPanel, bpy.types.Panel):
             column.prop(settings, "frame_end")
         column.operator("posefit.refine_range", icon="KEYTYPE_KEYFRAME_VEC")
         layout.operator("posefit.refine_keyframes", icon="KEYFRAME")
-        _draw_jobs(layout)
 
 
 class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
@@ -68,21 +67,6 @@ def missing_for_refinement(context: bpy.types.Context) -> list[str]:
     elif not camera.data.background_images and context.scene.active_clip is None:
         missing.append("Give the camera its footage (Background Images)")
     return missing
-
-
-def _draw_jobs(layout: bpy.types.UILayout) -> None:
-    for job in session.SESSION.jobs:
-        box = layout.box().column()
-        box.use_property_split = False
-        if job.is_open:
-            box.progress(factor=job.fraction, type="BAR", text=f"{job.label}: {job.words}")
-        else:
-            icon = "ERROR" if job.is_problem else "CHECKMARK"
-            for line in wrapped(f"{job.label}: {job.words}"):
-                box.label(text=line, icon=icon)
-                icon = "BLANK1"
-    if session.SESSION.is_busy:
-        layout.operator("posefit.cancel", icon="X")
 
 
 CLASSES = (POSEFIT_PT_refine, POSEFIT_PT_settings)

@@ -54,17 +54,30 @@ def turned_result(request, status="refined", **changes) -> RefineResult:
     return RefineResult(**(fields | changes))
 
 
+def half_done(request) -> list[RefineResult]:
+    """One revision as the engine publishes it: the first half turned, the rest as it was sent."""
+    motion, whole = request.sequence, turned_result(request, "kept")
+    half = len(motion) // 2
+    poses = np.concatenate([whole.poses[:half], motion.poses[half:]])
+    trans = np.concatenate([whole.trans[:half], motion.trans[half:]])
+    return [turned_result(request, "kept", poses=poses, trans=trans)]
+
+
 @dataclass
 class ScriptedBackend:
     """Answers in a thread of its own until it is closed."""
 
     answer: object = None
-    """Takes (request) and gives a RefineResult or a Failure; none: jobs are never finished."""
+    """Takes (request) and gives a result or a Failure; none: jobs are never finished."""
+    provisional: object = None
+    """Takes (request) and gives provisional revisions, sent before the answer."""
     refuse: Refused | None = None
     """What to answer a hello with instead of a welcome."""
     garbage: bool = False
     """Answer everything with bytes that are no message."""
     accepts_paths: bool = True
+    kinds: tuple[str, ...] = ("refine",)
+    """Kinds of jobs that it says it knows."""
     port: int = 0
     """Where to listen; a free one unless given."""
     delay: float = 0.0
@@ -124,7 +137,7 @@ class ScriptedBackend:
                 "0.0.1",
                 token,
                 device="scripted",
-                kinds=("refine",),
+                kinds=self.kinds,
                 accepts_paths=self.accepts_paths,
             )
             self._send(client, self.refuse or welcome)
@@ -133,16 +146,16 @@ class ScriptedBackend:
             time.sleep(self.delay)
             self._send(client, Accepted(message.job))
             self._send(client, Progress(message.job, 0.25, "solving", "frame 1 of 4", 2.0))
+            revisions = [] if self.provisional is None else self.provisional(message.payload)
+            for number, revision in enumerate(revisions):
+                self._send(client, Result(message.job, message.kind, number, False, revision))
             if self.answer is not None:
                 answer = self.answer(message.payload)
                 if isinstance(answer, Failure):
                     self._send(client, Failure(answer.kind, answer.message, job=message.job))
                 else:
-                    provisional = turned_result(
-                        message.payload, trans=message.payload.sequence.trans
-                    )
-                    self._send(client, Result(message.job, "refine", 0, False, provisional))
-                    self._send(client, Result(message.job, "refine", 1, True, answer))
+                    last = len(revisions)
+                    self._send(client, Result(message.job, message.kind, last, True, answer))
         elif isinstance(message, Cancel):
             self.cancelled.append(message.job)
             self._send(client, Cancelled(message.job))

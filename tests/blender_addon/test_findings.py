@@ -47,7 +47,7 @@ def test_a_refinement_leaves_what_the_backend_said(context, tmp_path):
     confidence = doubtful_arm(2)
     result = turned_result(request, confidence=confidence.astype(np.float32))
     apply_refinement.apply_refinement(
-        context, apply_refinement.Refinement(request, result, with_shape=False)
+        context, apply_refinement.Refinement(request, result, False, armature.session_uid)
     )
     found = found_of(armature)
     assert found.frames.tolist() == [3, 4]

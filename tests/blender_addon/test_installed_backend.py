@@ -150,9 +150,8 @@ class TestInBlender:
     def drawn(self, context):
         from types import SimpleNamespace
 
-        from test_panels import Recorder
-
         from blender_addon.panels import backend
+        from test_panels import Recorder
 
         words = []
         backend.POSEFIT_PT_backend.draw(SimpleNamespace(layout=Recorder(words)), context)

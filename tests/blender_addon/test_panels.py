@@ -47,6 +47,9 @@ class Recorder:
     def column(self, align=False):
         return self
 
+    def row(self, align=False):
+        return self
+
     def box(self):
         return self
 
@@ -106,9 +109,29 @@ def test_a_running_and_an_ended_refinement_are_shown(context):
         words = drawn(context)
     finally:
         SESSION._jobs = []
-    assert "Hans 3-5: frame 4" in words
+    assert {"Hans 3-5", "frame 4"} <= set(words)
     assert any(line.startswith("Hans 7: the backend ended") for line in words)
     assert "posefit.cancel" in words
+    assert "posefit.keep_finished" not in words
+
+
+def test_a_stopped_refinement_asks_what_is_to_become_of_its_frames(context):
+    from blender_addon.panels import queue
+    from blender_addon.refine_job import RefineJob
+    from blender_addon.session import SESSION
+
+    from posefit_shared.settings import RefineSettings
+
+    stopped = RefineJob("Scene", "Hans", (3, 4, 5), RefineSettings(), finished=(0, 1))
+    stopped.end("stopped, 2 of 3 frames are done")
+    SESSION._jobs = [stopped]
+    layout = Recorder([])
+    try:
+        queue.POSEFIT_PT_queue.draw(SimpleNamespace(layout=layout), context)
+    finally:
+        SESSION._jobs = []
+    assert set(layout.buttons) == {"posefit.keep_finished", "posefit.drop_finished"}
+    assert {button.job for button in layout.buttons.values()} == {stopped.job_id}
 
 
 def test_a_refined_body_is_compared_in_a_panel_of_its_own(context):

@@ -163,8 +163,13 @@ def test_a_pose_that_was_kept_changes_nothing(context, shot, session):
     assert not job.is_problem
 
 
-@pytest.mark.parametrize("fate", ["removed", "renamed", "new file"])
-def test_a_late_reply_is_dropped_with_a_word(context, shot, session, fate):
+def answer_now(job, backend):
+    """The last reply to a job, as if it came at this moment."""
+    job.take_result(turned_result(backend.requests[-1]), is_final=True)
+
+
+@pytest.mark.parametrize("fate", ["removed", "new file"])
+def test_a_late_reply_changes_nothing_and_says_why(context, shot, session, fate):
     import bpy
 
     with ScriptedBackend() as backend:
@@ -174,21 +179,49 @@ def test_a_late_reply_is_dropped_with_a_word(context, shot, session, fate):
         job = session.jobs[-1]
         if fate == "removed":
             bpy.data.objects.remove(shot)
-        elif fate == "renamed":
-            shot.name = "Another"
+            bpy.data.objects.new("Shot", None)  # another one of that name is not it
+            answer_now(job, backend)
         else:
             bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-        session._refinements[job.job_id] = refinement_of(session, backend)
         session.step()
     assert not job.is_open
-    assert "dropped" in job.words
+    assert "drop" in job.words
     assert "Shot.posefit" not in bpy.data.actions
+    assert bool(session.undecided()) == (fate == "removed")
 
 
-def refinement_of(session, backend):
-    from blender_addon.apply_refinement import Refinement
+def test_a_reply_finds_an_armature_that_was_renamed(context, shot, session):
+    import bpy
 
-    return Refinement(session.jobs[-1].request, turned_result(backend.requests[0]), False)
+    with ScriptedBackend() as backend:
+        connect(session, backend)
+        session.refine(context, shot, [4, 5], RefineSettings(refine_shape=False))
+        step_until(session, lambda: backend.requests)
+        shot.name = "Another"
+        bpy.data.objects.new("Shot", None)
+        answer_now(session.jobs[-1], backend)
+        session.step()
+    assert current_action(shot).name == "Shot.posefit"
+
+
+def test_an_armature_that_undo_brings_back_still_gets_its_result(context, shot, session):
+    import bpy
+
+    bpy.ops.ed.undo_push(message="before")
+    with ScriptedBackend() as backend:
+        connect(session, backend)
+        session.refine(context, shot, [4, 5], RefineSettings(refine_shape=False))
+        step_until(session, lambda: backend.requests)
+        job = session.jobs[-1]
+        bpy.data.objects.remove(shot)
+        bpy.ops.ed.undo_push(message="removed")
+        answer_now(job, backend)
+        session.step()
+        assert "was removed" in job.words
+        bpy.ops.ed.undo()
+        assert bpy.ops.posefit.keep_finished(job=job.job_id) == {"FINISHED"}
+    assert current_action(bpy.data.objects["Shot"]).name == "Shot.posefit"
+    assert not session.undecided()
 
 
 def test_cancel_stops_the_job_at_the_backend_and_changes_nothing(context, shot, session):
@@ -200,7 +233,7 @@ def test_cancel_stops_the_job_at_the_backend_and_changes_nothing(context, shot, 
         session.refine(context, shot, [4, 5], RefineSettings(refine_shape=False))
         job = session.jobs[-1]
         step_until(session, lambda: job.fraction == 0.25)
-        assert job.words == "frame 1 of 4, 2 s left"
+        assert job.line == "frame 1 of 4, 2 s left"
         assert bpy.ops.posefit.cancel() == {"FINISHED"}
         assert not session.is_busy
         step_until(session, lambda: backend.cancelled)

@@ -123,7 +123,7 @@ def test_the_backend_opens_the_very_frame_that_blender_shows(context, shot, sess
     from posefit_shared.settings import RefineSettings
 
     seen = []
-    session._apply = lambda job_id: seen.append(session.take_refinement(job_id))
+    session._apply = lambda job: seen.append(job.refinement())
     try:
         settings = RefineSettings(prior_weight=0.0)
         session.refine(context, shot, [3, 6], settings)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The queue: stop what is under way, and keep or drop what is done of it."""
+
+from __future__ import annotations
+
+import bpy
+
+from posefit_shared.body_files import BodyFileError
+
+from .. import session
+from ..rig import SceneError
+
+_JOB = dict(
+    name="Job",
+    description="Which job of the queue, by its id; empty for all of them",
+    options={"HIDDEN", "SKIP_SAVE"},
+)
+
+
+class POSEFIT_OT_cancel(bpy.types.Operator):
+    """Stop what is under way; frames that are done can then be kept or dropped"""
+
+    bl_idname = "posefit.cancel"
+    bl_label = "Cancel"
+    bl_options = {"REGISTER"}
+
+    job: bpy.props.StringProperty(**_JOB)
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return session.SESSION.is_busy
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if event.type == "ESC" and context.screen.is_animation_playing:
+            return {"PASS_THROUGH"}  # Esc ends the playback
+        outcome = self.execute(context)
+        if undecided := session.SESSION.undecided(self.job):
+            _ask(context, undecided)
+        return outcome
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        session.SESSION.stop(self.job)
+        return {"FINISHED"}
+
+
+class POSEFIT_OT_keep_finished(bpy.types.Operator):
+    """Put the frames that are done in place, in a new action; stops the job if it still runs"""
+
+    bl_idname = "posefit.keep_finished"
+    bl_label = "Keep What Is Done"
+    bl_options = {"REGISTER", "UNDO"}
+
+    job: bpy.props.StringProperty(**_JOB)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        session.SESSION.stop(self.job)
+        kept = 0
+        for job in session.SESSION.undecided(self.job):
+            try:
+                self.report({"INFO"}, session.SESSION.place(context, job))
+                kept += 1
+            except (SceneError, BodyFileError) as error:
+                self.report({"WARNING"}, str(error))
+        return {"FINISHED"} if kept else {"CANCELLED"}
+
+
+class POSEFIT_OT_drop_finished(bpy.types.Operator):
+    """Drop the frames that are done; nothing is changed"""
+
+    bl_idname = "posefit.drop_finished"
+    bl_label = "Drop"
+    bl_options = {"REGISTER"}
+
+    job: bpy.props.StringProperty(**_JOB)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        for job in session.SESSION.undecided(self.job):
+            job.drop()
+            job.end("dropped, nothing was changed")
+        return {"FINISHED"}
+
+
+def _ask(context: bpy.types.Context, jobs: list[session.RemoteJob]) -> None:
+    """Ask once what is to become of stopped jobs; the panel asks on until it is answered."""
+    if bpy.app.background:
+        return
+    job_id = jobs[0].job_id if len(jobs) == 1 else ""
+    lines = [f"{job.label}: {job.words}" for job in jobs]
+
+    def draw(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
+        for line in lines:
+            menu.layout.label(text=line)
+        menu.layout.operator("posefit.keep_finished", icon="CHECKMARK").job = job_id
+        menu.layout.operator("posefit.drop_finished", icon="TRASH").job = job_id
+
+    context.window_manager.popup_menu(draw, title="Stopped", icon="QUESTION")
+
+
+def attach() -> None:
+    """Let Esc over a 3D view stop what is under way.
+
+    A key of the view and no modal operator: one that runs as long as a refinement would keep
+    Blender from saving by itself. Tools, popups and text fields take their Esc before it.
+    """
+    if (keys := _keys()) is not None:
+        keys.keymap_items.new("posefit.cancel", "ESC", "PRESS")
+
+
+def detach() -> None:
+    """Take that key away again."""
+    if (keys := _keys()) is not None:
+        for item in [item for item in keys.keymap_items if item.idname == "posefit.cancel"]:
+            keys.keymap_items.remove(item)
+
+
+def _keys() -> bpy.types.KeyMap | None:
+    configuration = bpy.context.window_manager.keyconfigs.addon
+    if configuration is None:
+        return None
+    return configuration.keymaps.new("3D View", space_type="VIEW_3D")
+
+
+CLASSES = (POSEFIT_OT_cancel, POSEFIT_OT_keep_finished, POSEFIT_OT_drop_finished)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The queue: what is under way, how far it is, and what stopped jobs leave to be decided."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import session
+from .layout import SidebarPanel, wrapped
+
+
+class POSEFIT_PT_queue(SidebarPanel, bpy.types.Panel):
+    """What is under way, how far it is, and what stopped jobs leave to be decided."""
+
+    bl_label = "Queue"
+    bl_idname = "POSEFIT_PT_queue"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return bool(session.SESSION.jobs)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        for job in session.SESSION.jobs:
+            column = layout.box().column()
+            if job.is_open:
+                _draw_open(column, job)
+            else:
+                icon = "ERROR" if job.is_problem else "CHECKMARK"
+                for line in wrapped(f"{job.label}: {job.words}"):
+                    column.label(text=line, icon=icon)
+                    icon = "BLANK1"
+            _draw_choice(column, job)
+        if session.SESSION.is_busy:
+            layout.operator("posefit.cancel", text="Cancel All", icon="X")
+
+
+def _draw_open(column: bpy.types.UILayout, job: session.Job) -> None:
+    row = column.row(align=True)
+    row.progress(factor=job.fraction, type="BAR", text=job.label)
+    row.operator("posefit.cancel", text="", icon="X").job = job.job_id
+    for line in wrapped(job.line):
+        column.label(text=line)
+
+
+def _draw_choice(column: bpy.types.UILayout, job: session.Job) -> None:
+    if not isinstance(job, session.RemoteJob) or not job.can_be_kept:
+        return
+    row = column.row(align=True)
+    row.operator("posefit.keep_finished", icon="CHECKMARK").job = job.job_id
+    if not job.is_open:
+        row.operator("posefit.drop_finished", icon="TRASH").job = job.job_id
+
+
+CLASSES = (POSEFIT_PT_queue,)
