@@ -267,3 +267,54 @@ def test_the_real_engine_refines_a_frame_of_the_real_clip(addon, context, backen
     assert (0 < moved < 0.5) if is_refined else moved == pytest.approx(0, abs=1e-6)
     SESSION.disconnect()
     SESSION._jobs.clear()
+
+
+def test_the_real_engine_leaves_locked_bones_and_pinned_frames(
+    addon, context, backend_python, tmp_path
+):
+    """Without a lock and a pin this refinement turns the left shoulder, and changes frame 34."""
+    import bpy
+    from blender_addon.session import SESSION
+
+    from blender_addon import fcurves
+
+    clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
+    estimate = Path(__file__).with_name("demo_estimate.npz")
+    bpy.ops.posefit.import_sequence(filepath=str(estimate), footage=str(clip))
+    armature = bpy.data.objects["demo_estimate"]
+    armature.pose.bones["L_Shoulder"].posefit_locked = True
+    armature.posefit_pinned_frames = "34"
+    before = values_of(fcurves.curves_of(armature))
+    context.scene.posefit.use_scene_range = False
+    context.scene.posefit.frame_start, context.scene.posefit.frame_end = 34, 37
+    SESSION.start_backend(backend_python, [clip.parent], tmp_path / "backend")
+    step_until(SESSION, lambda: SESSION.is_connected, 60)
+    answers = []
+    apply = SESSION._apply
+    SESSION._apply = lambda job: (answers.append(SESSION._refinements[job]), apply(job))
+    try:
+        bpy.ops.posefit.refine_range()
+        step_until(SESSION, lambda: not SESSION.is_busy, 240)
+    finally:
+        del SESSION._apply
+        words = SESSION.jobs[-1].words
+        SESSION.disconnect()
+        SESSION._jobs.clear()
+    assert answers, words
+    turned = np.abs(answers[0].result.poses - answers[0].request.sequence.poses).max(-1)
+    assert turned[:, 16].max() < 1e-6  # the engine itself held them
+    assert turned[0].max() < 1e-6
+    after = values_of(fcurves.curves_of(armature))
+    for channel, values in before.items():
+        assert after[channel][0] == values[0]
+        if "L_Shoulder" in channel[0]:
+            assert np.array_equal(after[channel], values)
+    assert max(np.abs(after[c] - before[c])[3] for c in before if "R_Shoulder" in c[0]) > 1e-3
+
+
+def values_of(curves):
+    """What curves show on frames 34 to 37, by channel."""
+    return {
+        channel: np.array([curve.evaluate(frame) for frame in range(34, 38)])
+        for channel, curve in curves.items()
+    }
