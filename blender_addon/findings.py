@@ -20,7 +20,7 @@ from posefit_shared.messages import RefineResult
 from posefit_shared.sequence import STATUSES
 
 from . import comparison, side_poses
-from .rig import match_bones
+from .rig_match import match_armature
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -164,7 +164,7 @@ def remember(
     moved, turned = measured_change(armature, frames[order])
     later = Findings(
         frames=frames[order],
-        bones=match_bones(bone.name for bone in armature.data.bones).bones,
+        bones=match_armature(armature).bones,
         status=tuple(result.status[row] for row in order),
         confidence=np.asarray(result.confidence, np.float32)[order],
         moved_mm=moved,

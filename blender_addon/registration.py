@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import bpy
 
-from . import artist_control, comparison, panels, properties, review, session_timer
-from .operators import body, compare, connection, control, exporting, importing, queue, refine
+from . import artist_control, comparison, panels, properties, review, rig_match, session_timer
+from .operators import body, compare, connection, control, exporting, importing, queue, refine, rig
 from .operators import review as review_operators
 from .session import SESSION
 
@@ -24,9 +24,12 @@ CLASSES = (
     *queue.CLASSES,
     *compare.CLASSES,
     *control.CLASSES,
+    *rig.CLASSES,
     *review_operators.CLASSES,
     *panels.CLASSES,
 )
+ATTACHED = (properties, comparison, artist_control, rig_match, review, queue)
+"""Modules that add to Blender's own types and menus, and take that away again."""
 
 
 def register() -> None:
@@ -36,16 +39,9 @@ def register() -> None:
         for cls in CLASSES:
             bpy.utils.register_class(cls)
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
-        properties.attach()
-        undo.append(properties.detach)
-        comparison.attach()
-        undo.append(comparison.detach)
-        artist_control.attach()
-        undo.append(artist_control.detach)
-        review.attach()
-        undo.append(review.detach)
-        queue.attach()
-        undo.append(queue.detach)
+        for module in ATTACHED:
+            module.attach()
+            undo.append(module.detach)
         session_timer.start()
         undo.append(session_timer.stop)
         bpy.types.TOPBAR_MT_file_import.append(_draw_import)
@@ -63,11 +59,8 @@ def unregister() -> None:
     session_timer.stop()
     SESSION.cancel_all()
     SESSION.disconnect()
-    review.detach()
-    artist_control.detach()
-    queue.detach()
-    comparison.detach()
-    properties.detach()
+    for module in reversed(ATTACHED):
+        module.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)
 

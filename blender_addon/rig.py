@@ -13,8 +13,7 @@ so neither the bones' rolls nor the object's transform matter. Every array has f
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from posefit_shared import rotations, skeleton
 
 from . import bone_rotations
+from .rig_names import joint_keys, nearest_bones
 
 Array = npt.NDArray[np.float64]
 
@@ -49,42 +49,42 @@ class RigMatch:
         return skeleton.PARENTS[self.model_type]
 
 
-def canonical_joint(bone_name: str) -> str:
-    """A bone's joint under one spelling: side first, no prefixes, lower case.
-
-    Knows the names of SMPL's Maya and Blender rigs (`m_avg_L_Hip`, `L_Hip`), of the SMPL-X add-on
-    (`left_hip`, `left_eye_smplhf`), and namespaces (`rig:Pelvis`).
-    """
-    name = bone_name.rsplit(":", 1)[-1]
-    name = re.sub(r"^[mfn]_avg_", "", name).lower()
-    name = name.removesuffix("_smplhf")
-    name = re.sub(r"^(l|left)_", "left_", name)
-    name = re.sub(r"^(r|right)_", "right_", name)
-    return name.replace(" ", "_")
-
-
-def match_bones(bone_names: Iterable[str]) -> RigMatch:
+def match_bones(bone_names: Iterable[str], given: Mapping[str, str] | None = None) -> RigMatch:
     """The SMPL model that an armature poses, and its bones in joint order.
 
+    Args:
+        bone_names: the armature's bones.
+        given: bones that the artist chose, by joint (`left_hip`); they go before names.
+
     Raises:
-        SceneError: some joints have no bone; the message names them.
+        SceneError: some joints have no bone, or a bone is chosen that cannot be; the message names
+            them.
     """
-    found: dict[str, str] = {}
-    for name in bone_names:
-        found.setdefault(canonical_joint(name), name)
-    missing: dict[str, list[str]] = {}
-    for model_type in ("smplx", "smplh", "smpl"):
-        joints = [canonical_joint(name) for name in skeleton.JOINT_NAMES[model_type]]
-        missing[model_type] = [joint for joint in joints if joint not in found]
-        if not missing[model_type]:
-            return RigMatch(model_type, tuple(found[joint] for joint in joints))
-    nearest = min(missing, key=lambda model: (len(missing[model]), model))
-    lacking = missing[nearest]
-    shown = ", ".join(lacking[:6]) + (f" and {len(lacking) - 6} more" if len(lacking) > 6 else "")
-    raise SceneError(
-        f"the armature is no SMPL rig: no bones found for {shown}; expected bones named like "
-        "Pelvis, L_Hip, … or pelvis, left_hip, …"
-    )
+    names = tuple(bone_names)
+    for joint, bone in (given or {}).items():
+        if bone not in names:
+            raise SceneError(
+                f"the armature has no bone {bone}, which was chosen for {joint}: choose another "
+                "one in Body > Bones"
+            )
+    model_type, bones = nearest_bones(names, given)
+    lacking = [
+        joint for joint, bone in zip(joint_keys(model_type), bones, strict=True) if bone is None
+    ]
+    if lacking:
+        more = f" and {len(lacking) - 6} more" if len(lacking) > 6 else ""
+        raise SceneError(
+            f"the armature is no SMPL rig: no bones found for {', '.join(lacking[:6])}{more}; "
+            "expected bones named like Pelvis, L_Hip, … or pelvis, left_hip, …: choose them in "
+            "Body > Bones"
+        )
+    found = tuple(bone for bone in bones if bone is not None)
+    twice = next((bone for bone in found if found.count(bone) > 1), None)
+    if twice is not None:
+        raise SceneError(
+            f"bone {twice} is chosen for more than one joint: choose another one in Body > Bones"
+        )
+    return RigMatch(model_type, found)
 
 
 def find_rest_rotation(heads: npt.ArrayLike) -> Array:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from .bone_rotations import chain_posed_matrices
 from .joint_channels import Side, joint_channels
-from .rig import RigMatch, find_rest_scale, match_bones
+from .rig import find_rest_scale
+from .rig_match import match_armature
 from .rotation_values import to_matrices
 
 Array = npt.NDArray[np.float64]
@@ -47,20 +48,18 @@ def posed_bones(
         turns: (T, J, 4, 4) of `bone_turns`.
         above_root: (4, 4) P · R⁻¹ of the bone above the root; the identity without one.
     """
-    posed = chain_posed_matrices(turns, rest_bones(armature), _match(armature).parents)
+    posed = chain_posed_matrices(turns, rest_bones(armature), match_armature(armature).parents)
     return posed if above_root is None else np.asarray(above_root, np.float64) @ posed
 
 
 def rest_bones(armature: bpy.types.Object) -> Array:
     """R (J, 4, 4) of the SMPL bones, armature space."""
     bones = armature.data.bones
-    return np.stack([np.array(bones[n].matrix_local, np.float64) for n in _match(armature).bones])
+    return np.stack(
+        [np.array(bones[n].matrix_local, np.float64) for n in match_armature(armature).bones]
+    )
 
 
 def units_per_metre(armature: bpy.types.Object) -> float:
     """Armature units in a metre of the body; the object's scale is left out."""
     return find_rest_scale(rest_bones(armature)[:, :3, 3])
-
-
-def _match(armature: bpy.types.Object) -> RigMatch:
-    return match_bones(bone.name for bone in armature.data.bones)

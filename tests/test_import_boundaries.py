@@ -21,6 +21,7 @@ PURE_ADDON_MODULES = (
     "__init__.py", "rig.py", "bone_rotations.py", "backend_process.py", "installed_backend.py",
     "backend_link.py", "connection_view.py",
     "curve_keys.py", "key_reduction.py", "rotation_values.py",
+    "rig_names.py", "freedom.py", "frame_list.py",
 )  # fmt: skip
 ONLY = {
     "zmq": {SHARED / "client", BACKEND / "server", BACKEND / "worker.py"},

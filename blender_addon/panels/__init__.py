@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sidebar: draws the state that others keep, decides nothing; one module a panel."""
 
-from . import backend, body, compare, control, queue, refine, review
+from . import backend, body, bones, compare, control, queue, refine, review
 
 CLASSES = (
     *backend.CLASSES,
     *body.CLASSES,
+    *bones.CLASSES,
     *refine.CLASSES,
     *queue.CLASSES,
     *control.CLASSES,

@@ -29,6 +29,10 @@ class Recorder:
         assert icon in self.icons
         self.words.append(name)
 
+    def prop_search(self, data, name, search_data, search_name, *, text=None, icon="NONE"):
+        assert search_name in search_data.bl_rna.properties
+        self.prop(data, name, text=text, icon=icon)
+
     def operator(self, name, *, text="", icon="NONE"):
         import bpy
 

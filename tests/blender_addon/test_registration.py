@@ -58,4 +58,6 @@ def test_objects_forget_their_refinements_with_the_extension():
         "import bpy, blender_addon\n"
         "blender_addon.register(); assert hasattr(bpy.types.Object, 'posefit_comparison')\n"
         "blender_addon.unregister(); assert not hasattr(bpy.types.Object, 'posefit_comparison')\n"
+        "types = (bpy.types.Object, bpy.types.PoseBone, bpy.types.Scene)\n"
+        "assert not [n for t in types for n in dir(t) if n.startswith('posefit')]\n"
     )

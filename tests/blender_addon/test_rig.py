@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from blender_addon import bone_rotations, rig
+from blender_addon import bone_rotations, rig, rig_names
 from posefit_shared import frames, rotations, skeleton
 
 PARENTS = skeleton.SMPL_PARENTS
@@ -80,10 +80,24 @@ def test_the_pelvis_lands_where_smpl_puts_it(rng):
         ("Armature:R_Wrist", "right_wrist"),
         ("left_eye_smplhf", "left_eye"),
         ("Spine1", "spine1"),
+        ("spine_02", "spine_02"),
+        ("Spine_2", "spine2"),
+        ("n_avg_Spine3", "spine3"),
+        ("Armature|m_avg_L_Knee", "left_knee"),
+        ("actor:smpl|R_Foot", "right_foot"),
+        ("Pelvis.001", "pelvis"),
+        ("LeftShoulder", "left_shoulder"),
+        ("rightWrist", "right_wrist"),
+        ("Hip.L", "left_hip"),
+        ("ankle_r", "right_ankle"),
+        ("L Collar", "left_collar"),
+        ("left_index1", "left_index1"),
+        ("R_Thumb3", "right_thumb3"),
+        ("f_avg_root", "root"),
     ],
 )
 def test_bone_names_of_public_rigs_are_known(name, joint):
-    assert rig.canonical_joint(name) == joint
+    assert rig_names.joint_key(name) == joint
 
 
 @pytest.mark.parametrize("model_type", ["smpl", "smplh", "smplx"])
@@ -92,6 +106,63 @@ def test_each_model_is_told_apart_by_its_bones(model_type):
     match = rig.match_bones(names)
     assert match.model_type == model_type
     assert match.bones == skeleton.JOINT_NAMES[model_type]
+
+
+ADDON_SMPLX = [
+    "root", "pelvis", "left_hip", "left_knee", "left_ankle", "left_foot", "right_hip", "right_knee",
+    "right_ankle", "right_foot", "spine1", "spine2", "spine3", "neck", "head", "jaw",
+    "left_eye_smplhf", "right_eye_smplhf", "left_collar", "left_shoulder", "left_elbow",
+    "left_wrist", "right_collar", "right_shoulder", "right_elbow", "right_wrist",
+    *(f"{side}_{finger}{k}" for side in ("left", "right")
+      for finger in ("index", "middle", "pinky", "ring", "thumb") for k in (1, 2, 3)),
+]  # fmt: skip
+"""Bones of the SMPL-X add-on for Blender, root first, as its models have them."""
+
+
+def bones_named(make):
+    return [make(name) for name in skeleton.SMPL_JOINT_NAMES]
+
+
+@pytest.mark.parametrize(
+    ("names", "model_type", "first"),
+    [
+        (ADDON_SMPLX, "smplx", ("pelvis", "left_hip")),
+        ([n for n in ADDON_SMPLX if n != "jaw" and "eye" not in n], "smplh", ("pelvis",)),
+        (["f_avg_root", *bones_named("f_avg_{}".format)], "smpl", ("f_avg_Pelvis", "f_avg_L_Hip")),
+        (["m_avg_root", *bones_named("m_avg_{}".format)], "smpl", ("m_avg_Pelvis",)),
+        (["Armature|root", *bones_named("Armature|m_avg_{}".format)], "smpl", ()),
+        (bones_named("hero:SMPL:{}".format), "smpl", ("hero:SMPL:Pelvis",)),
+        (["SMPLX_neutral_" + n for n in ADDON_SMPLX], "smplx", ("SMPLX_neutral_pelvis",)),
+        (bones_named("{}.001".format), "smpl", ("Pelvis.001",)),
+    ],
+)
+def test_public_rigs_are_matched_whole(names, model_type, first):
+    match = rig.match_bones(names)
+    assert match.model_type == model_type
+    assert match.bones[: len(first)] == first
+    keys = [rig_names.joint_key(b.removeprefix("SMPLX_neutral_")) for b in match.bones]
+    assert keys == list(rig_names.joint_keys(model_type))
+
+
+def test_bones_that_the_artist_chose_go_before_names():
+    names = [n for n in skeleton.SMPL_JOINT_NAMES if n not in ("L_Knee", "Neck")]
+    names += ["Shin", "Nape", "other"]
+    assert rig_names.nearest_bones(names)[1].count(None) == 2
+    given = {"left_knee": "Shin", "neck": "Nape", "head": "other"}
+    match = rig.match_bones(names, given)
+    assert [match.bones[joint] for joint in (4, 12, 15)] == ["Shin", "Nape", "other"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"neck": "Nape"}, "no bone Nape, which was chosen for neck"),
+        ({"neck": "Head"}, "bone Head is chosen for more than one joint"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(given, words):
+    with pytest.raises(rig.SceneError, match=words):
+        rig.match_bones(skeleton.SMPL_JOINT_NAMES, given)
 
 
 def test_a_rig_that_is_not_smpl_is_refused_by_naming_what_is_missing():

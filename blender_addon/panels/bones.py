@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which bone was found for each joint; the artist may choose others."""
+
+from __future__ import annotations
+
+import bpy
+
+from ..rig_match import found_bones, property_of
+from .layout import SidebarPanel
+
+
+class POSEFIT_PT_bones(SidebarPanel, bpy.types.Panel):
+    """The bone of each of SMPL's joints."""
+
+    bl_label = "Bones"
+    bl_idname = "POSEFIT_PT_bones"
+    bl_parent_id = "POSEFIT_PT_body"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.object is not None and context.object.type == "ARMATURE"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, armature = self.layout, context.object
+        found = found_bones(armature)
+        missing = sum(bone is None for bone in found.values())
+        layout.label(
+            text=f"{len(found) - missing} of {len(found)} joints have a bone",
+            icon="ERROR" if missing else "CHECKMARK",
+        )
+        column = layout.column(align=True)
+        for joint, bone in found.items():
+            row = column.row(align=True)
+            row.alert = bone is None
+            row.label(text=f"{joint}: {bone or 'missing'}", icon="NONE" if bone else "ERROR")
+            row.prop_search(armature, property_of(joint), armature.data, "bones", text="")
+            row.operator("posefit.use_active_bone", text="", icon="EYEDROPPER").joint = joint
+        layout.operator("posefit.match_bones", icon="LOOP_BACK")
+
+
+CLASSES = (POSEFIT_PT_bones,)
