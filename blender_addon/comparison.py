@@ -69,6 +69,8 @@ TOLERANCE_MM = dict(
     max=1000.0,
     options=set(),
 )
+CHANGEABLE = {"LIBRARY_OVERRIDABLE"}
+"""Without it the sliders of library overrides are greyed out."""
 ACCEPT_SETTINGS = ("bones", "frames", "keys", "tolerance_mm")
 
 
@@ -107,12 +109,13 @@ class PosefitComparison(bpy.types.PropertyGroup):
         max=1.0,
         subtype="FACTOR",
         options=set(),
+        override=CHANGEABLE,
         update=_on_amount,
     )
-    bones: bpy.props.EnumProperty(**BONES)
-    frames: bpy.props.EnumProperty(**FRAMES)
-    keys: bpy.props.EnumProperty(**KEYS)
-    tolerance_mm: bpy.props.FloatProperty(**TOLERANCE_MM)
+    bones: bpy.props.EnumProperty(**BONES, override=CHANGEABLE)
+    frames: bpy.props.EnumProperty(**FRAMES, override=CHANGEABLE)
+    keys: bpy.props.EnumProperty(**KEYS, override=CHANGEABLE)
+    tolerance_mm: bpy.props.FloatProperty(**TOLERANCE_MM, override=CHANGEABLE)
 
 
 # Functions, not methods: in the module bpy 4.2 a PropertyGroup with a method crashes at exit.

@@ -18,6 +18,7 @@ from posefit_shared.settings import RefineSettings
 from .apply_refinement import Refinement, apply_refinement, changes_shape
 from .artist_control import read_freedom
 from .freedom import Freedom
+from .library_link import check_can_be_animated
 from .lookup import find_object, find_scene
 from .partial_result import finished_rows, only_rows
 from .remote_job import RemoteJob, name_body, name_media
@@ -76,8 +77,10 @@ class RefineJob(SceneJob, RemoteJob):
         Raises:
             SceneError: something is missing or cannot be used, or nothing may move.
         """
-        super().begin_reading()
         armature, scene = find_object(self.armature_uid), find_scene(self.scene_uid)
+        if armature is not None:
+            check_can_be_animated(armature, self.settings.refine_shape)
+        super().begin_reading()
         assert armature is not None  # reading has begun
         assert scene is not None
         self.freedom = read_freedom(armature, scene, self.scene_frames, self.settings)

@@ -7,6 +7,7 @@ import bpy
 
 from .. import artist_control
 from ..frame_list import write_frames
+from ..library_link import check_can_be_animated
 from ..rig import SceneError
 from .on_armature import OnArmature, selected_bones
 
@@ -33,10 +34,14 @@ class _OnBones(OnArmature):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         bones = selected_bones(context.object)
-        if not bones:
-            self.report({"ERROR"}, "no bone is selected: select some in pose mode")
+        try:
+            check_can_be_animated(context.object, with_shape=False)
+            if not bones:
+                raise SceneError("no bone is selected: select some in pose mode")
+            count = self.change(context.object, bones)
+        except SceneError as error:
+            self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        count = self.change(context.object, bones)
         self.report({"INFO"}, f"{count} bones {self.words}")
         return {"FINISHED"}
 
@@ -91,6 +96,7 @@ class _OnFrames(OnArmature):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
+            check_can_be_animated(context.object, with_shape=False)
             self.change(context)
             pinned = artist_control.pinned_frames(context.object)
         except SceneError as error:

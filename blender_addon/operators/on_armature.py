@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import bpy
 
+from ..library_link import linked_armature
+
 
 def selected_bones(armature: bpy.types.Object) -> frozenset[str]:
     """Names of the selected pose bones; from Blender 5.0 on the pose bone itself is selected."""
@@ -22,7 +24,13 @@ class OnArmature:
     def poll(cls, context: bpy.types.Context) -> bool:
         """Whether an armature is active."""
         if context.object is None or context.object.type != "ARMATURE":
-            cls.poll_message_set(cls.armature_wanted)
+            linked = linked_armature(context.object)
+            cls.poll_message_set(
+                f"{linked} is linked with its collection: make a library override first (Object > "
+                "Library Override > Make)"
+                if linked
+                else cls.armature_wanted
+            )
             return False
         return True
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import body_builder
+from ..library_link import check_can_be_animated
 from ..rig import SceneError
 from ..rig_match import match_armature
 from .layout import SidebarPanel, wrapped
@@ -34,6 +35,7 @@ class POSEFIT_PT_body(SidebarPanel, bpy.types.Panel):
 def _draw_rig(layout: bpy.types.UILayout, armature: bpy.types.Object) -> None:
     try:
         match = match_armature(armature)
+        check_can_be_animated(armature, with_shape=False)
     except SceneError as error:
         for line in wrapped(str(error)):
             layout.label(text=line, icon="ERROR" if line == wrapped(str(error))[0] else "BLANK1")
