@@ -108,6 +108,11 @@ class BackendLink:
         """Whether a backend is there."""
         return self.client is not None and self.client.state.name == "ready"
 
+    def knows(self, kind: str) -> bool:
+        """Whether the backend runs this kind of job, or has not yet said what it runs."""
+        welcome = None if self.client is None else self.client.welcome
+        return welcome is not None and (not welcome.kinds or kind in welcome.kinds)
+
     @property
     def view(self) -> ConnectionView:
         """The connection in words."""

@@ -34,6 +34,7 @@ class RefineJob(SceneJob, RemoteJob):
     """What is known of one refinement; changed by the session alone."""
 
     RESULT: ClassVar[type[Record]] = RefineResult
+    KIND: ClassVar[str] = "refine"
     settings: RefineSettings
     """How to refine."""
     freedom: Freedom = field(default_factory=Freedom, kw_only=True)

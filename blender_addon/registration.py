@@ -8,7 +8,18 @@ from collections.abc import Callable
 import bpy
 
 from . import artist_control, comparison, panels, properties, review, rig_match, session_timer
-from .operators import body, compare, connection, control, exporting, importing, queue, refine, rig
+from .operators import (
+    body,
+    compare,
+    connection,
+    control,
+    estimating,
+    exporting,
+    importing,
+    queue,
+    refine,
+    rig,
+)
 from .operators import review as review_operators
 from .session import SESSION
 
@@ -18,6 +29,7 @@ CLASSES = (
     *review.CLASSES,
     *body.CLASSES,
     *importing.CLASSES,
+    *estimating.CLASSES,
     *exporting.CLASSES,
     *connection.CLASSES,
     *refine.CLASSES,
@@ -66,7 +78,7 @@ def unregister() -> None:
 
 
 def _draw_import(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
-    menu.layout.operator("posefit.import_sequence", text="SMPL Sequence (.npz)")
+    menu.layout.operator("posefit.import_sequence", text="SMPL Motion (.npz, .json, .pkl)")
 
 
 def _draw_export(menu: bpy.types.Menu, context: bpy.types.Context) -> None:

@@ -35,6 +35,8 @@ class RemoteJob(Job):
 
     RESULT: ClassVar[type[Record]] = Record
     """What the backend answers with."""
+    KIND: ClassVar[str] = ""
+    """What the wire calls this kind of job."""
     remote_id: str = field(default="", kw_only=True)
     """Its name at the backend, once it was handed over."""
     by_upload: bool = field(default=False, kw_only=True)

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from posefit_shared import frames, rotations, sequence
+from posefit_shared import frames, sequence
 
 from . import body_builder, rig, scene_camera, scene_footage
 from .bone_rotations import continuous_wxyz
@@ -18,6 +18,7 @@ from .fcurves import curves_of, ensure_curve, set_keys
 from .keyframe_writer import key_motion
 from .rig import SceneError
 from .scene_reader import read_rig
+from .sequence_placing import moved
 
 Array = npt.NDArray[np.float64]
 
@@ -248,13 +249,7 @@ def _check_clip(clip: bpy.types.MovieClip, motion: sequence.Sequence) -> None:
 def _upright(motion: sequence.Sequence, rest_pelvis: Array) -> sequence.Sequence:
     """The same motion seen by the same camera, in a world where the camera is level."""
     turn = CAMERA_WORLD_TO_ZUP
-    poses = motion.poses.astype(np.float64)
-    poses[:, 0] = rotations.matrix_to_rotvec(turn[:3, :3] @ rotations.rotvec_to_matrix(poses[:, 0]))
-    # Posed vertices turn about the pelvis, so trans takes up the pelvis's own turn.
-    trans = frames.apply(turn, motion.trans + rest_pelvis) - rest_pelvis
-    changed = motion.replace(
-        poses=poses.astype(np.float32), trans=trans.astype(np.float32), world="gravity"
-    )
+    changed = moved(motion, turn, rest_pelvis).replace(world="gravity")
     if motion.world_to_camera is not None:
         return changed.replace(world_to_camera=motion.world_to_camera @ frames.invert(turn))
     return changed

@@ -154,6 +154,24 @@ class Session:
         self._begin(context, armature, job)
         return job
 
+    def ask(self, context: bpy.types.Context, job: RemoteJob) -> None:
+        """Begin a job for the backend that needs nothing read from the scene; returns at once.
+
+        Raises:
+            SceneError: no backend is there, or it does not know this kind of job.
+        """
+        if not self.is_connected:
+            raise SceneError("no backend is connected: connect to one first")
+        if not self._link.knows(job.KIND):
+            raise SceneError(f"this backend cannot run {job.KIND} jobs: update it")
+        job.scene_uid = context.scene.session_uid
+        self._jobs = job_queue.with_job(self._jobs, job)
+        self._prepare(job)
+
+    def knows(self, kind: str) -> bool:
+        """Whether a backend is there that runs this kind of job."""
+        return self.is_connected and self._link.knows(kind)
+
     def _begin(self, context: bpy.types.Context, armature: bpy.types.Object, job: SceneJob) -> None:
         if not job.scene_frames:
             raise SceneError("the frame range is empty: its end lies before its start")

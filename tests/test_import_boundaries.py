@@ -22,6 +22,8 @@ PURE_ADDON_MODULES = (
     "backend_link.py", "connection_view.py",
     "curve_keys.py", "key_reduction.py", "rotation_values.py",
     "rig_names.py", "freedom.py", "frame_list.py",
+    "job.py", "local_sequences.py", "partial_result.py", "remote_job.py", "sequence_placing.py",
+    "time_left.py",
 )  # fmt: skip
 ONLY = {
     "zmq": {SHARED / "client", BACKEND / "server", BACKEND / "worker.py"},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sequence files come in: body, motion, camera and footage."""
+"""Motion files come in: bodies, motion, camera and footage; those of other tools by the backend."""
 
 from __future__ import annotations
 
@@ -8,21 +8,31 @@ from pathlib import Path
 import bpy
 
 from posefit_shared.body_files import FREE_BODY, BodyFileError
-from posefit_shared.sequence import SequenceError, read_sequence
+from posefit_shared.sequence import SequenceError
 
+from .. import session
+from ..local_sequences import NamedMotion, read_file
 from ..rig import SceneError
-from ..sequence_import import ImportOptions, import_sequence
+from ..sequence_import import ImportOptions
+from ..sequence_jobs import ImportJob
+from ..sequences_import import import_motions
 
 
 class POSEFIT_OT_import_sequence(bpy.types.Operator):
-    """Import an SMPL sequence (.npz) as an animated body, with its camera and footage"""
+    """Import SMPL motion: sequences, shots of several people, other tools' results by a backend"""
 
     bl_idname = "posefit.import_sequence"
     bl_label = "Import Sequence"
     bl_options = {"REGISTER", "UNDO"}
 
     filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
-    filter_glob: bpy.props.StringProperty(default="*.npz", options={"HIDDEN"})
+    directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    files: bpy.props.CollectionProperty(
+        type=bpy.types.OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"}
+    )
+    filter_glob: bpy.props.StringProperty(
+        default="*.npz;*.json;*.pkl;*.pt;*.pth;*.npy", options={"HIDDEN"}
+    )
     footage: bpy.props.StringProperty(
         name="Footage",
         description="The video file, or folder of images, that the sequence was made from",
@@ -46,30 +56,80 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
         description="Also add the shape keys that bend flesh with the pose; more than 200 of them, "
         "which slows playback",
     )
+    person: bpy.props.IntProperty(
+        name="Person",
+        description="Other tools' files: which person to take; 0 takes the only one, or the first",
+        default=0,
+        min=0,
+        max=255,
+        options={"SKIP_SAVE"},
+    )
+    wait: bpy.props.BoolProperty(
+        name="Wait",
+        description="Return only when what the backend reads is there too (for scripts; Blender "
+        "does not respond until then)",
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        path = Path(bpy.path.abspath(self.filepath))
         try:
-            imported = import_sequence(context, read_sequence(path), self._options(path))
+            motions, others = self._read()
+            notes = import_motions(context, motions, self._options(""))
+            jobs = [self._job(context.scene, path) for path in others]
+            for job in jobs:
+                session.SESSION.ask(context, job)
+            if self.wait:
+                for job in jobs:
+                    session.SESSION.wait_for(job)
         except (SceneError, SequenceError, BodyFileError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        if imported.notes:
-            self.report({"WARNING"}, "; ".join(imported.notes))
+        if notes:
+            self.report({"WARNING"}, "; ".join(notes))
         return {"FINISHED"}
 
-    def _options(self, path: Path) -> ImportOptions:
+    def _read(self) -> tuple[list[NamedMotion], list[Path]]:
+        """What was read here, and the files that only the backend may know."""
+        motions, others = [], []
+        for path in self._paths():
+            try:
+                motions += read_file(path)
+            except SequenceError as error:
+                if not path.is_file() or path.suffix.lower() == ".json":
+                    raise
+                if not session.SESSION.knows(ImportJob.KIND):
+                    raise SequenceError(f"{error}; {_why_not_here()}") from error
+                others.append(path)
+        return motions, others
+
+    def _paths(self) -> list[Path]:
+        folder = Path(bpy.path.abspath(self.directory))
+        names = [one.name for one in self.files if one.name]
+        return [folder / name for name in names] or [Path(bpy.path.abspath(self.filepath))]
+
+    def _job(self, scene: bpy.types.Scene, path: Path) -> ImportJob:
+        person = self.person - 1 if self.person else None
+        name = path.stem if not person else f"{path.stem}.person{person + 1}"
+        return ImportJob(scene.name, name, self._options(name), path, person=person)
+
+    def _options(self, name: str) -> ImportOptions:
         return ImportOptions(
-            name=path.stem,
+            name=name,
             body=bpy.path.abspath(self.body_file) if self.body_file else FREE_BODY,
             footage=Path(bpy.path.abspath(self.footage)) if self.footage else None,
             with_camera=self.with_camera,
             pose_correctives=self.pose_correctives,
         )
+
+
+def _why_not_here() -> str:
+    if session.SESSION.is_connected:
+        return "if another tool wrote it: this backend reads no files of other tools"
+    return "if another tool wrote it: connect to a backend, which may know that tool's files"
 
 
 CLASSES = (POSEFIT_OT_import_sequence,)

@@ -96,10 +96,10 @@ class POSEFIT_OT_refine_keyframes(_Refine, bpy.types.Operator):
 
 
 class POSEFIT_OT_apply_result(bpy.types.Operator):
-    """Put a finished refinement in place, in a new action"""
+    """Put what the backend sent in place: refined poses in a new action, or a new body"""
 
     bl_idname = "posefit.apply_result"
-    bl_label = "Refined Poses"
+    bl_label = "Result in Place"
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
     job: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})

@@ -26,6 +26,7 @@ class POSEFIT_PT_body(SidebarPanel, bpy.types.Panel):
         else:
             _draw_rig(layout, item)
         column = layout.column(align=True)
+        column.operator("posefit.estimate", icon="OUTLINER_OB_ARMATURE")
         column.operator("posefit.import_sequence", icon="IMPORT")
         column.operator("posefit.add_body", icon="ARMATURE_DATA")
         column.operator("posefit.choose_body", icon="FILE_FOLDER")

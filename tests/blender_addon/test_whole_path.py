@@ -291,7 +291,7 @@ def test_the_real_engine_leaves_locked_bones_and_pinned_frames(
     step_until(SESSION, lambda: SESSION.is_connected, 60)
     answers = []
     apply = SESSION._apply
-    SESSION._apply = lambda job: (answers.append(SESSION._refinements[job]), apply(job))
+    SESSION._apply = lambda job: (answers.append(job.refinement()), apply(job))
     try:
         bpy.ops.posefit.refine_range()
         step_until(SESSION, lambda: not SESSION.is_busy, 240)
@@ -318,3 +318,28 @@ def values_of(curves):
         channel: np.array([curve.evaluate(frame) for frame in range(34, 38)])
         for channel, curve in curves.items()
     }
+
+
+def test_the_real_engine_estimates_the_real_clip_before_the_scenes_camera(
+    addon, context, backend_python, tmp_path
+):
+    """Four frames in which `posefit estimate` has found the person before, with the same lens."""
+    import bpy
+    from blender_addon.session import SESSION
+
+    clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
+    known = Path(__file__).with_name("demo_estimate.npz")
+    bpy.ops.posefit.import_sequence(filepath=str(known), footage=str(clip))
+    before = read(context, bpy.data.objects["demo_estimate"], range(35, 39))
+    SESSION.start_backend(backend_python, [clip.parent], tmp_path / "backend")
+    step_until(SESSION, lambda: SESSION.is_connected, 60)
+    assert bpy.ops.posefit.estimate() == {"FINISHED"}
+    step_until(SESSION, lambda: not SESSION.is_busy, 120)
+    job = SESSION.jobs[-1]
+    assert not job.is_problem, job.words
+    assert job.words == "4 frames estimated as cam03"
+    after = read(context, bpy.data.objects["cam03"], range(35, 39))
+    assert after.frame_indices.tolist() == [34, 35, 36, 37]
+    assert np.linalg.norm(after.trans - before.trans, axis=1).max() < 0.5
+    SESSION.disconnect()
+    SESSION._jobs.clear()
