@@ -18,6 +18,8 @@ from .rotation_values import blend_rotations, rotation_channel, rotation_size
 from .transform_sampling import bone_prefix
 
 Array = npt.NDArray[np.float64]
+_FEW = 4
+"""So many frames are sooner evaluated than read off all of a curve's keys."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class Side:
 
     def values(self, joint: JointChannel, frames: npt.ArrayLike) -> Array:
         """A property's values (T, size) at frames (T,)."""
+        if len(np.asarray(frames)) < _FEW:
+            rows = [[self.value(c, frame) for c in joint.channels] for frame in frames]
+            return np.array(rows, np.float64).reshape(len(rows), joint.size)
         result = np.empty((len(np.asarray(frames)), joint.size))
         for index, channel in enumerate(joint.channels):
             curve = self.curves.get(channel)

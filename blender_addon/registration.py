@@ -7,7 +7,16 @@ from collections.abc import Callable
 
 import bpy
 
-from . import artist_control, comparison, panels, properties, review, rig_match, session_timer
+from . import (
+    artist_control,
+    comparison,
+    overlay,
+    panels,
+    properties,
+    review,
+    rig_match,
+    session_timer,
+)
 from .operators import (
     body,
     compare,
@@ -40,7 +49,7 @@ CLASSES = (
     *review_operators.CLASSES,
     *panels.CLASSES,
 )
-ATTACHED = (properties, comparison, artist_control, rig_match, review, queue)
+ATTACHED = (properties, comparison, artist_control, rig_match, review, queue, overlay)
 """Modules that add to Blender's own types and menus, and take that away again."""
 
 

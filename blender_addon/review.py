@@ -29,6 +29,51 @@ class PosefitReview(bpy.types.PropertyGroup):
         options=set(),
         update=_on_threshold,
     )
+    colours: bpy.props.EnumProperty(
+        name="Colours",
+        description="What is shown in colours on refined bodies in the viewport",
+        items=[
+            ("OFF", "No Colours", "Bodies look as they do"),
+            ("CONFIDENCE", "Confidence", "How sure the backend was of each joint at this frame"),
+            ("CHANGE", "Change", "How far the refinement moved each joint at this frame"),
+        ],
+        options=set(),
+    )
+    opacity: bpy.props.FloatProperty(
+        name="Opacity",
+        description="How much the colours cover of the body",
+        default=0.9,
+        min=0.1,
+        max=1.0,
+        subtype="FACTOR",
+        options=set(),
+    )
+    change_limit_mm: bpy.props.FloatProperty(
+        name="Full Orange (mm)",
+        description="From how many millimetres of change on joints and arrows are fully orange",
+        default=50.0,
+        min=0.1,
+        soft_max=200.0,
+        max=10000.0,
+        options=set(),
+    )
+    ghost: bpy.props.EnumProperty(
+        name="Ghost",
+        description="How the original is drawn beside what is shown, until a refinement is "
+        "accepted or rejected",
+        items=[
+            ("OFF", "No Ghost", "The original is not drawn"),
+            ("BODY", "Ghost Body", "The original as a translucent body, in the shape of now"),
+            ("BONES", "Ghost Bones", "The original's joints and bones as lines"),
+        ],
+        options=set(),
+    )
+    use_arrows: bpy.props.BoolProperty(
+        name="Arrows",
+        description="Draw arrows from where the original has each joint to where it is shown, "
+        "where that is more than 2 mm",
+        options=set(),
+    )
 
 
 # Functions, not methods: in the module bpy 4.2 a PropertyGroup with a method crashes at exit.

@@ -33,8 +33,11 @@ def bone_turns(armature: bpy.types.Object, side: Side, frames: npt.ArrayLike) ->
     basis = np.zeros((len(frames), len(turns), 4, 4))
     basis[..., 3, 3] = 1.0
     basis[:, 0, :3, 3] = side.values(location, frames)
-    for row, joint in enumerate(turns):
-        basis[:, row, :3, :3] = to_matrices(side.values(joint, frames), joint.mode)
+    for mode in {joint.mode for joint in turns}:  # all bones of a mode at once: far fewer calls
+        rows = [row for row, joint in enumerate(turns) if joint.mode == mode]
+        values = np.stack([side.values(turns[row], frames) for row in rows], 1)
+        matrices = to_matrices(values.reshape(-1, values.shape[-1]), mode)
+        basis[:, rows, :3, :3] = matrices.reshape(len(frames), len(rows), 3, 3)
     return basis
 
 

@@ -48,6 +48,25 @@ class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
         layout.operator(
             "posefit.mark_keys", text=words, icon="KEYTYPE_EXTREME_VEC"
         ).use_marks = not is_marked
+        _draw_overlay(layout, settings)
+
+
+def _draw_overlay(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+    column = layout.column(align=True)
+    column.prop(settings, "colours", text="")
+    if settings.colours == "CONFIDENCE":
+        limit = settings.threshold
+        column.label(text=f"Orange 0, pale {limit:.2f}, blue 1, grey not known", icon="COLOR")
+    if settings.colours == "CHANGE":
+        limit = settings.change_limit_mm
+        column.label(text=f"Blue 0 mm, pale {limit / 2:g}, orange {limit:g} and more", icon="COLOR")
+    if settings.colours != "OFF":
+        column.prop(settings, "opacity")
+    column = layout.column(align=True)
+    column.prop(settings, "ghost", text="")
+    column.prop(settings, "use_arrows", icon="EMPTY_SINGLE_ARROW")
+    if settings.colours == "CHANGE" or settings.use_arrows:
+        column.prop(settings, "change_limit_mm")
 
 
 CLASSES = (POSEFIT_PT_review,)
