@@ -7,7 +7,7 @@ the evaluated scene stay what they were. Without a window nothing is registered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import bpy
 import gpu
@@ -16,14 +16,16 @@ import numpy as np
 from bpy.app.handlers import persistent
 from gpu_extras.batch import batch_for_shader
 
-from . import findings, overlay_shapes
+from . import findings, overlay_geometry, overlay_shapes
 from .mesh_skin import SkinCache
-from .overlay_shapes import Lines, Shape, Surface
+from .overlay_shapes import Ghost, Lines, Shape
 from .rig import SceneError
 
-_DEPTH_BIAS = 2e-6
-"""How far colours are drawn in front of the mesh that they cover, in clip space: some millimetres
-at most, and thirty times what a depth buffer can tell apart."""
+_JUST_ABOVE = (1.0, -2e-6)
+"""Factor and offset of depth in clip space that put colours before the mesh that they cover: some
+millimetres at most, and thirty times what a depth buffer can tell apart."""
+_IN_FRONT = (0.1, -0.9)
+"""The same for what is seen through everything: nearer than anything else, but deep in itself."""
 
 
 @dataclass
@@ -32,8 +34,10 @@ class _Kept:
 
     made_from: tuple
     shapes: list[Shape]
-    batches: list | None = None
+    batches: list = field(default_factory=list)
     """The same on the GPU, once drawn."""
+    seen_from: tuple = ()
+    """The view that ghosts among the batches were made for."""
 
 
 class Overlay:
@@ -81,8 +85,7 @@ class Overlay:
             del self._kept[name]
         for armature in drawn:
             kept = self.kept_shapes(context, graph, armature)
-            if kept.batches is None:
-                kept.batches = [_batch(shape) for shape in kept.shapes]
+            _fill_batches(kept, context.region_data)
             for shape, batch in zip(kept.shapes, kept.batches, strict=True):
                 _draw(shape, batch, context.region)
 
@@ -120,31 +123,47 @@ def _state(scene: bpy.types.Scene, armature: bpy.types.Object) -> tuple:
     )
 
 
-def _batch(shape: Shape):
-    content = {"pos": np.ascontiguousarray(shape.points)}
-    content["color"] = np.ascontiguousarray(shape.colours)
-    if isinstance(shape, Surface):
+def _fill_batches(kept: _Kept, view: bpy.types.RegionView3D) -> None:
+    """Bring shapes to the GPU that are not there, and ghosts as this view sees them."""
+    seen_from = (view.is_perspective, *(value for row in view.view_matrix for value in row))
+    is_new, is_turned = not kept.batches, kept.seen_from != seen_from
+    kept.seen_from = seen_from
+    if is_new:
+        kept.batches = [None] * len(kept.shapes)
+    for place, shape in enumerate(kept.shapes):
+        if isinstance(shape, Ghost):
+            if is_new or is_turned:
+                kept.batches[place] = _batch(shape, _ghost_colours(shape, view))
+        elif is_new:
+            kept.batches[place] = _batch(shape, shape.colours)
+
+
+def _ghost_colours(shape: Ghost, view: bpy.types.RegionView3D) -> np.ndarray:
+    return overlay_geometry.rim_colours(
+        overlay_geometry.GHOST, shape.points, shape.normals, view.view_matrix, view.is_perspective
+    )
+
+
+def _batch(shape: Shape, colours: np.ndarray) -> gpu.types.GPUBatch:
+    content = {"pos": np.ascontiguousarray(shape.points), "color": np.ascontiguousarray(colours)}
+    if not isinstance(shape, Lines):
         shader = gpu.shader.from_builtin("SMOOTH_COLOR")
         triangles = np.ascontiguousarray(shape.triangles)
         return batch_for_shader(shader, "TRIS", content, indices=triangles)
-    if not len(shape.points):
-        return None
     shader = gpu.shader.from_builtin("POLYLINE_SMOOTH_COLOR")
     return batch_for_shader(shader, "LINES", content)
 
 
-def _draw(shape: Shape, batch, region: bpy.types.Region) -> None:
-    if batch is None:
-        return
+def _draw(shape: Shape, batch: gpu.types.GPUBatch, region: bpy.types.Region) -> None:
     gpu.state.blend_set("ALPHA")
     if isinstance(shape, Lines):
         _draw_lines(shape, batch, region)
     else:
-        _draw_surface(batch)
+        _draw_surface(batch, _IN_FRONT if isinstance(shape, Ghost) else _JUST_ABOVE)
     gpu.state.blend_set("NONE")
 
 
-def _draw_lines(shape: Lines, batch, region: bpy.types.Region) -> None:
+def _draw_lines(shape: Lines, batch: gpu.types.GPUBatch, region: bpy.types.Region) -> None:
     shader = gpu.shader.from_builtin("POLYLINE_SMOOTH_COLOR")
     shader.uniform_float("viewportSize", (region.width, region.height))
     shader.uniform_float("lineWidth", shape.width_px * bpy.context.preferences.system.ui_scale)
@@ -152,11 +171,11 @@ def _draw_lines(shape: Lines, batch, region: bpy.types.Region) -> None:
     batch.draw(shader)
 
 
-def _draw_surface(batch) -> None:
+def _draw_surface(batch: gpu.types.GPUBatch, depth: tuple[float, float]) -> None:
     """First its depth, then its colours: of a translucent body only the nearest side is seen."""
     shader = gpu.shader.from_builtin("SMOOTH_COLOR")
     nearer = mathutils.Matrix.Identity(4)
-    nearer[2][3] = -_DEPTH_BIAS
+    nearer[2][2], nearer[2][3] = depth
     gpu.state.depth_test_set("LESS_EQUAL")
     gpu.state.depth_mask_set(True)
     with gpu.matrix.push_pop_projection():

@@ -24,6 +24,8 @@ _LIGHT = np.array([0.35, -0.55, 0.76])
 """Where the light of the drawn bodies comes from, world: in front, above, to one side."""
 _SHADE = 0.35
 """How much darker than lit skin the far side is."""
+_CLEAR, _DENSE = 0.06, 0.85
+"""Opacity of a ghost where it faces the view, and at its outline."""
 _HEAD_SHARE, _HEAD_WIDTH = 0.3, 0.12
 """Length of an arrow's head, and half its width, in shares of the arrow."""
 
@@ -86,6 +88,36 @@ def shaded(colours: npt.ArrayLike, normals: npt.ArrayLike, opacity: float) -> Fl
     return result
 
 
+def rim_colours(
+    colour: tuple[float, float, float],
+    points: npt.ArrayLike,
+    normals: npt.ArrayLike,
+    view_matrix: npt.ArrayLike,
+    is_perspective: bool,
+) -> FloatArray:
+    """RGBA (V, 4) of a body like a soap bubble: clear in the middle, dense at its outline.
+
+    Args:
+        colour: sRGB.
+        points: (V, 3) world.
+        normals: (V, 3) world, of any length.
+        view_matrix: (4, 4) world to view; the view looks along −z.
+        is_perspective: whether lines of sight meet in the view's origin.
+    """
+    view_matrix = np.asarray(view_matrix, np.float32)
+    normals = np.asarray(normals, np.float32) @ view_matrix[:3, :3].T
+    sight = np.float32([[0, 0, 1]])
+    if is_perspective:
+        sight = np.asarray(points, np.float32) @ view_matrix[:3, :3].T + view_matrix[:3, 3]
+    lengths = np.einsum("vi,vi->v", normals, normals) * np.einsum("vi,vi->v", sight, sight)
+    facing = np.abs(np.einsum("vi,vi->v", *np.broadcast_arrays(normals, sight)))
+    facing /= np.sqrt(np.maximum(lengths, 1e-18))
+    result = np.empty((len(normals), 4), np.float32)
+    result[:, :3] = colour
+    result[:, 3] = _CLEAR + (_DENSE - _CLEAR) * np.clip(1 - facing, 0, 1) ** 2
+    return result
+
+
 def skinned(
     rest: npt.ArrayLike, normals: npt.ArrayLike, weights: FloatArray, transforms: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
@@ -118,18 +150,13 @@ def bone_lines(heads: npt.ArrayLike, tails: npt.ArrayLike, parents: tuple[int, .
     return np.array([*pairs, *ends], np.int32)
 
 
-def arrow_lines(
-    starts: npt.ArrayLike, ends: npt.ArrayLike, shortest: float
-) -> tuple[FloatArray, IntArray]:
+def arrow_lines(starts: npt.ArrayLike, ends: npt.ArrayLike, shortest: float) -> FloatArray:
     """Arrows as pairs of points (N, 6, 3): a shaft and the two sides of its head.
 
     Args:
         starts: (J, 3).
         ends: (J, 3).
         shortest: arrows shorter than this are left out.
-
-    Returns:
-        The points, and which of the J each arrow is (N,).
     """
     starts, ends = np.asarray(starts, np.float64), np.asarray(ends, np.float64)
     along = ends - starts
@@ -144,4 +171,4 @@ def arrow_lines(
     level *= _HEAD_WIDTH * length[chosen][:, None]
     back = ends - _HEAD_SHARE * along
     points = np.stack([starts, ends, ends, back + level, ends, back - level], 1)
-    return points.astype(np.float32), chosen.astype(np.int32)
+    return points.astype(np.float32)

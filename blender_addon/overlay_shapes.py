@@ -23,7 +23,6 @@ Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
-GHOST_OPACITY = 0.4
 SHORTEST_ARROW_MM = 2.0
 """Joints that moved less than this get no arrow."""
 
@@ -41,6 +40,18 @@ class Surface:
 
 
 @dataclass(frozen=True)
+class Ghost:
+    """A body that is seen through everything, mostly by its outline."""
+
+    points: FloatArray
+    """(V, 3) world."""
+    normals: FloatArray
+    """(V, 3) world."""
+    triangles: IntArray
+    """(F, 3)."""
+
+
+@dataclass(frozen=True)
 class Lines:
     """Straight lines, drawn in front of everything."""
 
@@ -52,7 +63,7 @@ class Lines:
     """In pixels of an ordinary screen."""
 
 
-Shape = Surface | Lines
+Shape = Surface | Ghost | Lines
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ def shapes_of(
     elif settings.ghost != "OFF":
         shapes.append(_bone_lines(body, posed, (*overlay_geometry.GHOST, 0.9)))
     if settings.use_arrows:
-        shapes.append(_arrows(body, posed, settings.change_limit_mm))
+        shapes += _arrows(body, posed)
     return shapes
 
 
@@ -165,7 +176,7 @@ def _coloured_body(
     return shapes
 
 
-def _ghost_mesh(body: _Body, mesh: bpy.types.Object, posed: Array, cache: SkinCache) -> Surface:
+def _ghost_mesh(body: _Body, mesh: bpy.types.Object, posed: Array, cache: SkinCache) -> Ghost:
     """A mesh as the original motion has it, in the shape that it has now."""
     skin = cache.skin(mesh, mesh.data, body.match.bones)
     rest = cache.rest(mesh)
@@ -179,10 +190,7 @@ def _ghost_mesh(body: _Body, mesh: bpy.types.Object, posed: Array, cache: SkinCa
         skin.weights,
         transforms,
     )
-    colours = overlay_geometry.shaded(
-        overlay_geometry.GHOST, normals @ _turn(body.to_world), GHOST_OPACITY
-    )
-    return Surface(_moved(body.to_world, points), colours, skin.triangles)
+    return Ghost(_moved(body.to_world, points), normals @ _turn(body.to_world), skin.triangles)
 
 
 def _bone_lines(body: _Body, posed: Array, colours: npt.ArrayLike, width_px: float = 3.0) -> Lines:
@@ -196,18 +204,15 @@ def _bone_lines(body: _Body, posed: Array, colours: npt.ArrayLike, width_px: flo
     return Lines(points.astype(np.float32), each[starts], width_px)
 
 
-def _arrows(body: _Body, posed: Array, limit_mm: float) -> Lines:
-    """From where the original has each joint to where it is shown."""
+def _arrows(body: _Body, posed: Array) -> list[Shape]:
+    """From where the original has each joint to where it is shown, light with a dark rim."""
     starts, _ = _heads_and_tails(body, posed)
     ends, _ = _heads_and_tails(body, _shown_bones(body))
     scale = np.cbrt(abs(np.linalg.det(body.to_world[:3, :3])))
     per_mm = side_poses.units_per_metre(body.armature) * scale / 1000.0
-    points, which = overlay_geometry.arrow_lines(starts, ends, SHORTEST_ARROW_MM * per_mm)
-    moved_mm = np.linalg.norm(ends - starts, axis=-1)[which] / max(per_mm, 1e-12)
-    goodness = overlay_geometry.goodness_of_change(moved_mm, limit_mm)
-    colours = np.ones((len(which), 6, 4), np.float32)
-    colours[..., :3] = overlay_geometry.ramp_colours(goodness)[:, None]
-    return Lines(points.reshape(-1, 3), colours.reshape(-1, 4), 2.5)
+    points = overlay_geometry.arrow_lines(starts, ends, SHORTEST_ARROW_MM * per_mm).reshape(-1, 3)
+    rim, light = (np.tile(np.float32([grey] * 3 + [1.0]), (len(points), 1)) for grey in (0.05, 1.0))
+    return [Lines(points, rim, 4.5), Lines(points, light, 2.0)] if len(points) else []
 
 
 def _shown_bones(body: _Body) -> Array:

@@ -50,7 +50,7 @@ class PosefitReview(bpy.types.PropertyGroup):
     )
     change_limit_mm: bpy.props.FloatProperty(
         name="Full Orange (mm)",
-        description="From how many millimetres of change on joints and arrows are fully orange",
+        description="From how many millimetres of change on joints are fully orange",
         default=50.0,
         min=0.1,
         soft_max=200.0,

@@ -18,6 +18,7 @@ _SIDES = {"l": "left", "left": "left", "r": "right", "right": "right"}
 _SEPARATORS = re.compile(r"[ .\-]+")
 
 
+@functools.lru_cache(maxsize=8)
 def joint_keys(model_type: str) -> tuple[str, ...]:
     """The keys of a model's joints, in its order."""
     return tuple(joint_key(name) for name in skeleton.JOINT_NAMES[model_type])

@@ -6,14 +6,14 @@ from __future__ import annotations
 import bpy
 
 from .. import key_marks, review
-from .layout import SidebarPanel
+from .layout import SidebarPanel, draw_words
 
 SHOWN_FRAMES = 5
 """How many of the worst frames are listed."""
 _STATUS_WORDS = {
     "refined": "refined",
-    "kept": "kept as they were",
-    "no_person": "without a person",
+    "kept": "kept",
+    "no_person": "no person",
     "failed": "failed",
 }
 
@@ -33,7 +33,7 @@ class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
         armature, settings = context.object, context.scene.posefit_review
         counts = review.counts(armature)
         found = [f"{number} {_STATUS_WORDS[word]}" for word, number in counts.items()]
-        layout.label(text=", ".join(found), icon="INFO")
+        draw_words(layout, ", ".join(found), "INFO")
         column = layout.column(align=True)
         for one in review.worst(armature, SHOWN_FRAMES):
             icon = "ERROR" if one.confidence < settings.threshold else "CHECKMARK"
@@ -56,17 +56,16 @@ def _draw_overlay(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup)
     column.prop(settings, "colours", text="")
     if settings.colours == "CONFIDENCE":
         limit = settings.threshold
-        column.label(text=f"Orange 0, pale {limit:.2f}, blue 1, grey not known", icon="COLOR")
+        column.label(text=f"Orange 0, pale {limit:.2f}, blue 1", icon="COLOR")
     if settings.colours == "CHANGE":
         limit = settings.change_limit_mm
-        column.label(text=f"Blue 0 mm, pale {limit / 2:g}, orange {limit:g} and more", icon="COLOR")
+        column.label(text=f"Blue 0, pale {limit / 2:g}, orange {limit:g} mm", icon="COLOR")
+        column.prop(settings, "change_limit_mm")
     if settings.colours != "OFF":
         column.prop(settings, "opacity")
     column = layout.column(align=True)
     column.prop(settings, "ghost", text="")
     column.prop(settings, "use_arrows", icon="EMPTY_SINGLE_ARROW")
-    if settings.colours == "CHANGE" or settings.use_arrows:
-        column.prop(settings, "change_limit_mm")
 
 
 CLASSES = (POSEFIT_PT_review,)

@@ -144,7 +144,9 @@ def test_change_colours_follow_the_millimetres(context, armature):
 
 
 def test_arrows_lead_from_the_original_to_what_is_shown(context, armature):
-    (lines,) = shapes(context, armature, use_arrows=True)
+    rim, lines = shapes(context, armature, use_arrows=True)
+    assert rim.width_px > lines.width_px
+    assert np.array_equal(rim.points, lines.points)
     arrows = lines.points.reshape(-1, 6, 3)
     after = shown_heads(context, armature)
     original_shown(context, armature)
@@ -152,7 +154,7 @@ def test_arrows_lead_from_the_original_to_what_is_shown(context, armature):
     assert len(arrows) == 24
     assert arrows[:, 0] == pytest.approx(before, abs=1e-4)
     assert arrows[:, 1] == pytest.approx(after, abs=1e-4)
-    assert len(shapes(context, armature, use_arrows=True)[0].points) == 0
+    assert shapes(context, armature, use_arrows=True) == []
 
 
 def test_after_accepting_there_is_no_ghost_but_still_colours(context, armature):

@@ -64,6 +64,29 @@ def test_light_falls_on_one_side_and_changes_no_opacity():
     assert dark[3] == pytest.approx(0.7)
 
 
+@pytest.mark.parametrize("is_perspective", [True, False])
+def test_a_ghost_is_dense_at_its_outline_and_clear_inside(is_perspective):
+    view = np.eye(4)
+    view[:3, 3] = (0, 0, -5)
+    points = np.zeros((3, 3))
+    normals = np.array([[0, 0, 2.0], [1.0, 0, 0], [0, 0, -1.0]])
+    colours = overlay_geometry.rim_colours((1, 1, 0), points, normals, view, is_perspective)
+    clear, dense = overlay_geometry._CLEAR, overlay_geometry._DENSE
+    assert colours[:, 3] == pytest.approx([clear, dense, clear])
+    assert colours[:, :3] == pytest.approx(np.tile((1, 1, 0), (3, 1)))
+
+
+def test_an_outline_is_where_the_line_of_sight_grazes_not_where_the_view_looks():
+    """At the picture's edge, seen in perspective, a normal across the sight is not the view's."""
+    view = np.eye(4)
+    points = np.array([[3.0, 0, -3.0]])
+    grazing = np.array([[1.0, 0, 1.0]])
+    seen = overlay_geometry.rim_colours((1, 1, 0), points, grazing, view, True)
+    assert seen[0, 3] == pytest.approx(overlay_geometry._DENSE)
+    flat = overlay_geometry.rim_colours((1, 1, 0), points, grazing, view, False)
+    assert flat[0, 3] < 0.3
+
+
 def test_vertices_follow_their_bones_and_others_stay(rng):
     rest, normals = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
     transforms = np.tile(np.eye(4), (2, 1, 1))
@@ -87,9 +110,8 @@ def test_bones_run_from_parents_to_children_and_end_in_tails():
 def test_arrows_point_at_their_ends_and_short_ones_are_left_out():
     starts = np.zeros((3, 3))
     ends = np.array([[1.0, 0, 0], [0.001, 0, 0], [0, 0, 2.0]])
-    points, which = overlay_geometry.arrow_lines(starts, ends, 0.01)
-    assert which.tolist() == [0, 2]
-    for arrow, end in zip(points, ends[which], strict=True):
+    points = overlay_geometry.arrow_lines(starts, ends, 0.01)
+    for arrow, end in zip(points, ends[[0, 2]], strict=True):
         length = np.linalg.norm(end)
         assert arrow[0] == pytest.approx((0, 0, 0))
         assert arrow[[1, 2, 4]] == pytest.approx(np.tile(end, (3, 1)))
