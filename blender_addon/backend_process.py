@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from pathlib import Path
 
 STOP_SECONDS = 5.0
 """How long a backend may take to stop on request before it is killed."""
+
+_REPORT = re.compile(r"[\d-]+ [\d:,]+ (DEBUG|INFO) ")
+"""How lines begin in which a backend reports its ordinary work."""
 
 
 class BackendStartError(RuntimeError):
@@ -46,7 +50,7 @@ class BackendProcess:
         code = self.process.poll()
         if code is None:
             return True
-        self.exit_words = f"the backend ended (status {code}): {last_line(self.log_path)}"
+        self.exit_words = end_words(code, self.log_path)
         return False
 
     def address(self) -> str | None:
@@ -108,14 +112,27 @@ def start(
     return backend
 
 
-def last_line(path: Path) -> str:
-    """The last line of a log that says anything."""
+def end_words(code: int, log: Path) -> str:
+    """How a backend ended, for the artist.
+
+    Args:
+        code: its exit status; below 0 the signal that ended it.
+        log: where its output went.
+    """
+    if code == -9:  # SIGKILL, which Windows has no name for
+        return "the backend was killed from outside, often because the machine's memory was full"
+    return f"the backend ended (status {code}): {last_complaint(log)}"
+
+
+def last_complaint(path: Path) -> str:
+    """The last line of a log that is no report of ordinary work."""
     try:
         text = path.read_bytes()[-4096:].decode("utf-8", "replace")
     except OSError:
         return "no log"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line and not _REPORT.match(line)]
+    return telling[-1] if telling else "it did not say why"
 
 
 def _spawn(command: list[str], log: int) -> subprocess.Popen[bytes]:

@@ -213,6 +213,9 @@ def _build_armature(
             bones.append(bone)
     for pose_bone in armature.pose.bones:
         pose_bone.rotation_mode = "QUATERNION"
+    for item in context.view_layer.objects.selected:
+        item.select_set(False)
+    armature.select_set(True)
     context.view_layer.objects.active = armature
     return armature
 

@@ -21,6 +21,9 @@ class ConnectionView:
     """`off`, `starting`, `connecting`, `connected` or `lost`."""
     words: str
     details: tuple[str, ...] = ()
+    """What to know or do beside it."""
+    more: tuple[str, ...] = ()
+    """What else is known of the backend, for who looks for it."""
 
 
 def describe_connection(
@@ -42,27 +45,34 @@ def describe_connection(
         return ConnectionView("off", "Not connected")
     state, welcome = client.state, client.welcome
     if state.name == "ready" and welcome is not None:
-        details = _backend_words(welcome, answer_s)
-        return ConnectionView("connected", f"Connected to {client.address}", details)
+        details, more = _backend_words(welcome, answer_s)
+        return ConnectionView("connected", f"Connected to {client.address}", details, more)
     if state.name == "connecting":
         return ConnectionView("connecting", state.reason)
     return ConnectionView("lost", state.reason, _loss_words(client))
 
 
-def _backend_words(welcome: Welcome, answer_s: float | None) -> tuple[str, ...]:
+def _backend_words(
+    welcome: Welcome, answer_s: float | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the artist should know of a backend, and what else is known of it."""
     if welcome.device == STARTING:
-        device = "Its worker is still loading; work that is sent now waits for it"
+        details = ["Its worker is still loading; work that is sent now waits for it"]
     else:
-        device = f"Device: {welcome.device or 'unknown'}"
+        details = [f"Device: {welcome.device or 'unknown'}"]
+    more = []
     version = f"posefit {welcome.server_version}"
-    if welcome.server_version != __version__:
-        version += f"; this extension is of {__version__}, update the older of the two"
-    details = [device, version]
+    if welcome.server_version == __version__:
+        more.append(version)
+    else:
+        details.append(
+            f"{version}; this extension is of {__version__}, update the older of the two"
+        )
     if welcome.models:
-        details.append(f"Models: {', '.join(welcome.models)}")
+        more.append(f"Models: {', '.join(welcome.models)}")
     if answer_s is not None:
-        details.append(f"Last answer within {_duration(answer_s)}")
-    return tuple(details)
+        more.append(f"Last answer within {_duration(answer_s)}")
+    return tuple(details), tuple(more)
 
 
 def _loss_words(client: Client) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ CLASSES = (
     *body.CLASSES,
     *bones.CLASSES,
     *refine.CLASSES,
-    *queue.CLASSES,
     *control.CLASSES,
+    *queue.CLASSES,
     *compare.CLASSES,
     *review.CLASSES,
 )

@@ -30,15 +30,36 @@ class POSEFIT_PT_backend(SidebarPanel, bpy.types.Panel):
         draw_words(layout, state.words, _STATE_ICONS[state.kind])
         for words in state.details:
             draw_words(layout, words, "BLANK1")
-        if state.kind == "connected":
-            draw_words(layout, f"Evidence: {evidence_words(context.scene)}", "BLANK1")
         if state.kind in ("off", "lost"):
-            layout.prop(preferences(context), "address", text="")
-            layout.operator("posefit.connect", icon="LINKED")
-            layout.prop(preferences(context), "backend_python", text="Python")
             _draw_local_backend(layout, context)
+            layout.separator()
+            column = layout.column(align=True)
+            column.label(text="Or one that runs already:")
+            column.prop(preferences(context), "address", text="")
+            column.operator("posefit.connect", icon="LINKED")
         else:
             layout.operator("posefit.disconnect", icon="UNLINKED")
+        if session.SESSION.has_log and state.kind != "connected":
+            layout.operator("posefit.show_log", icon="TEXT")
+
+
+class POSEFIT_PT_backend_details(SidebarPanel, bpy.types.Panel):
+    """What else is known of the backend."""
+
+    bl_label = "Details"
+    bl_idname = "POSEFIT_PT_backend_details"
+    bl_parent_id = "POSEFIT_PT_backend"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return session.SESSION.connection.kind == "connected"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        for words in session.SESSION.connection.more:
+            draw_words(layout, words, "NONE")
+        draw_words(layout, f"Evidence: {evidence_words(context.scene)}", "NONE")
         if session.SESSION.has_log:
             layout.operator("posefit.show_log", icon="TEXT")
 
@@ -47,9 +68,11 @@ def _draw_local_backend(layout: bpy.types.UILayout, context: bpy.types.Context) 
     choice = backend_choice(context)
     if choice.words:
         draw_words(layout, choice.words, "ERROR" if choice.is_problem else "INFO")
-    layout.operator("posefit.start_backend", icon="PLAY")
+    column = layout.column(align=True)
+    column.prop(preferences(context), "backend_python", text="Python")
+    column.operator("posefit.start_backend", icon="PLAY")
     if choice.python is None:
         layout.operator("posefit.show_installer", icon="HELP")
 
 
-CLASSES = (POSEFIT_PT_backend,)
+CLASSES = (POSEFIT_PT_backend, POSEFIT_PT_backend_details)

@@ -9,7 +9,7 @@ from .. import body_builder
 from ..library_link import check_can_be_animated
 from ..rig import SceneError
 from ..rig_match import match_armature
-from .layout import SidebarPanel, wrapped
+from .layout import SidebarPanel, draw_words
 
 
 class POSEFIT_PT_body(SidebarPanel, bpy.types.Panel):
@@ -38,8 +38,7 @@ def _draw_rig(layout: bpy.types.UILayout, armature: bpy.types.Object) -> None:
         match = match_armature(armature)
         check_can_be_animated(armature, with_shape=False)
     except SceneError as error:
-        for line in wrapped(str(error)):
-            layout.label(text=line, icon="ERROR" if line == wrapped(str(error))[0] else "BLANK1")
+        draw_words(layout, str(error), "ERROR")
         return
     layout.label(text=f"{armature.name}: {match.model_type.upper()} rig", icon="CHECKMARK")
     if body_builder.BODY_KEY in armature:

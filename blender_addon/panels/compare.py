@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import comparison
-from .layout import SidebarPanel, wrapped
+from .layout import SidebarPanel, draw_words
 
 
 class POSEFIT_PT_compare(SidebarPanel, bpy.types.Panel):
@@ -24,8 +24,7 @@ class POSEFIT_PT_compare(SidebarPanel, bpy.types.Panel):
         layout = self.layout
         words = comparison.problem(context.object)
         if words:
-            for line in wrapped(words):
-                layout.label(text=line)
+            draw_words(layout, words, "ERROR")
             return
         settings = context.object.posefit_comparison
         layout.prop(settings, "amount")

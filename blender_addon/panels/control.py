@@ -18,6 +18,7 @@ class POSEFIT_PT_control(SidebarPanel, bpy.types.Panel):
 
     bl_label = "Control"
     bl_idname = "POSEFIT_PT_control"
+    bl_parent_id = "POSEFIT_PT_refine"
     bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod

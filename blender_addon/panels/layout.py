@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import bpy
 
+USUAL_LENGTH, SHORTEST_LENGTH = 34, 16
+"""Characters in a line of a sidebar as wide as Blender opens it, and the least ever."""
+MARGIN_PIXELS, CHARACTER_PIXELS = 86, 6.0
+"""What tabs, borders and an icon take, and what a character of Blender's font does (mean)."""
+
 
 class SidebarPanel:
     """Where posefit's panels are found."""
@@ -16,16 +21,27 @@ class SidebarPanel:
 
 def draw_words(layout: bpy.types.UILayout, words: str, icon: str) -> None:
     """A sentence in as many lines as it needs, the icon before the first."""
-    for line in wrapped(words):
+    for line in wrapped(words, line_length()):
         layout.label(text=line, icon=icon)
         icon = "BLANK1"
 
 
-def wrapped(text: str, width: int = 44) -> list[str]:
-    """Lines short enough for the sidebar."""
+def line_length() -> int:
+    """How many characters fit beside an icon in the sidebar that is being drawn."""
+    region = bpy.context.region
+    if region is None:
+        return USUAL_LENGTH
+    width = region.width / bpy.context.preferences.system.ui_scale
+    return max(SHORTEST_LENGTH, int((width - MARGIN_PIXELS) / CHARACTER_PIXELS))
+
+
+def wrapped(text: str, length: int) -> list[str]:
+    """Lines of at most so many characters; a longer word, such as a path, is cut."""
     lines = [""]
     for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > length:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
+        while len(lines[-1]) > length:
+            lines[-1:] = [lines[-1][:length], lines[-1][length:]]
     return lines

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import session
-from .layout import SidebarPanel, wrapped
+from .layout import SidebarPanel, draw_words
 
 
 class POSEFIT_PT_queue(SidebarPanel, bpy.types.Panel):
@@ -27,9 +27,7 @@ class POSEFIT_PT_queue(SidebarPanel, bpy.types.Panel):
                 _draw_open(column, job)
             else:
                 icon = "ERROR" if job.is_problem else "CHECKMARK"
-                for line in wrapped(f"{job.label}: {job.words}"):
-                    column.label(text=line, icon=icon)
-                    icon = "BLANK1"
+                draw_words(column, f"{job.label}: {job.words}", icon)
             _draw_choice(column, job)
         if session.SESSION.is_busy:
             layout.operator("posefit.cancel", text="Cancel All", icon="X")
@@ -39,8 +37,7 @@ def _draw_open(column: bpy.types.UILayout, job: session.Job) -> None:
     row = column.row(align=True)
     row.progress(factor=job.fraction, type="BAR", text=job.label)
     row.operator("posefit.cancel", text="", icon="X").job = job.job_id
-    for line in wrapped(job.line):
-        column.label(text=line)
+    draw_words(column, job.line, "NONE")
 
 
 def _draw_choice(column: bpy.types.UILayout, job: session.Job) -> None:

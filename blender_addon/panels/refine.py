@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import session
-from .layout import SidebarPanel
+from .layout import SidebarPanel, draw_words
 
 _MAY_MOVE = ("refine_translation", "refine_root_rotation", "refine_hands", "refine_shape")
 
@@ -20,9 +20,10 @@ class POSEFIT_PT_refine(SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
+        layout.use_property_decorate = False
         settings = context.scene.posefit
-        for line in missing_for_refinement(context):
-            layout.label(text=line, icon="INFO")
+        for words in missing_for_refinement(context):
+            draw_words(layout, words, "INFO")
         layout.operator("posefit.refine_frame", icon="KEYFRAME_HLT")
         column = layout.column(align=True)
         column.prop(settings, "use_scene_range")
@@ -44,6 +45,7 @@ class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
+        layout.use_property_decorate = False
         settings = context.scene.posefit
         for name in ("displacement", "use_keypoints"):
             layout.prop(settings, name)

@@ -94,3 +94,24 @@ def test_it_ends_with_the_blender_that_started_it(stand_in, tmp_path, end):
         os.kill(parent.pid, signal.SIGKILL)
     parent.wait(20)
     wait_for(lambda: not is_alive(pid))
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "expected"),
+    [
+        (
+            1,
+            "2026-11-29 18:28:30,812 INFO posefit.server submitted\nno torch here\n",
+            "no torch here",
+        ),
+        (1, "2026-11-29 18:28:30,812 INFO posefit.server submitted\n", "did not say why"),
+        (1, "2026-11-29 18:28:30,812 ERROR posefit.server no port\n", "no port"),
+        (-9, "2026-11-29 18:28:30,812 INFO posefit.server submitted\n", "memory was full"),
+    ],
+)
+def test_an_end_is_told_by_what_went_wrong_and_not_by_what_went_on(tmp_path, code, log, expected):
+    path = tmp_path / "backend.log"
+    path.write_text(log)
+    words = backend_process.end_words(code, path)
+    assert expected in words
+    assert "INFO" not in words

@@ -89,3 +89,14 @@ def test_a_mesh_has_uvs_weights_and_sliders_at_zero(context, body):
     assert np.allclose(uv.reshape(-1, 2), body.vt[body.ft.ravel()])
     assert {g.name for g in mesh.vertex_groups} == set(body.joint_names)
     assert context.object["posefit_body_hash"] == body.content_hash
+
+
+def test_a_new_body_is_the_only_thing_selected(context):
+    import bpy
+
+    other = bpy.data.objects.new("Other", None)
+    context.collection.objects.link(other)
+    other.select_set(True)
+    assert bpy.ops.posefit.add_body() == {"FINISHED"}
+    assert [item.name for item in context.selected_objects] == [context.object.name]
+    assert context.object.type == "ARMATURE"

@@ -37,11 +37,13 @@ def step_until(session, condition, seconds=15.0):
 
 
 def drawn(context):
-    """Everything that the backend's panel says, as one text."""
+    """Everything that the backend's panels say, as one text."""
     from blender_addon.panels import backend
 
     words = []
-    backend.POSEFIT_PT_backend.draw(SimpleNamespace(layout=Recorder(words)), context)
+    for panel in backend.CLASSES:
+        if getattr(panel, "poll", lambda context: True)(context):
+            panel.draw(SimpleNamespace(layout=Recorder(words)), context)
     assert all(len(line) <= 60 for line in words)
     return " ".join(words)
 

@@ -48,6 +48,9 @@ class Recorder:
         assert type == "BAR"
         self.words.append(text)
 
+    def separator(self):
+        pass
+
     def column(self, align=False):
         return self
 
@@ -73,7 +76,7 @@ def test_an_empty_scene_is_told_what_is_missing(context):
     assert "Not connected" in words
     assert "No armature is selected" in words
     assert "Connect to a backend above" in words
-    assert "Add the camera that filmed the footage" in words
+    assert "Add the camera that filmed the footage" in " ".join(words)
     assert {"posefit.connect", "posefit.add_body", "posefit.import_sequence"} <= set(words)
     assert "posefit.cancel" not in words
 
@@ -166,3 +169,29 @@ def test_a_refined_body_is_compared_in_a_panel_of_its_own(context):
     }
     armature.animation_data.action = None
     assert "uses no action, expected" in " ".join(drawn(context))
+
+
+def test_sentences_are_broken_where_the_sidebar_ends():
+    from blender_addon.panels.layout import wrapped
+
+    text = "the backend may not open /a/folder/with/a/name/that/is/longer/than/any/line at all"
+    lines = wrapped(text, 20)
+    assert all(0 < len(line) <= 20 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert wrapped("one two", 7) == ["one two"]
+    assert wrapped("one two", 6) == ["one", "two"]
+
+
+def test_a_wider_sidebar_takes_longer_lines(monkeypatch):
+    from blender_addon.panels import layout
+
+    def length(width, scale=1.0):
+        system = SimpleNamespace(ui_scale=scale)
+        context = SimpleNamespace(
+            region=SimpleNamespace(width=width), preferences=SimpleNamespace(system=system)
+        )
+        monkeypatch.setattr(layout, "bpy", SimpleNamespace(context=context))
+        return layout.line_length()
+
+    assert length(50) < length(292) < length(600)
+    assert length(584, scale=2.0) == length(292)

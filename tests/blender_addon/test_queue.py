@@ -262,6 +262,8 @@ def test_what_was_done_when_the_backend_was_left_can_be_kept(context, shot, sess
 
 
 def test_an_undone_job_with_frames_is_remembered_however_many_end_after_it(context, shot, session):
+    from blender_addon.job_queue import SHOWN_JOBS
+
     with ScriptedBackend(provisional=half_done) as backend:
         connect(session, backend)
         job = session.refine(context, shot, range(3, 11), KEEP_SHAPE)
@@ -271,7 +273,7 @@ def test_an_undone_job_with_frames_is_remembered_however_many_end_after_it(conte
             session.refine(context, shot, [4], KEEP_SHAPE)
             session.stop()
         assert job in session.jobs
-        assert len(session.jobs) == 6
+        assert len(session.jobs) == SHOWN_JOBS + 2
 
 
 def test_another_file_drops_what_was_stopped(context, shot, session):
