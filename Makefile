@@ -16,7 +16,7 @@ BLENDER_TESTS := -m pytest tests/blender_addon
 # Idle OpenMP threads that spin take the cores from those that work (docs/solver.md).
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d lint bench extension clean
+.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d lint bench extension test-gui clean
 
 # ------------------------------------------------------------------ what people run
 
@@ -37,6 +37,10 @@ bench: .venv/.test
 
 extension: .venv-bpy42/.installed
 	.venv-bpy42/bin/python tools/blender/build_extension.py
+
+# The artist's first session, clicked in real windows; needs root and debootstrap.
+test-gui: .venv/.runtime extension
+	$(BIN)/python tests/gui/run.py
 
 lint: lint-ruff
 	$(BIN)/pyright

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A virtual screen with a Blender on it, a mouse, a keyboard, and a camera. Standard library only.
+
+Runs inside the room (room.py). Buttons are found by moving the mouse over the sidebar and asking
+Blender what lies there, so nothing depends on fonts, themes or where a panel has moved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROW_PIXELS = 12
+"""How far apart the sidebar is probed; a button is 20 pixels high."""
+PITCH_PIXELS = 20
+"""From one row of a column to the next."""
+HOVER_SECONDS = 0.05
+"""How long Blender may take to notice where the mouse is."""
+
+
+class StepError(AssertionError):
+    """A step of the session did not do what it should; the message says what was found."""
+
+
+class Desk:
+    """Screen, Blender, mouse and keyboard; a context manager."""
+
+    def __init__(self, output: Path, size: str) -> None:
+        self.output = output
+        self.width, self.height = (int(part) for part in size.split("x"))
+        self.control = output / "control"
+        self.control.mkdir(parents=True, exist_ok=True)
+        self._places: dict[str, tuple[int, int]] = {}
+        self._number = self._pictures = 0
+        self._processes: list[subprocess.Popen] = []
+        self.environment = dict(os.environ)
+
+    # Coming and going
+
+    def __enter__(self) -> Desk:
+        try:
+            self._start_screen()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+    def _start_screen(self) -> None:
+        reader, writer = os.pipe()
+        screen = f"{self.width}x{self.height}x24"
+        command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", screen, "-nolisten", "tcp"]
+        log = (self.output / "xvfb.log").open("wb")
+        self._processes.append(subprocess.Popen(command, pass_fds=[writer], stdout=log, stderr=log))
+        os.close(writer)
+        with os.fdopen(reader) as numbers:
+            display = numbers.readline().strip()
+        if not display:
+            raise StepError(f"Xvfb did not start: see {self.output / 'xvfb.log'}")
+        home = self.output / "home"
+        home.mkdir(exist_ok=True)
+        self.environment |= {
+            "DISPLAY": f":{display}",
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "LIBGL_ALWAYS_SOFTWARE": "1",
+            "BLENDER_USER_RESOURCES": str(self.output / "blender_user"),
+        }
+
+    def run_blender(self, *arguments: str, seconds: float = 180) -> str:
+        """Run Blender without a window to its end, and give back what it said."""
+        done = subprocess.run(
+            ["blender", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+        if done.returncode != 0:
+            words = " ".join(arguments[:3])
+            raise StepError(f"blender {words} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def open_blender(self) -> None:
+        """Open Blender in a window that fills the screen."""
+        log = (self.output / "blender.log").open("wb")
+        geometry = ["--window-geometry", "0", "0", str(self.width), str(self.height)]
+        script = Path(__file__).with_name("control.py")
+        command = ["blender", *geometry, "--python", str(script), "--", str(self.control)]
+        self._processes.append(
+            subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        )
+        self.wait_for("Blender's window", lambda s: "VIEW_3D" in s["areas"], 120)
+
+    # What is there
+
+    @property
+    def state(self) -> dict:
+        """What control.py wrote last; an empty one before it has."""
+        try:
+            return json.loads((self.control / "state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {"areas": []}
+
+    def wait_for(self, what: str, condition: Callable[[dict], object], seconds: float) -> dict:
+        """Wait until the state is as it should be, and give it back."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._check_alive()
+            if condition(state := self.state):
+                return state
+            time.sleep(0.05)
+        raise StepError(f"waited {seconds:.0f} s for {what}; found {json.dumps(self.state)}")
+
+    def ask(self, name: str, **arguments: object) -> object:
+        """Have control.py do one of its commands."""
+        self._number += 1
+        wanted = {"number": self._number, "name": name, "arguments": arguments}
+        scratch = self.control / "command.part"
+        scratch.write_text(json.dumps(wanted), encoding="utf-8")
+        scratch.replace(self.control / "command.json")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self._check_alive()
+            try:
+                answer = json.loads((self.control / "answer.json").read_text(encoding="utf-8"))
+            except (FileNotFoundError, json.JSONDecodeError):
+                answer = {"number": -1}
+            if answer["number"] == self._number:
+                if "error" in answer:
+                    raise StepError(f"{name}: {answer['error']}")
+                return answer["answer"]
+            time.sleep(0.01)
+        raise StepError(f"Blender did not answer {name} within a minute")
+
+    def _check_alive(self) -> None:
+        blender = self._processes[-1]
+        if len(self._processes) > 1 and blender.poll() is not None:
+            raise StepError(f"Blender ended (status {blender.returncode}): see blender.log")
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the screen."""
+        self._pictures += 1
+        time.sleep(0.4)  # what was asked for is drawn by then
+        target = self.output / f"{self._pictures:02d}_{name}.png"
+        self._x("import", "-window", "root", str(target))
+
+    # Mouse and keyboard
+
+    def move(self, x: float, y: float) -> None:
+        """Move the mouse; pixels from the screen's upper left corner."""
+        self._x("xdotool", "mousemove", str(round(x)), str(round(y)))
+
+    def press(self, x: float, y: float, times: int = 1) -> None:
+        """Click."""
+        self.move(x, y)
+        time.sleep(0.15)
+        self._x("xdotool", "click", "--repeat", str(times), "--delay", "60", "1")
+        time.sleep(0.15)
+
+    def drag(self, x: float, y: float, to_x: float) -> None:
+        """Pull sideways with the button held down."""
+        self.move(x, y)
+        time.sleep(0.15)
+        self._x("xdotool", "mousedown", "1")
+        for k in range(1, 9):
+            self.move(x + (to_x - x) * k / 8, y)
+            time.sleep(0.4)  # Blender draws in between; what it did not see is no drag
+        self._x("xdotool", "mouseup", "1")
+        time.sleep(0.15)
+
+    def keys(self, *names: str) -> None:
+        """Press keys, one after another."""
+        for name in names:
+            self._x("xdotool", "key", "--clearmodifiers", name)
+            time.sleep(0.1)
+
+    def type(self, text: str) -> None:
+        """Type a text."""
+        self._x("xdotool", "type", "--delay", "15", text)
+
+    def over_view(self) -> None:
+        """Put the mouse over the 3D view, which then takes the keys."""
+        x, y, width, height = self.state["sidebar"]["area"]
+        for part in (0.6, 0.5, 0.4):  # a message box goes away only when the mouse leaves it
+            self.move(x + width * part, self.height - (y + height * 0.5))
+            time.sleep(0.15)
+
+    # Buttons
+
+    def find(self, wanted: str) -> tuple[int, int]:
+        """Where a button of the sidebar is: an operator's name, or the end of a property's path."""
+        known = self._places.get(wanted)
+        if known is not None and _is_it(self._probe(*known), wanted):
+            return known
+        for scroll in ("none", "top", "down", "down", "down", "down"):
+            self._scroll(scroll)
+            place = self._scan(wanted)
+            if place is not None:
+                self._places[wanted] = place
+                return place
+        self.picture("not_found")
+        raise StepError(f"no button {wanted} was found in the sidebar")
+
+    def click(self, wanted: str, times: int = 1) -> None:
+        """Find a button and click it."""
+        self.press(*self.find(wanted), times=times)
+
+    def fill(self, beside: str, rows: float, text: str) -> None:
+        """Put a text into a field of the preferences, which Blender cannot name.
+
+        Args:
+            beside: a button near it.
+            rows: how many rows of its column the field lies below that.
+            text: what to type.
+        """
+        x, y = self.find(beside)
+        self.press(x, y + rows * PITCH_PIXELS, times=2)
+        self.keys("ctrl+a")
+        self.type(text)
+        self.keys("Return")
+
+    def _scan(self, wanted: str) -> tuple[int, int] | None:
+        bar = self.state["sidebar"]
+        x = bar["x"] + round(bar["width"] * 0.55)
+        top, bottom = self.height - bar["y"] - bar["height"] + 4, self.height - bar["y"]
+        for y in range(top, bottom, ROW_PIXELS):
+            if _is_it(self._probe(x, y), wanted):
+                rest = range(y, y + 60, 3)
+                below = next(one for one in rest if not _is_it(self._probe(x, one), wanted))
+                return x, (y + below) // 2 - 2
+        return None
+
+    def _probe(self, x: int, y: int) -> str:
+        self.move(x, y)
+        time.sleep(HOVER_SECONDS)
+        return str(self.ask("under_cursor", x=x, y=self.height - 1 - y))
+
+    def _scroll(self, where: str) -> None:
+        if where == "none":
+            return
+        bar = self.state["sidebar"]
+        self.move(bar["x"] + bar["width"] / 2, self.height - bar["y"] - bar["height"] / 2)
+        button, times = ("4", 60) if where == "top" else ("5", 8)
+        self._x("xdotool", "click", "--repeat", str(times), "--delay", "10", button)
+        time.sleep(0.3)
+
+    def _x(self, *command: str) -> None:
+        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=60)
+
+
+def _is_it(found: str, wanted: str) -> bool:
+    return f"bpy.ops.{wanted}(" in found or found.endswith(f".{wanted}")

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make test-gui`: an artist's first session in real Blender windows, clicked from end to end.
+
+    python tests/gui/run.py [--only sid] [--output out/gui] [--size 1600x1100]
+
+Builds (or uses again) a Debian with Blender for each of debian_blender.SUITES, installs the
+extension's zip there, and has inside/first_session.py press the buttons of the real panels under
+a virtual screen. A picture of each step lies in the output folder. Needs root and debootstrap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+from debian_blender import SUITES, GuiError, Suite, check_host, ensure_built
+from room import run_inside, write_backend_python
+
+logger = logging.getLogger(__name__)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CLIP = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
+SESSION_SECONDS = 1500
+"""How long one whole session may take, on two busy cores too."""
+ESTIMATE_SECONDS = 300
+
+
+def run_suite(suite: Suite, cache: Path, output: Path, options: argparse.Namespace) -> int:
+    """One session in one Blender; gives back its exit status."""
+    logger.info("%s: Blender %s", suite.name, suite.blender)
+    room = ensure_built(suite, cache)
+    folder = output / suite.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_backend_python(folder / "backend-python", REPOSITORY)
+    session = Path(__file__).parent / "inside/first_session.py"
+    command = ["/usr/bin/python3", "-B", str(session), "--output", str(folder)]
+    command += ["--zip", str(_extension()), "--clip", str(CLIP), "--size", options.size]
+    command += ["--estimate", str(output / "estimate.npz")]
+    began = time.monotonic()
+    log = folder / "session.log"
+    status = run_inside(room, (REPOSITORY, output), command, log, SESSION_SECONDS)
+    words = "every step was right" if status == 0 else f"failed (status {status}), see {folder}"
+    logger.info("%s: %s (%.0f s)", suite.name, words, time.monotonic() - began)
+    return status
+
+
+def make_estimate(path: Path) -> None:
+    """The first estimate of the demo clip, as an artist makes it.
+
+    Raises:
+        GuiError: the command line failed.
+    """
+    if path.is_file():
+        return
+    python = REPOSITORY / ".venv/bin/python"
+    command = [str(python), "-m", "posefit", "estimate", str(CLIP), "--output", str(path)]
+    paths = os.pathsep.join([str(REPOSITORY / "shared"), str(REPOSITORY / "backend")])
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=ESTIMATE_SECONDS,
+    )
+    if done.returncode != 0:
+        raise GuiError(f"posefit estimate failed: {done.stderr.strip().splitlines()[-1]}")
+
+
+def _extension() -> Path:
+    """The zip that `make extension` writes."""
+    manifest = REPOSITORY / "blender_addon/blender_manifest.toml"
+    version = tomllib.loads(manifest.read_text(encoding="utf-8"))["version"]
+    found = REPOSITORY / "dist" / f"posefit-{version}.zip"
+    if not found.is_file():
+        raise GuiError(f"{found} is not there: run make extension first")
+    return found
+
+
+def main() -> int:
+    """Run the sessions that the command line asks for; 0 if every step was right."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    names = [suite.name for suite in SUITES]
+    parser.add_argument("--only", choices=names, help="one Debian instead of all")
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / ".cache/gui")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "out/gui")
+    parser.add_argument("--size", default="1600x1100", help="of the screen, pixels")
+    options = parser.parse_args()
+    output = options.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        check_host()
+        make_estimate(output / "estimate.npz")
+        chosen = [suite for suite in SUITES if options.only in (None, suite.name)]
+        statuses = [run_suite(suite, options.cache.resolve(), output, options) for suite in chosen]
+    except GuiError as error:
+        logger.error("%s", error)
+        return 2
+    return max(statuses)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
