@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import bpy
+import numpy as np
+import numpy.typing as npt
 
 from posefit_shared.client import Client
 from posefit_shared.messages import Priority, Record, RefineRequest, RefineResult
@@ -20,10 +22,12 @@ from .artist_control import read_freedom
 from .freedom import Freedom
 from .library_link import check_can_be_animated
 from .lookup import find_object, find_scene
-from .partial_result import finished_rows, only_rows
+from .partial_result import Rows, finished_rows, only_rows
 from .remote_job import RemoteJob, name_body, name_media
+from .rig import frames_at
 from .scene_job import SceneJob
 from .scene_reader import SceneReading, SceneRequest
+from .stick_figure import figure_lines, joint_places
 
 Prepared = tuple[SceneRequest, RefineRequest]
 """What was read, worked out, and the message that asks for its refinement."""
@@ -43,6 +47,8 @@ class RefineJob(SceneJob, RemoteJob):
     """What was read, worked out."""
     finished: tuple[int, ...] = field(default=(), kw_only=True)
     """Places in the request of the frames that the newest revision has solved."""
+    figures: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict, kw_only=True)
+    """Those frames, by scene frame, as (L, 3) ends of lines in the world."""
 
     @property
     def line(self) -> str:
@@ -106,6 +112,7 @@ class RefineJob(SceneJob, RemoteJob):
         if not is_final:
             rows = finished_rows(self.request.sequence, payload)
             self.finished = tuple(rows.tolist())
+            self.figures = _figures(self.request, payload, rows) if len(rows) else {}
 
     def refinement(self) -> Refinement | None:
         """What has come of it so far: all frames, or those that are done."""
@@ -127,7 +134,16 @@ class RefineJob(SceneJob, RemoteJob):
     def drop(self) -> None:
         """Forget what has come of it."""
         super().drop()
-        self.finished = ()
+        self.finished, self.figures = (), {}
+
+
+def _figures(
+    request: SceneRequest, result: RefineResult, rows: Rows
+) -> dict[int, npt.NDArray[np.float32]]:
+    done = only_rows(request.sequence, result, rows)
+    frames = frames_at(request.frames, rows)
+    lines = figure_lines(joint_places(done.poses, done.trans, frames), frames.match.parents)
+    return dict(zip(frames.scene_frames, lines, strict=True))
 
 
 def prepare_request(

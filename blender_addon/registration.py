@@ -10,6 +10,7 @@ import bpy
 from . import (
     artist_control,
     comparison,
+    finished_overlay,
     overlay,
     panels,
     properties,
@@ -49,7 +50,16 @@ CLASSES = (
     *review_operators.CLASSES,
     *panels.CLASSES,
 )
-ATTACHED = (properties, comparison, artist_control, rig_match, review, queue, overlay)
+ATTACHED = (
+    properties,
+    comparison,
+    artist_control,
+    rig_match,
+    review,
+    queue,
+    overlay,
+    finished_overlay,
+)
 """Modules that add to Blender's own types and menus, and take that away again."""
 
 

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 SLICE_SECONDS = 0.02
 """How long one step may read scenes."""
+BLENDERS_JOBS = ("RENDER", "OBJECT_BAKE")
+"""Work of Blender's own during which no frame may be set and nothing be changed."""
 
 
 class Session:
@@ -108,6 +110,11 @@ class Session:
     def jobs(self) -> tuple[Job, ...]:
         """Jobs in the order they were asked for: the last ones that ended, and all others."""
         return tuple(self._jobs)
+
+    @property
+    def finished_count(self) -> int:
+        """Frames that are done and not in place; where it changes, views look different."""
+        return sum(len(job.finished) for job in self._jobs if isinstance(job, RefineJob))
 
     @property
     def is_busy(self) -> bool:
@@ -264,13 +271,15 @@ class Session:
         before = self._shown()
         if ended := self._link.watch():
             self._end_remote(ended)
-        self._read_scenes()
+        is_rendering = any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS)
+        if not is_rendering:
+            self._read_scenes()
         self._submit_prepared()
         if self._link.client is not None:
             for event in self._link.client.poll():
                 self._receive(event)
         for job in self._jobs:
-            if job.is_open and isinstance(job, RemoteJob) and job.has_final:
+            if job.is_open and isinstance(job, RemoteJob) and job.has_final and not is_rendering:
                 self._apply(job)
         return before != self._shown()
 

@@ -33,18 +33,20 @@ def stop() -> None:
 
 
 def _tick() -> float:
+    before = SESSION.finished_count
     if SESSION.step():
-        _redraw_sidebars()
+        _redraw(("UI",) if SESSION.finished_count == before else ("UI", "WINDOW"))
     is_settled = SESSION.connection.kind in ("off", "connected", "lost")
     return IDLE_SECONDS if is_settled and not SESSION.is_busy else BUSY_SECONDS
 
 
-def _redraw_sidebars() -> None:
+def _redraw(region_types: tuple[str, ...]) -> None:
+    """Have regions of the 3D views drawn again."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
                 for region in area.regions:
-                    if region.type == "UI":
+                    if region.type in region_types:
                         region.tag_redraw()
 
 

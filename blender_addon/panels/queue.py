@@ -29,6 +29,8 @@ class POSEFIT_PT_queue(SidebarPanel, bpy.types.Panel):
                 icon = "ERROR" if job.is_problem else "CHECKMARK"
                 draw_words(column, f"{job.label}: {job.words}", icon)
             _draw_choice(column, job)
+        if session.SESSION.finished_count:
+            layout.prop(context.scene, "posefit_show_finished")
         if session.SESSION.is_busy:
             layout.operator("posefit.cancel", text="Cancel All", icon="X")
 

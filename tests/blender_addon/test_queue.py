@@ -301,6 +301,24 @@ def test_without_an_estimate_of_the_backend_the_time_left_is_worked_out(context,
         assert "left" in job.line
 
 
+def test_esc_ends_a_playback_and_not_the_refinement(context, shot, session):
+    from types import SimpleNamespace
+
+    from blender_addon.operators.queue import POSEFIT_OT_cancel
+
+    with ScriptedBackend() as backend:
+        connect(session, backend)
+        job = session.refine(context, shot, [4, 5], KEEP_SHAPE)
+        press = SimpleNamespace(type="ESC")
+        operator = SimpleNamespace(job="", execute=lambda context: session.stop() or {"FINISHED"})
+        playing = SimpleNamespace(screen=SimpleNamespace(is_animation_playing=True))
+        assert POSEFIT_OT_cancel.invoke(operator, playing, press) == {"PASS_THROUGH"}
+        assert job.is_open
+        still = SimpleNamespace(screen=SimpleNamespace(is_animation_playing=False))
+        assert POSEFIT_OT_cancel.invoke(operator, still, press) == {"FINISHED"}
+        assert not job.is_open
+
+
 def test_esc_over_a_3d_view_is_a_key_that_stops_and_goes_with_the_extension(addon):
     import bpy
     from blender_addon.operators import queue
