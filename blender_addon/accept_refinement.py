@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import comparison, curve_keys, fcurves, findings, key_marks, key_reduction
+from .artist_control import pinned_frames
 from .curve_keys import SAME_VALUE, Keys
 from .fcurves import Channel
 from .joint_channels import (
@@ -183,16 +184,21 @@ def _own_keys(armature: bpy.types.Object, plan: _Plan) -> tuple[dict[Channel, Ke
             f"The original of {armature.name} has no keys from frame {first:g} to {last:g}, where "
             "it was refined: choose other keys than its own"
         )
-    result, moved = {}, set()
+    pins = np.array(pinned_frames(armature), np.float32)
+    result, moved, held = {}, set(), set()
     for joint, (first, last) in plan.spans.items():
         own = times[joint] if len(times[joint]) else every
         own = own[(own >= first) & (own <= last)]
         moved.update(own.tolist())
+        inside = pins[(pins >= first) & (pins <= last)]
+        held.update(inside.tolist())
+        own = np.union1d(own, inside)
         values = plan.blended(joint, own)
         for channel, column in zip(joint.channels, values.T, strict=True):
             base = _base(plan, joint, channel)
             result[channel] = curve_keys.merge_keys(base, own, column)
-    return result, f" with {len(moved)} of its own keys"
+    said = f" and {len(held - moved)} on pinned frames" if held - moved else ""
+    return result, f" with {len(moved)} of its own keys{said}"
 
 
 def _fewest_keys(
@@ -205,7 +211,8 @@ def _fewest_keys(
     columns = {joint: plan.blended(joint, frames) for joint in plan.spans}
     positions_of = _positions_of(armature, joints, plan, frames)
     values = np.concatenate(list(columns.values()), -1)
-    chosen = key_reduction.fewest_keys(frames, values, positions_of, tolerance_mm)
+    pins = np.flatnonzero(np.isin(frames, pinned_frames(armature)))
+    chosen = key_reduction.fewest_keys(frames, values, positions_of, tolerance_mm, pins)
     off_mm = key_reduction.reduction_error_mm(frames, values, chosen, positions_of)
     result = {}
     for joint, column in columns.items():

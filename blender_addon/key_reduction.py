@@ -78,7 +78,11 @@ def joint_positions(values: Array, layout: ValueLayout, chain: BoneChain) -> Arr
 
 
 def fewest_keys(
-    frames: npt.ArrayLike, values: Array, positions_of: PositionsOf, tolerance_mm: float
+    frames: npt.ArrayLike,
+    values: Array,
+    positions_of: PositionsOf,
+    tolerance_mm: float,
+    wanted: Sequence[int] | npt.NDArray[np.intp] = (),
 ) -> npt.NDArray[np.intp]:
     """Which frames to key so that linear interpolation stays within a tolerance on all of them.
 
@@ -90,12 +94,13 @@ def fewest_keys(
         values: (T, C) what is interpolated.
         positions_of: what is measured.
         tolerance_mm: the largest distance of any position from where it belongs.
+        wanted: indices of frames that get a key in any case.
 
     Returns:
         Indices of frames, the first and the last among them.
     """
     frames = np.asarray(frames, np.float64)
-    wanted = positions_of(values, np.arange(len(frames)))
+    aims = positions_of(values, np.arange(len(frames)))
 
     def fits(start: int, end: int) -> bool:
         between = np.arange(start + 1, end)
@@ -103,12 +108,12 @@ def fewest_keys(
             return True
         ends = [start, end]
         shown = _interpolated(frames[ends], values[ends], frames[between])
-        return _largest_distance(positions_of(shown, between), wanted[between]) <= tolerance_mm
+        return _largest_distance(positions_of(shown, between), aims[between]) <= tolerance_mm
 
-    last = len(frames) - 1
     kept = [0]
-    while kept[-1] < last:
-        kept.append(_furthest(fits, kept[-1], last))
+    for stop in sorted({*(int(index) for index in wanted), len(frames) - 1}):
+        while kept[-1] < stop:
+            kept.append(_furthest(fits, kept[-1], stop))
     return np.array(kept, np.intp)
 
 

@@ -48,6 +48,18 @@ def test_own_keys_move_the_artists_poses_and_add_none(context, sparse, amount):
     assert all((k.kinds[:, 0] == 2).all() for k in keys.values())
 
 
+@pytest.mark.parametrize("options", [{"keys": "OWN"}, {"keys": "FEWEST", "tolerance_mm": 80.0}])
+def test_pinned_frames_show_the_same_whatever_keys_are_accepted(context, sparse, options):
+    import bpy
+
+    shown_before = record(context, sparse, [9, 33])
+    sparse.posefit_pinned_frames = "9, 33"
+    assert bpy.ops.posefit.accept(**options) == {"FINISHED"}
+    assert {9, 33} <= set(key_times(sparse, "Head"))
+    for before, after in zip(shown_before, record(context, sparse, [9, 33]), strict=True):
+        assert after == pytest.approx(before, abs=1e-6)
+
+
 def test_own_keys_are_refused_where_there_are_none(context, sparse):
     context.scene.frame_set(12)
     assert "no keys from frame 12 to 12" in refusal(keys="OWN", frames="CURRENT")
