@@ -113,6 +113,12 @@ class PosefitSceneSettings(bpy.types.PropertyGroup):
         subtype="FACTOR",
     )
     stiffness: bpy.props.FloatProperty(**STIFFNESS)
+    show_held: bpy.props.BoolProperty(
+        name="Show",
+        description="Draw locked (red), stiff (orange) and loose (blue) bones in the viewport, and "
+        "pinned frames in the timeline, dope sheet and graph editor",
+        default=True,
+    )
     prior_weight: bpy.props.FloatProperty(
         name="Stay Near",
         description="How strongly the pose is held near to what it was; 0 trusts the picture alone",

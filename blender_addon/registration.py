@@ -10,6 +10,7 @@ import bpy
 from . import (
     artist_control,
     comparison,
+    control_overlay,
     finished_overlay,
     overlay,
     panels,
@@ -57,6 +58,7 @@ ATTACHED = (
     rig_match,
     review,
     queue,
+    control_overlay,
     overlay,
     finished_overlay,
 )

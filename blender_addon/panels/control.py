@@ -26,6 +26,7 @@ class POSEFIT_PT_control(SidebarPanel, bpy.types.Panel):
         return context.object is not None and context.object.type == "ARMATURE"
 
     def draw(self, context: bpy.types.Context) -> None:
+        self.layout.prop(context.scene.posefit, "show_held")
         _draw_bones(self.layout, context.object, context.scene)
         _draw_frames(self.layout, context.object)
 
