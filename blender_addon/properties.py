@@ -114,7 +114,7 @@ class PosefitSceneSettings(bpy.types.PropertyGroup):
     )
     stiffness: bpy.props.FloatProperty(**STIFFNESS)
     show_held: bpy.props.BoolProperty(
-        name="Show",
+        name="Show in Editors",
         description="Draw locked (red), stiff (orange) and loose (blue) bones in the viewport, and "
         "pinned frames in the timeline, dope sheet and graph editor",
         default=True,

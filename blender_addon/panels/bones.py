@@ -31,11 +31,12 @@ class POSEFIT_PT_bones(SidebarPanel, bpy.types.Panel):
         )
         column = layout.column(align=True)
         for joint, bone in found.items():
-            row = column.row(align=True)
+            row = column.split(factor=0.55, align=True)
             row.alert = bone is None
             row.label(text=f"{joint}: {bone or 'missing'}", icon="NONE" if bone else "ERROR")
+            row = row.row(align=True)
             row.prop_search(armature, property_of(joint), armature.data, "bones", text="")
-            row.operator("posefit.use_active_bone", text="", icon="EYEDROPPER").joint = joint
+            row.operator("posefit.use_active_bone", text="", icon="RESTRICT_SELECT_OFF").joint = joint
         layout.operator("posefit.match_bones", icon="LOOP_BACK")
 
 

@@ -58,8 +58,9 @@ def _draw_frames(layout: bpy.types.UILayout, armature: bpy.types.Object) -> None
     layout.prop(armature, "posefit_pinned_frames", text="")
     column = layout.column(align=True)
     for frames, of_which in (("CURRENT", "Current Frame"), ("KEYS", "Selected Keys")):
-        column.operator("posefit.pin_frames", text=f"Pin {of_which}").frames = frames
-        column.operator("posefit.unpin_frames", text=f"Unpin {of_which}").frames = frames
+        row = column.row(align=True)
+        row.operator("posefit.pin_frames", text=f"Pin {of_which}").frames = frames
+        row.operator("posefit.unpin_frames", text="Unpin").frames = frames
     column.operator("posefit.clear_pins", icon="X")
 
 
