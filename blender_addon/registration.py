@@ -29,6 +29,7 @@ from .operators import (
     importing,
     queue,
     refine,
+    renderings,
     rig,
 )
 from .operators import review as review_operators
@@ -49,6 +50,7 @@ CLASSES = (
     *control.CLASSES,
     *rig.CLASSES,
     *review_operators.CLASSES,
+    *renderings.CLASSES,
     *panels.CLASSES,
 )
 ATTACHED = (

@@ -167,13 +167,29 @@ class Session:
         Raises:
             SceneError: no backend is there, or it does not know this kind of job.
         """
+        self._check_knows(job)
+        job.scene_uid = context.scene.session_uid
+        self._jobs = job_queue.with_job(self._jobs, job)
+        self._prepare(job)
+
+    def ask_about(
+        self, context: bpy.types.Context, armature: bpy.types.Object, job: SceneJob
+    ) -> None:
+        """Begin a job for the backend that reads an armature first; returns at once.
+
+        Raises:
+            SceneError: the scene cannot be read, or no backend is there that knows such jobs.
+            BodyFileError: the body's file cannot be read.
+        """
+        assert isinstance(job, RemoteJob)
+        self._check_knows(job)
+        self._begin(context, armature, job)
+
+    def _check_knows(self, job: RemoteJob) -> None:
         if not self.is_connected:
             raise SceneError("no backend is connected: connect to one first")
         if not self._link.knows(job.KIND):
             raise SceneError(f"this backend cannot run {job.KIND} jobs: update it")
-        job.scene_uid = context.scene.session_uid
-        self._jobs = job_queue.with_job(self._jobs, job)
-        self._prepare(job)
 
     def knows(self, kind: str) -> bool:
         """Whether a backend is there that runs this kind of job."""

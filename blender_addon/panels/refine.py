@@ -32,6 +32,7 @@ class POSEFIT_PT_refine(SidebarPanel, bpy.types.Panel):
             column.prop(settings, "frame_end")
         column.operator("posefit.refine_range", icon="KEYTYPE_KEYFRAME_VEC")
         layout.operator("posefit.refine_keyframes", icon="KEYFRAME")
+        layout.operator("posefit.show_renderings", icon="IMAGE_DATA")
 
 
 class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
