@@ -88,6 +88,21 @@ def test_an_optimizer_with_anothers_moments_takes_the_same_step(kind: str) -> No
         assert torch.equal(a, b)
 
 
+def test_moments_lie_in_memory_like_their_parameters() -> None:
+    """The fused form of AdamW refuses others, and files hold plain rows."""
+    network = tiny_network()
+    optimizer = make_optimizer(network, "adamw", 1e-3, 1e-4)
+    step_with(network, optimizer, 0)
+    twin = tiny_network().to(memory_format=torch.channels_last)
+    other = make_optimizer(twin, "adamw", 1e-3, 1e-4)
+    put_moments(other, {n: m.contiguous() for n, m in moments_of(optimizer).items()})
+    kernels = [p for p in twin.parameters() if not p.is_contiguous()]
+    assert kernels
+    for parameter in kernels:
+        state = other.state[parameter]
+        assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == parameter.stride()
+
+
 def test_moments_of_another_optimizer_are_refused() -> None:
     network = tiny_network()
     plain, pair = (make_optimizer(network, kind, 1e-3, 0.0) for kind in ("adamw", "muon"))

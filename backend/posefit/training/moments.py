@@ -60,13 +60,15 @@ def put_moments(optimizer: Optimizer, moments: dict[str, Tensor]) -> None:
                 average.copy_(moments[f"{place}.{index}.average"])
             continue
         for index, parameter in enumerate(_parameters(one)):
-            # AdamW's fused form wants its count on the device, the plain one anywhere
             one.state[parameter] = {
-                name: moments[f"{place}.{index}.{name}"].to(
-                    parameter.device, torch.float32, copy=True
-                )
-                for name in ADAM
+                name: _beside(parameter, moments[f"{place}.{index}.{name}"]) for name in ADAM
             }
+
+
+def _beside(parameter: Tensor, moment: Tensor) -> Tensor:
+    """A copy where AdamW's fused form wants it: on the device, strides like the parameter's."""
+    like = parameter if moment.shape == parameter.shape else moment
+    return torch.empty_like(like, dtype=torch.float32, device=parameter.device).copy_(moment)
 
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")
