@@ -11,6 +11,12 @@ from posefit_shared.body_files import FREE_BODY, BodyFileError
 from .. import body_builder
 from ..rig import SceneError
 
+POSE_CORRECTIVES = dict(
+    name="Pose Correctives",
+    description="Also add the shape keys that bend flesh with the pose; more than 200 of them, "
+    "which slows playback",
+)
+
 
 class POSEFIT_OT_add_body(bpy.types.Operator):
     """Add a posable SMPL body: armature, skinned mesh, shape sliders"""
@@ -26,11 +32,7 @@ class POSEFIT_OT_add_body(bpy.types.Operator):
         options={"SKIP_SAVE"},
     )
     filter_glob: bpy.props.StringProperty(default="*.npz;*.pkl", options={"HIDDEN"})
-    pose_correctives: bpy.props.BoolProperty(
-        name="Pose Correctives",
-        description="Also add the shape keys that bend flesh with the pose; more than 200 of them, "
-        "which slows playback",
-    )
+    pose_correctives: bpy.props.BoolProperty(**POSE_CORRECTIVES)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return _add_body(self, context)
@@ -45,7 +47,7 @@ class POSEFIT_OT_choose_body(bpy.types.Operator):
 
     filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: bpy.props.StringProperty(default="*.npz;*.pkl", options={"HIDDEN"})
-    pose_correctives: bpy.props.BoolProperty(name="Pose Correctives")
+    pose_correctives: bpy.props.BoolProperty(**POSE_CORRECTIVES)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         context.window_manager.fileselect_add(self)

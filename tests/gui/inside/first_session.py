@@ -173,7 +173,7 @@ class FirstSession:
         kill_backends()
         state = desk.wait_for("the loss", lambda s: s["connection"]["kind"] == "lost", 30)
         expect(not state["is_busy"], "the refinement is still said to be under way")
-        expect("ended" in state["jobs"][-1]["words"], f"it says: {state['jobs'][-1]['words']}")
+        expect("killed" in state["jobs"][-1]["words"], f"it says: {state['jobs'][-1]['words']}")
         desk.picture("backend_killed")
         self._start_here()
         desk.picture("backend_again")
