@@ -88,6 +88,26 @@ def merge_keys(keys: Keys, frames: npt.ArrayLike, values: npt.ArrayLike) -> Keys
     return join_keys(moved, Keys(added, added, added, kinds))
 
 
+def move_points(
+    points: npt.NDArray[np.float32], frames: npt.ArrayLike, values: npt.ArrayLike
+) -> npt.NDArray[np.float32] | None:
+    """Points (N, 2) of keys with `values` at `frames`; none where a frame has no key to move."""
+    place, is_there = _places(points[:, 0], np.asarray(frames, np.float32))
+    if not is_there.all():
+        return None
+    moved = points.copy()
+    moved[place, 1] = np.asarray(values, np.float32)
+    return moved
+
+
+def values_on_keys(
+    points: npt.NDArray[np.float32], frames: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64] | None:
+    """Values (T,) of those keys (N, 2) that lie on frames (T,); none where a frame has no key."""
+    place, is_there = _places(points[:, 0], frames)
+    return points[place, 1].astype(np.float64) if is_there.all() else None
+
+
 def keys_at(keys: Keys, frames: npt.ArrayLike) -> Keys:
     """Those keys that lie on one of these frames."""
     place, is_there = _places(keys.times, np.asarray(frames, np.float32))

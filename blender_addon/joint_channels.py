@@ -75,7 +75,7 @@ class Side:
             if curve is None:
                 result[:, index] = self.still.get(channel, 0.0)
             else:
-                result[:, index] = _sampled(curve, np.asarray(frames, np.float32))
+                result[:, index] = fcurves.sample(curve, frames)
         return result
 
 
@@ -126,12 +126,3 @@ def changed_span(joint: JointChannel, original: Side, refined: Side) -> tuple[fl
 def frames_between(first: float, last: float) -> Array:
     """Both ends and every whole frame between them."""
     return np.unique([first, *np.arange(np.ceil(first), np.floor(last) + 1), last])
-
-
-def _sampled(curve: bpy.types.FCurve, frames: npt.NDArray[np.float32]) -> Array:
-    """A curve's values, read off its keys where each frame has one: fifty times as fast."""
-    if not curve.modifiers:
-        keys = curve_keys.keys_at(fcurves.read_keys(curve), frames)
-        if len(keys) == len(frames):
-            return keys.points[:, 1].astype(np.float64)
-    return fcurves.evaluate(curve, frames)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from posefit_shared import rotations
 
 from .bone_rotations import BoneMotion, continuous_wxyz
-from .fcurves import Channel, curves_of, ensure_curve, evaluate, set_keys, use_new_action
+from .fcurves import Channel, curves_of, ensure_curve, sample, set_keys, use_new_action
 from .freedom import Freedom
 from .rotation_values import from_matrices, rotation_channel
 from .transform_sampling import bone_prefix
@@ -116,7 +116,7 @@ def _old_values(
     if not also_still and not all(keyed):
         return None
     columns = [
-        evaluate(curve, scene_frames) if is_keyed else np.full(len(scene_frames), value)
+        sample(curve, scene_frames) if is_keyed else np.full(len(scene_frames), value)
         for curve, value, is_keyed in zip(curves, still, keyed, strict=True)
     ]
     return np.stack(columns, -1)

@@ -294,10 +294,15 @@ class Session:
         if self._link.client is not None:
             for event in self._link.client.poll():
                 self._receive(event)
-        for job in self._jobs:
-            if job.is_open and isinstance(job, RemoteJob) and job.has_final and not is_rendering:
-                self._apply(job)
+        if not is_rendering:
+            self._place_next()
         return before != self._shown()
+
+    def _place_next(self) -> None:
+        """Put one finished job in place; the next step takes another, and Blender draws between."""
+        for job in self._jobs:
+            if job.is_open and isinstance(job, RemoteJob) and job.has_final and self._apply(job):
+                return
 
     def _shown(self) -> tuple[ConnectionView, list[tuple[float, str]]]:
         return self.connection, [(job.fraction, job.line) for job in self._jobs]
@@ -373,17 +378,18 @@ class Session:
             return
         job.end(failure.message, is_problem=True)
 
-    def _apply(self, job: RemoteJob) -> None:
-        """Put a finished job in place: one operator, one undo step."""
+    def _apply(self, job: RemoteJob) -> bool:
+        """Put a finished job in place: one operator, one undo step; false if it has to wait."""
         windows = bpy.context.window_manager.windows
         modal = [operator for window in windows for operator in window.modal_operators]
         if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in modal):
-            return  # the artist is moving something: the next step will do
+            return False  # the artist is moving something: the next step will do
         if not job_queue.can_be_placed(job):
             job.words = f"done, and put in place when scene {job.scene} is shown"
-            return
+            return False
         with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
             bpy.ops.posefit.apply_result("EXEC_DEFAULT", True, job=job.job_id)
+        return True
 
     def _forget(self, job: Job) -> None:
         if isinstance(job, RemoteJob) and job.remote_id and self._link.client is not None:

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long Blender is held while long refinements are read and put in place.
+
+    .venv-bpy52/bin/python benchmarks/blender_responsiveness.py [--output rows.json]
+
+Three armatures of 5 000 keyed frames are refined one after another by the scripted backend of the
+tests, which answers at once: what is left is the extension's own work on the main thread. A step
+of the session is what Blender's timer calls; while one runs, Blender does not draw. Runs with the
+module `bpy`, without a window, so pushing undo steps and drawing are not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests/blender_addon")]
+
+import bpy  # noqa: E402
+import numpy as np  # noqa: E402
+from scene_makers import camera_fields, random_sequence, write_footage  # noqa: E402
+from scripted_backend import ScriptedBackend, turned_result  # noqa: E402
+
+import blender_addon  # noqa: E402
+from posefit_shared.settings import RefineSettings  # noqa: E402
+
+KEYED_FRAMES, KEY_REPEATS = 300, 7
+
+
+def main() -> None:
+    """Print one row for each figure."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--frames", type=int, default=5000)
+    parser.add_argument("--armatures", type=int, default=3)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.preferences.addons.new().module = "blender_addon"
+    blender_addon.register()
+    try:
+        rows = measure(arguments.frames, arguments.armatures)
+    finally:
+        blender_addon.unregister()
+    for name, value in rows.items():
+        print(f"{name:<58} {value:>10.1f}" if isinstance(value, float) else f"{name:<58} {value}")
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(frames: int, armatures: int) -> dict[str, Any]:
+    """All figures, milliseconds."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        footage = write_footage(Path(folder) / "footage", frames, (32, 24))
+        shots = [add_shot(rng, f"Shot{k}", frames, footage) for k in range(armatures)]
+        rows: dict[str, Any] = {
+            "machine": f"{platform.machine()}, {platform.python_implementation()} "
+            f"{platform.python_version()}",
+            "blender": bpy.app.version_string,
+            "armatures": armatures,
+            "frames each": frames,
+        }
+        rows |= refine_all(shots, frames)
+    rows[f"keys of 24 bones × {KEYED_FRAMES} frames, ms"] = key_writing(rng)
+    return rows
+
+
+def add_shot(rng: np.random.Generator, name: str, frames: int, footage: Path) -> bpy.types.Object:
+    """An armature with a key on every frame of every bone, before a camera with footage."""
+    from blender_addon import sequence_import
+
+    is_first = bpy.context.scene.camera is None
+    motion = random_sequence(rng, count=frames, **camera_fields(rng, size=(32, 24)))
+    options = sequence_import.ImportOptions(
+        name, footage=footage if is_first else None, with_camera=is_first
+    )
+    return sequence_import.import_sequence(bpy.context, motion, options).armature
+
+
+def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, float]:
+    """Refine all armatures, and time every step of the session."""
+    from blender_addon.session import SESSION
+
+    steps: dict[str, list[float]] = {"reading": [], "placing": [], "other": []}
+    with ScriptedBackend(answer=turned_result) as backend:
+        SESSION.connect(backend.address)
+        while not SESSION.is_connected:
+            SESSION.step()
+            time.sleep(0.01)
+        settings = RefineSettings(refine_shape=False)
+        asking = []
+        for shot in shots:
+            began = time.perf_counter()
+            SESSION.refine(bpy.context, shot, range(1, frames + 1), settings)
+            asking.append(1000 * (time.perf_counter() - began))
+        began_all = time.perf_counter()
+        while SESSION.is_busy:
+            ended_before = sum(not job.is_open for job in SESSION.jobs)
+            is_reading = any(getattr(job, "is_reading", False) for job in SESSION.jobs)
+            began = time.perf_counter()
+            SESSION.step()
+            taken = 1000 * (time.perf_counter() - began)
+            has_ended = sum(not job.is_open for job in SESSION.jobs) > ended_before
+            kind = "placing" if has_ended else "reading" if is_reading else "other"
+            steps[kind].append(taken)
+            time.sleep(0.001)
+        seconds = time.perf_counter() - began_all
+        words = [job.words for job in SESSION.jobs]
+        SESSION.disconnect()
+    assert all("frames refined" in one for one in words), words
+    seen = {kind: taken for kind, taken in steps.items() if taken}
+    longest = {f"longest step while {kind}, ms": max(taken) for kind, taken in seen.items()}
+    return {
+        "longest press of Refine Range, ms": max(asking),
+        **longest,
+        "median step, ms": statistics.median(sum(steps.values(), [])),
+        "all of it, s": seconds,
+    }
+
+
+def key_writing(rng: np.random.Generator) -> float:
+    """Milliseconds to put keys of all bones on a body without any; the median of several times."""
+    from blender_addon.keyframe_writer import key_motion
+    from blender_addon.scene_reader import read_rig
+
+    from blender_addon import rig, sequence_import
+
+    motion = random_sequence(rng, count=KEYED_FRAMES)
+    frames = list(range(1, KEYED_FRAMES + 1))
+    taken = []
+    for k in range(KEY_REPEATS):
+        options = sequence_import.ImportOptions(f"Body{k}", with_camera=False)
+        armature = sequence_import.import_sequence(bpy.context, motion, options).armature
+        armature.animation_data_clear()
+        still = read_rig(armature)
+        at_frames = dataclasses.replace(
+            still,
+            scene_frames=tuple(frames),
+            object_matrices=np.repeat(still.object_matrices, len(frames), axis=0),
+            above_root=np.repeat(still.above_root, len(frames), axis=0),
+        )
+        bones = rig.pose_to_motion(motion.poses, motion.trans, at_frames)
+        began = time.perf_counter()
+        key_motion(armature, still.match.bones, frames, bones, f"Keys{k}")
+        taken.append(1000 * (time.perf_counter() - began))
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    main()
