@@ -7,7 +7,7 @@ import bpy
 
 USUAL_LENGTH, SHORTEST_LENGTH = 34, 16
 """Characters in a line of a sidebar as wide as Blender opens it, and the least ever."""
-MARGIN_PIXELS, CHARACTER_PIXELS = 86, 6.0
+MARGIN_PIXELS, CHARACTER_PIXELS = 86, 5.8
 """What tabs, borders and an icon take, and what a character of Blender's font does (mean)."""
 
 

@@ -41,6 +41,7 @@ def state() -> dict:
         "armature": armature_state(),
         "frame": bpy.context.scene.frame_current,
         "actions": sorted(action.name for action in bpy.data.actions),
+        "uses_scene_range": bpy.context.scene.posefit.use_scene_range,
         "preferences": preferences_state(),
         "camera": getattr(bpy.context.scene.camera, "name", None),
     }

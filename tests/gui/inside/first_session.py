@@ -114,6 +114,7 @@ class FirstSession:
         """Refine Range changes the range and leaves what lies around it."""
         desk = self.desk
         desk.click("use_scene_range")
+        desk.wait_for("the range's own fields", lambda s: not s["uses_scene_range"], 10)
         desk.ask("set_range", start=RANGE[0], end=RANGE[1])
         desk.click("posefit.refine_range")
         after = self._wait_for_result("refine_range")["armature"]
