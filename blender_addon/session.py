@@ -10,6 +10,7 @@ elsewhere (the socket, hashing a film) has threads of its own, which never see b
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,6 +50,11 @@ class Session:
     def __init__(self) -> None:
         self._link = BackendLink(f"Blender {bpy.app.version_string}")
         self._jobs: list[Job] = []
+        self._shown: tuple | None = None
+        self.drawn_count = 0
+        """Finished frames when the 3D views were last drawn anew."""
+        self.playback_ended_at = -math.inf
+        """When a playback last ended, by `time.monotonic()`."""
         self._threads: ThreadPoolExecutor | None = None
 
     # The connection
@@ -284,7 +290,6 @@ class Session:
 
     def step(self) -> bool:
         """Do what can be done now; true if anything that the panel shows may have changed."""
-        before = self._shown()
         if ended := self._link.watch():
             self._end_remote(ended)
         is_rendering = any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS)
@@ -296,7 +301,9 @@ class Session:
                 self._receive(event)
         if not is_rendering:
             self._place_next()
-        return before != self._shown()
+        # What operators changed since the last step counts too.
+        before, self._shown = self._shown, self._now_shown()
+        return before != self._shown
 
     def _place_next(self) -> None:
         """Put one finished job in place; the next step takes another, and Blender draws between."""
@@ -304,8 +311,8 @@ class Session:
             if job.is_open and isinstance(job, RemoteJob) and job.has_final and self._apply(job):
                 return
 
-    def _shown(self) -> tuple[ConnectionView, list[tuple[float, str]]]:
-        return self.connection, [(job.fraction, job.line) for job in self._jobs]
+    def _now_shown(self) -> tuple[ConnectionView, list[tuple[float, str, bool]]]:
+        return self.connection, [(job.fraction, job.line, job.is_open) for job in self._jobs]
 
     def _read_scenes(self) -> None:
         deadline = time.monotonic() + SLICE_SECONDS

@@ -6,6 +6,8 @@ A thin skin over `session`: timers never fire in background mode, and nothing he
 
 from __future__ import annotations
 
+import time
+
 import bpy
 from bpy.app.handlers import persistent
 
@@ -33,9 +35,10 @@ def stop() -> None:
 
 
 def _tick() -> float:
-    before = SESSION.finished_count
     if SESSION.step():
-        _redraw(("UI",) if SESSION.finished_count == before else ("UI", "WINDOW"))
+        count = SESSION.finished_count
+        _redraw(("UI",) if count == SESSION.drawn_count else ("UI", "WINDOW"))
+        SESSION.drawn_count = count
     is_settled = SESSION.connection.kind in ("off", "connected", "lost")
     return IDLE_SECONDS if is_settled and not SESSION.is_busy else BUSY_SECONDS
 
@@ -56,6 +59,11 @@ def _on_load(*_: object) -> None:
 
 
 @persistent
+def _on_playback_end(*_: object) -> None:
+    SESSION.playback_ended_at = time.monotonic()
+
+
+@persistent
 def _on_undo(*_: object) -> None:
     SESSION.restart_reading()
 
@@ -66,4 +74,5 @@ def _handlers() -> tuple:
         (handlers.load_post, _on_load),
         (handlers.undo_post, _on_undo),
         (handlers.redo_post, _on_undo),
+        (handlers.animation_playback_post, _on_playback_end),
     )

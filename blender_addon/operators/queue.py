@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import bpy
 
 from posefit_shared.body_files import BodyFileError
@@ -10,6 +12,8 @@ from posefit_shared.body_files import BodyFileError
 from .. import session
 from ..rig import SceneError
 
+SAME_KEY_SECONDS = 0.3
+"""A playback that ended so short a time ago was ended by the same key."""
 _JOB = dict(
     name="Job",
     description="Which job of the queue, by its id; empty for all of them",
@@ -31,8 +35,10 @@ class POSEFIT_OT_cancel(bpy.types.Operator):
         return session.SESSION.is_busy
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        if event.type == "ESC" and context.screen.is_animation_playing:
-            return {"PASS_THROUGH"}  # Esc ends the playback
+        # Esc over a 3D view first ends a playback, and then comes here.
+        since_playback = time.monotonic() - session.SESSION.playback_ended_at
+        if event.type == "ESC" and since_playback < SAME_KEY_SECONDS:
+            return {"PASS_THROUGH"}
         outcome = self.execute(context)
         if undecided := session.SESSION.undecided(self.job):
             _ask(context, undecided)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import session
+from .. import job_queue, session
 from .layout import SidebarPanel, draw_words
 
 
@@ -26,7 +26,8 @@ class POSEFIT_PT_queue(SidebarPanel, bpy.types.Panel):
             if job.is_open:
                 _draw_open(column, job)
             else:
-                icon = "ERROR" if job.is_problem else "CHECKMARK"
+                icon = "QUESTION" if job_queue.is_undecided(job) else "CHECKMARK"
+                icon = "ERROR" if job.is_problem else icon
                 draw_words(column, f"{job.label}: {job.words}", icon)
             _draw_choice(column, job)
         if session.SESSION.finished_count:
@@ -45,10 +46,10 @@ def _draw_open(column: bpy.types.UILayout, job: session.Job) -> None:
 def _draw_choice(column: bpy.types.UILayout, job: session.Job) -> None:
     if not isinstance(job, session.RemoteJob) or not job.can_be_kept:
         return
-    row = column.row(align=True)
-    row.operator("posefit.keep_finished", icon="CHECKMARK").job = job.job_id
+    choice = column.column(align=True)
+    choice.operator("posefit.keep_finished", icon="CHECKMARK").job = job.job_id
     if not job.is_open:
-        row.operator("posefit.drop_finished", icon="TRASH").job = job.job_id
+        choice.operator("posefit.drop_finished", icon="TRASH").job = job.job_id
 
 
 CLASSES = (POSEFIT_PT_queue,)
