@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from posefit_shared.messages import RefineResult
 
-from . import body_builder, comparison, findings, key_marks, rig, scene_reader
+from . import body_builder, camera_lens, comparison, findings, key_marks, rig, scene_reader
 from .freedom import Freedom
 from .keyframe_writer import key_motion, refined_action_name
 from .lookup import find_object
@@ -37,6 +37,8 @@ class Refinement:
     """(N,) places in the request of the frames that the result holds; none: all of them."""
     freedom: Freedom = field(default_factory=Freedom)
     """What could move; everything else keeps its very keys."""
+    lens: camera_lens.LensBefore | None = None
+    """The lens of the camera whose focal length was to be refined as well."""
 
 
 def changes_shape(refinement: Refinement) -> bool:
@@ -76,6 +78,9 @@ def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
     refined = result.status.count("refined")
     if refined == 0:
         return f"nothing was changed: {_why_kept(result)}"
+    camera = None
+    if refinement.lens is not None and result.intrinsics is not None:
+        camera = camera_lens.find_camera(refinement.lens)
     before = comparison.state_before(armature)
     if changes_shape(refinement):
         now = _reshape(context, armature, result)
@@ -91,11 +96,17 @@ def apply_refinement(context: bpy.types.Context, refinement: Refinement) -> str:
         armature, frames.match.bones, frames.scene_frames, motion, name, refinement.freedom
     )
     comparison.remember(armature, before)
+    if camera is not None:
+        lens = refinement.lens.lens * camera_lens.focal_factor(
+            request.sequence.intrinsics, result.intrinsics
+        )
+        camera_lens.remember(armature.posefit_comparison, camera, lens)
     findings.remember(armature, frames.scene_frames, result)
     key_marks.renew(armature, context.scene.posefit_review.threshold)
     for scene in armature.users_scene:
         scene.frame_set(scene.frame_current, subframe=scene.frame_subframe)
-    return f"{refined} of {count} frames refined in action {action.name}"
+    said = "" if camera is None else f", camera {camera.name} has {camera.lens:.4g} mm"
+    return f"{refined} of {count} frames refined in action {action.name}{said}"
 
 
 def _why_kept(result: RefineResult) -> str:

@@ -83,6 +83,7 @@ def read_freedom(
     if not scene.posefit.refine_hands:
         locked.update(hand_bones(match))
     moves_root = settings.refine_translation or settings.refine_shape
+    moves_root = moves_root or settings.refine_focal != "off"  # bodies slide along the view
     frames = set(scene_frames)
     freedom = Freedom(
         locked=frozenset(locked),

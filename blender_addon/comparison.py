@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from . import body_builder, curve_keys, fcurves
+from . import body_builder, camera_lens, curve_keys, fcurves
 from .fcurves import Channel, curves_in, slot_handle, use_action
 from .joint_channels import (
     Side,
@@ -100,6 +100,10 @@ class PosefitComparison(bpy.types.PropertyGroup):
     still: bpy.props.CollectionProperty(type=PosefitStillValue)
     betas: bpy.props.FloatVectorProperty(size=MAX_BETAS)
     betas_count: bpy.props.IntProperty()
+    camera: bpy.props.PointerProperty(type=bpy.types.Camera)
+    lens_before: bpy.props.FloatProperty()
+    lens_after: bpy.props.FloatProperty()
+    lens_shown: bpy.props.FloatProperty()
     amount: bpy.props.FloatProperty(
         name="Refined",
         description="What is shown, and what Accept takes: 0 is the original pose, 1 the refined "
@@ -155,7 +159,9 @@ def remember(armature: bpy.types.Object, before: Before) -> None:
     settings.refined = armature.animation_data.action
     settings.refined_slot = slot_handle(armature)
     settings.preview = None
+    camera_lens.go_on(settings)
     if not goes_on:
+        settings.camera = None
         settings.original, settings.original_slot = before.action, before.slot
         settings.had_action = before.action is not None
         _store_still(settings, before.still)
@@ -208,6 +214,7 @@ def sides(armature: bpy.types.Object) -> tuple[Side, Side]:
 def show(armature: bpy.types.Object, amount: float) -> None:
     """Have an armature show the original (0), the refined motion (1), or what lies between."""
     settings = armature.posefit_comparison
+    camera_lens.show(settings, amount)
     if amount >= 1:
         use_action(armature, settings.refined, settings.refined_slot)
     elif amount <= 0:
@@ -256,7 +263,7 @@ def forget(armature: bpy.types.Object) -> None:
     """Compare no longer; the action in use stays, the blended one goes."""
     settings = armature.posefit_comparison
     preview = settings.preview
-    settings.original = settings.refined = settings.preview = None
+    settings.original = settings.refined = settings.preview = settings.camera = None
     settings.still.clear()
     settings.amount = 1.0
     _remove_unused(preview)

@@ -97,6 +97,12 @@ class PosefitSceneSettings(bpy.types.PropertyGroup):
         "them",
         default=True,
     )
+    refine_focal: bpy.props.BoolProperty(
+        name="Focal Length",
+        description="Also find the camera's focal length, one for all frames, and change its lens: "
+        "for footage whose lens nobody measured. Bodies slide nearer or farther with it",
+        default=False,
+    )
     contacts: bpy.props.BoolProperty(
         name="Contacts",
         description="Hold feet and hands still where they touch something, so that they do not "
@@ -146,6 +152,7 @@ def refine_settings(scene: bpy.types.Scene) -> RefineSettings:
         keypoints=settings.use_keypoints,
         refine_shape=settings.refine_shape,
         refine_translation=settings.refine_translation,
+        refine_focal="clip" if settings.refine_focal else "off",
         contacts=settings.contacts,
         influence=settings.influence,
         prior_weight=settings.prior_weight,

@@ -19,6 +19,7 @@ from posefit_shared.settings import RefineSettings
 
 from .apply_refinement import Refinement, apply_refinement, changes_shape
 from .artist_control import read_freedom
+from .camera_lens import LensBefore, read_lens
 from .freedom import Freedom
 from .library_link import check_can_be_animated
 from .lookup import find_object, find_scene
@@ -43,6 +44,8 @@ class RefineJob(SceneJob, RemoteJob):
     """How to refine."""
     freedom: Freedom = field(default_factory=Freedom, kw_only=True)
     """What may move."""
+    lens: LensBefore | None = field(default=None, kw_only=True)
+    """The camera's lens, where it is refined as well."""
     request: SceneRequest | None = field(default=None, kw_only=True)
     """What was read, worked out."""
     finished: tuple[int, ...] = field(default=(), kw_only=True)
@@ -70,6 +73,8 @@ class RefineJob(SceneJob, RemoteJob):
     @property
     def can_be_kept(self) -> bool:
         """Whether frames are done that are not in place."""
+        if self.lens is not None and not self.has_final:
+            return False  # frames that are done belong to a focal length that is not said yet
         return self.has_final or bool(self.finished)
 
     @property
@@ -87,6 +92,8 @@ class RefineJob(SceneJob, RemoteJob):
         armature, scene = find_object(self.armature_uid), find_scene(self.scene_uid)
         if armature is not None:
             check_can_be_animated(armature, self.settings.refine_shape)
+        if scene is not None and self.settings.refine_focal != "off":
+            self.lens = read_lens(scene)
         super().begin_reading()
         assert armature is not None  # reading has begun
         assert scene is not None
@@ -120,7 +127,9 @@ class RefineJob(SceneJob, RemoteJob):
             return None
         shape, uid, result = self.settings.refine_shape, self.armature_uid, self.result
         if self.has_final:
-            return Refinement(self.request, result, shape, uid, freedom=self.freedom)
+            return Refinement(
+                self.request, result, shape, uid, freedom=self.freedom, lens=self.lens
+            )
         rows = finished_rows(self.request.sequence, result)
         done = only_rows(self.request.sequence, result, rows)
         return Refinement(self.request, done, shape, uid, rows, self.freedom)

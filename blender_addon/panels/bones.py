@@ -36,9 +36,8 @@ class POSEFIT_PT_bones(SidebarPanel, bpy.types.Panel):
             row.label(text=f"{joint}: {bone or 'missing'}", icon="NONE" if bone else "ERROR")
             row = row.row(align=True)
             row.prop_search(armature, property_of(joint), armature.data, "bones", text="")
-            row.operator(
-                "posefit.use_active_bone", text="", icon="RESTRICT_SELECT_OFF"
-            ).joint = joint
+            button = row.operator("posefit.use_active_bone", text="", icon="RESTRICT_SELECT_OFF")
+            button.joint = joint
         layout.operator("posefit.match_bones", icon="LOOP_BACK")
 
 

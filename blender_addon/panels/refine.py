@@ -8,7 +8,13 @@ import bpy
 from .. import session
 from .layout import SidebarPanel, draw_words
 
-_MAY_MOVE = ("refine_translation", "refine_root_rotation", "refine_hands", "refine_shape")
+_MAY_MOVE = (
+    "refine_translation",
+    "refine_root_rotation",
+    "refine_hands",
+    "refine_shape",
+    "refine_focal",
+)
 
 
 class POSEFIT_PT_refine(SidebarPanel, bpy.types.Panel):
