@@ -40,7 +40,8 @@ def property_of(joint: str) -> str:
 
 def chosen_bones(armature: bpy.types.Object) -> dict[str, str]:
     """The bones that the artist chose, by joint key."""
-    chosen = {joint: getattr(armature, property_of(joint)) for joint in EVERY_JOINT}
+    # Scripts use this without the extension being registered: nothing can be chosen then.
+    chosen = {joint: getattr(armature, property_of(joint), "") for joint in EVERY_JOINT}
     return {joint: bone for joint, bone in chosen.items() if bone}
 
 
