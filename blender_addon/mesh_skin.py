@@ -83,6 +83,7 @@ def deformed_meshes(
         item
         for item in context.view_layer.objects
         if item.type == "MESH"
+        and item.mode != "EDIT"  # its evaluated mesh is not what is shown then
         and any(m.type == "ARMATURE" and m.object == armature for m in item.modifiers)
         and item.visible_get()
     ]

@@ -7,6 +7,8 @@ the evaluated scene stay what they were. Without a window nothing is registered.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import bpy
@@ -101,7 +103,7 @@ def is_wanted(settings: bpy.types.PropertyGroup) -> bool:
 
 def has_something(item: bpy.types.Object) -> bool:
     """Whether there is anything to draw of an object."""
-    if item.type != "ARMATURE":
+    if item.type != "ARMATURE" or item.mode == "EDIT":
         return False
     return item.posefit_comparison.refined is not None or findings.action_of(item) is not None
 
@@ -155,12 +157,25 @@ def _batch(shape: Shape, colours: np.ndarray) -> gpu.types.GPUBatch:
 
 
 def _draw(shape: Shape, batch: gpu.types.GPUBatch, region: bpy.types.Region) -> None:
-    gpu.state.blend_set("ALPHA")
-    if isinstance(shape, Lines):
-        _draw_lines(shape, batch, region)
-    else:
-        _draw_surface(batch, _IN_FRONT if isinstance(shape, Ghost) else _JUST_ABOVE)
-    gpu.state.blend_set("NONE")
+    with _state_restored():
+        gpu.state.blend_set("ALPHA")
+        if isinstance(shape, Lines):
+            _draw_lines(shape, batch, region)
+        else:
+            _draw_surface(batch, _IN_FRONT if isinstance(shape, Ghost) else _JUST_ABOVE)
+
+
+@contextmanager
+def _state_restored() -> Iterator[None]:
+    """Blender goes on drawing after this: what is set inside is as it was afterwards."""
+    state = gpu.state
+    before = state.blend_get(), state.depth_test_get(), state.depth_mask_get()
+    try:
+        yield
+    finally:
+        state.blend_set(before[0])
+        state.depth_test_set(before[1])
+        state.depth_mask_set(before[2])
 
 
 def _draw_lines(shape: Lines, batch: gpu.types.GPUBatch, region: bpy.types.Region) -> None:
@@ -184,8 +199,6 @@ def _draw_surface(batch: gpu.types.GPUBatch, depth: tuple[float, float]) -> None
         batch.draw(shader)
         gpu.state.color_mask_set(True, True, True, True)
         batch.draw(shader)
-    gpu.state.depth_mask_set(False)
-    gpu.state.depth_test_set("NONE")
 
 
 @persistent

@@ -16,6 +16,7 @@ IntArray = npt.NDArray[np.int32]
 
 BAD, MIDDLE, GOOD = (0.84, 0.32, 0.0), (0.93, 0.92, 0.87), (0.0, 0.38, 0.66)
 """sRGB; the ends are vermilion and blue of Okabe and Ito's palette, a little darker."""
+_FROM_MIDDLE = np.array([BAD, GOOD], np.float32) - np.float32(MIDDLE)
 UNKNOWN = (0.45, 0.45, 0.45)
 GHOST = (0.94, 0.89, 0.26)
 """sRGB; the palette's yellow, which neither the ramp nor Blender's selection uses."""
@@ -48,27 +49,27 @@ def goodness_of_change(moved_mm: npt.ArrayLike, limit_mm: float) -> Array:
 
 def ramp_colours(goodness: npt.ArrayLike) -> FloatArray:
     """sRGB colours (N, 3) for places on the ramp (N,); grey where they are NaN."""
-    goodness = np.asarray(goodness, np.float64)
-    ends = np.array([BAD, MIDDLE, GOOD])
-    found = np.stack([np.interp(goodness, [0, 0.5, 1], column) for column in ends.T], -1)
-    return np.where(np.isnan(goodness)[..., None], UNKNOWN, found).astype(np.float32)
+    goodness = np.asarray(goodness, np.float32)
+    sides = np.stack([1 - 2 * goodness, 2 * goodness - 1], -1)  # how far to either end
+    found = np.float32(MIDDLE) + np.clip(sides, 0, 1) @ _FROM_MIDDLE
+    found[np.isnan(goodness)] = UNKNOWN
+    return found
 
 
-def values_on_skin(weights: FloatArray, values: npt.ArrayLike) -> Array:
-    """(V,) what joints' values (J,) make of each vertex: the mean by its skinning weights.
+def skin_colours(weights: FloatArray, goodness: npt.ArrayLike) -> FloatArray:
+    """sRGB colours (V, 3) of skin: those of the places that its joints have on the ramp, blended.
 
     Args:
-        weights: (V, J) ≥ 0, not necessarily summing to one.
-        values: (J,); joints where it is NaN are left out.
-
-    Returns:
-        NaN for vertices that no joint with a value moves.
+        weights: (V, J) skinning weights, summing to one or all zero.
+        goodness: (J,) places on the ramp; as far as a joint with NaN moves a vertex, that is grey.
     """
-    values = np.asarray(values, np.float64)
-    is_known = np.isfinite(values)
-    both = np.stack([np.where(is_known, values, 0.0), is_known], -1).astype(np.float32)
-    total, weight = (weights @ both).astype(np.float64).T
-    return np.where(weight > 1e-4, total / np.maximum(weight, 1e-4), np.nan)
+    goodness = np.asarray(goodness, np.float64)
+    is_known = np.isfinite(goodness)
+    both = np.stack([np.where(is_known, goodness, 0.0), is_known], -1).astype(np.float32)
+    total, known = (weights @ both).T
+    colours = ramp_colours(total / np.maximum(known, 1e-6))
+    grey = np.float32(UNKNOWN)
+    return grey + np.minimum(known, 1)[:, None] * (colours - grey)
 
 
 def shaded(colours: npt.ArrayLike, normals: npt.ArrayLike, opacity: float) -> FloatArray:

@@ -168,9 +168,10 @@ def _coloured_body(
         skin = cache.skin(mesh, shown.data, body.match.bones)
         now = mesh_skin.read_points(shown.data)
         to_world = np.array(shown.matrix_world, np.float64)
-        on_skin = overlay_geometry.values_on_skin(skin.weights, goodness)
         colours = overlay_geometry.shaded(
-            overlay_geometry.ramp_colours(on_skin), now.normals @ _turn(to_world), opacity
+            overlay_geometry.skin_colours(skin.weights, goodness),
+            now.normals @ _turn(to_world),
+            opacity,
         )
         shapes.append(Surface(_moved(to_world, now.points), colours, skin.triangles))
     return shapes

@@ -41,8 +41,8 @@ class PosefitReview(bpy.types.PropertyGroup):
     )
     opacity: bpy.props.FloatProperty(
         name="Opacity",
-        description="How much the colours cover of the body",
-        default=0.9,
+        description="How much the colours cover of the body, and of bones that are in it",
+        default=0.7,
         min=0.1,
         max=1.0,
         subtype="FACTOR",

@@ -7,6 +7,8 @@ import pytest
 from blender_addon import overlay_geometry
 from posefit_shared import rotations
 
+NAMES = ("GOOD", "MIDDLE", "BAD", "UNKNOWN")
+
 
 def luminance(colour):
     linear = np.where(np.asarray(colour) <= 0.04045, colour, ((colour + 0.055) / 1.055) ** 2.4)
@@ -50,10 +52,12 @@ def test_what_is_not_known_is_grey():
 
 def test_skin_between_two_joints_has_what_lies_between_them():
     weights = np.array([[1, 0, 0], [0.5, 0.5, 0], [0, 0.25, 0.75], [0, 0, 0]], np.float32)
-    found = overlay_geometry.values_on_skin(weights, [1.0, 0.0, np.nan])
-    assert found[:3] == pytest.approx([1.0, 0.5, 0.0])
-    assert np.isnan(found[3])
-    assert np.isnan(overlay_geometry.values_on_skin(weights, [np.nan] * 3)).all()
+    found = overlay_geometry.skin_colours(weights, [1.0, 0.0, np.nan])
+    good, middle, bad, grey = (np.array(getattr(overlay_geometry, n)) for n in NAMES)
+    assert found == pytest.approx(np.stack([good, middle, 0.25 * bad + 0.75 * grey, grey]))
+    assert overlay_geometry.skin_colours(weights, [np.nan] * 3) == pytest.approx(
+        np.tile(grey, (4, 1))
+    )
 
 
 def test_light_falls_on_one_side_and_changes_no_opacity():
