@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Row
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,9 @@ import numpy.typing as npt
 
 from posefit_shared.sequence import Sequence
 
-from . import scene_camera, scene_footage, transform_sampling
+from . import scene_camera, scene_footage
 from .lookup import find_object
 from .rig import SceneError
-from .scene_reader import at_frame
 
 Array = npt.NDArray[np.float64]
 SAME_LENS = 0.01
@@ -105,17 +103,3 @@ def camera_of_clip(
     asked = motion.intrinsics if motion.intrinsics.ndim == 2 else motion.intrinsics[0]
     is_same = footage.path == view.path.resolve() and np.allclose(lens, asked, rtol=SAME_LENS)
     return camera if is_same and is_there else None
-
-
-def matrices_over(
-    context: bpy.types.Context, camera: bpy.types.Object, scene_frames: Row[int]
-) -> Array:
-    """`matrix_world` (T, 4, 4) of a camera over frames, from its curves where that is enough."""
-    if transform_sampling.is_object_sampled(camera):
-        return transform_sampling.object_matrices(camera, scene_frames)
-    scene, matrices = context.scene, []
-    with at_frame(scene, scene_frames[0]):
-        for frame in scene_frames:
-            scene.frame_set(frame)
-            matrices.append(np.array(camera.matrix_world, np.float64))
-    return np.stack(matrices)

@@ -12,6 +12,7 @@ from . import (
     comparison,
     control_overlay,
     finished_overlay,
+    footage_offset,
     overlay,
     panels,
     properties,
@@ -63,6 +64,7 @@ ATTACHED = (
     control_overlay,
     overlay,
     finished_overlay,
+    footage_offset,
 )
 """Modules that add to Blender's own types and menus, and take that away again."""
 

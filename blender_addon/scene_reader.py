@@ -8,8 +8,7 @@ is read in slices and Blender stays usable; `read_now` runs it to its end.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,11 @@ from posefit_shared import body_files, sequence
 from . import body_builder, rig, scene_camera, scene_view, transform_sampling
 from .bone_rotations import chain_posed_matrices, orthonormal
 from .fcurves import curves_of
+from .frame_stepping import SLICE_SECONDS, at_frame, find, matrices_over, to_end
 from .rig import SceneError
 from .rig_match import match_armature
 
 Array = npt.NDArray[np.float64]
-
-SLICE_SECONDS = 0.03
-"""How long frame-by-frame reading may hold Blender before it gives it back."""
 
 
 @dataclass(frozen=True)
@@ -122,29 +119,11 @@ class _Matrices:
     is_posed: bool
 
 
-@contextmanager
-def at_frame(scene: bpy.types.Scene, frame: int) -> Iterator[None]:
-    """The scene at another frame for the length of a block; restored also after an error."""
-    before, subframe = scene.frame_current, scene.frame_subframe
-    try:
-        if (frame, 0.0) != (before, subframe):
-            scene.frame_set(frame)
-        yield
-    finally:
-        if (scene.frame_current, scene.frame_subframe) != (before, subframe):
-            scene.frame_set(before, subframe=subframe)
-
-
 def read_now(
     context: bpy.types.Context, armature: bpy.types.Object, scene_frames: Sequence[int]
 ) -> SceneRequest:
     """`read_range` to its end at once, worked out."""
-    reading = read_range(context, armature, scene_frames)
-    while True:
-        try:
-            next(reading)
-        except StopIteration as done:
-            return done.value.request()
+    return to_end(read_range(context, armature, scene_frames)).request()
 
 
 def read_range(
@@ -168,7 +147,7 @@ def read_range(
         SceneError: something is missing or cannot be used; the message says what to do.
     """
     scene = context.scene
-    view = scene_view.filmed_view(scene, scene_frames) if view is None else view
+    view = scene_view.view_to_refine(scene, armature, scene_frames) if view is None else view
     still = _read_still(armature)
     fields = {
         "betas": body_builder.read_betas(armature),
@@ -182,7 +161,13 @@ def read_range(
     body = body if body == body_files.FREE_BODY else bpy.path.abspath(body)
     # Between slices anything may be deleted: from here on, things are looked up by name.
     chain = _read_chain(armature, still.match)
-    matrices = yield from _read_matrices(context, armature, view.camera, chain, scene_frames)
+    seen = None
+    if view.camera_frames:
+        seen = yield from matrices_over(context, view.camera, view.camera_frames)
+        armature = find(name)
+    camera = view.camera if seen is None else ""
+    matrices = yield from _read_matrices(context, armature, camera, chain, scene_frames)
+    matrices = matrices if seen is None else replace(matrices, camera=seen)
     return SceneReading(
         armature=name,
         footage=view.footage,
@@ -256,7 +241,7 @@ def _read_matrices(
     chain: _Chain,
     scene_frames: Sequence[int],
 ) -> Generator[float, None, _Matrices]:
-    camera = _find(camera_name) if camera_name else None
+    camera = find(camera_name) if camera_name else None
     if list(scene_frames) != [context.scene.frame_current] and (
         transform_sampling.is_object_sampled(armature)
         and (camera is None or transform_sampling.is_object_sampled(camera))
@@ -292,7 +277,7 @@ def _sample_bones(
     """Bones' own transforms (T, N, 4, 4) from their curves."""
     basis = []
     for done, name in enumerate(chain.names):
-        armature = _find(armature_name)
+        armature = find(armature_name)
         prefix = transform_sampling.bone_prefix(name)
         basis.append(
             transform_sampling.basis_matrices(
@@ -330,16 +315,9 @@ def _evaluated(
     context: bpy.types.Context, names: tuple[str, ...], bone_names: tuple[str, ...]
 ) -> tuple[list[Array], Array]:
     graph = context.evaluated_depsgraph_get()
-    items = [_find(name).evaluated_get(graph) for name in names]
+    items = [find(name).evaluated_get(graph) for name in names]
     bones = items[0].pose.bones
     return (
         [np.array(item.matrix_world, np.float64) for item in items],
         np.stack([np.array(bones[name].matrix, np.float64) for name in bone_names]),
     )
-
-
-def _find(name: str) -> bpy.types.Object:
-    item = bpy.data.objects.get(name)
-    if item is None:
-        raise SceneError(f"{name} was removed or renamed while it was read: start again")
-    return item

@@ -7,14 +7,15 @@ A refinement needs both camera and footage; a file that is exported takes what t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import scene_camera, scene_footage
+from . import footage_offset, scene_camera, scene_footage
+from .rig import SceneError
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class SceneView:
     """Fields of a sequence that say so; without world_to_camera, which moves."""
     notes: tuple[str, ...] = ()
     """What an artist should know of it, each without a full stop."""
+    camera_frames: tuple[int, ...] = ()
+    """Scene frames of picture and camera; none: those of the motion."""
 
 
 def filmed_view(scene: bpy.types.Scene, scene_frames: Sequence[int]) -> SceneView:
@@ -41,6 +44,22 @@ def filmed_view(scene: bpy.types.Scene, scene_frames: Sequence[int]) -> SceneVie
     footage = scene_footage.read_footage(scene, camera)
     decoded = [footage.decoded_frame(frame) for frame in scene_frames]
     return _seen_by(scene, camera, footage, scene_frames, decoded)
+
+
+def view_to_refine(
+    scene: bpy.types.Scene, armature: bpy.types.Object, scene_frames: Sequence[int]
+) -> SceneView:
+    """Camera and footage that an armature's frames belong to, by its Footage Offset.
+
+    Raises:
+        SceneError: one of them is missing or cannot be used.
+    """
+    shown = footage_offset.footage_frames(armature, scene_frames)
+    try:
+        view = filmed_view(scene, shown)
+    except SceneError as error:
+        raise SceneError(f"{error}{footage_offset.offset_words(armature)}") from error
+    return view if shown == list(scene_frames) else replace(view, camera_frames=tuple(shown))
 
 
 def view_to_export(

@@ -24,7 +24,8 @@ from posefit_shared.messages import (
 from posefit_shared.sequence import Sequence
 
 from . import body_builder, scene_camera
-from .clip_view import ClipView, camera_of_clip, matrices_over
+from .clip_view import ClipView, camera_of_clip
+from .frame_stepping import matrices_over, to_end
 from .lookup import find_scene
 from .remote_job import RemoteJob, name_body, name_media
 from .rig import SceneError
@@ -94,7 +95,7 @@ class EstimateJob(SequenceJob):
         options = replace(self.options, footage=self.view.path, first_scene_frame=first)
         if camera is not None and motion.world_to_camera is not None:
             world_to_camera = scene_camera.world_to_cameras(
-                matrices_over(context, camera, scene_frames), 1.0
+                to_end(matrices_over(context, camera.name, scene_frames)), 1.0
             )
             body = body_builder.load_body(options.body)
             betas = motion.betas if motion.betas.ndim == 1 else motion.betas.mean(axis=0)

@@ -61,6 +61,8 @@ class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
         layout.label(text="What may move:")
         for name in _MAY_MOVE:
             layout.prop(settings, name)
+        if context.object is not None and context.object.type == "ARMATURE":
+            layout.prop(context.object, "posefit_footage_offset")
 
 
 def missing_for_refinement(context: bpy.types.Context) -> list[str]:

@@ -163,12 +163,12 @@ def test_one_picture_behind_the_camera_leaves_every_frame_its_own_number(context
 
 
 def test_a_long_range_is_read_in_slices_and_can_be_stopped(context, tmp_path, monkeypatch):
-    from blender_addon import scene_reader, session
+    from blender_addon import job_runner, scene_reader
 
     _, armature = make_shot(context, tmp_path)
     armature.pose.bones["L_Elbow"].constraints.new("LIMIT_SCALE")
     monkeypatch.setattr(scene_reader, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(session, "SLICE_SECONDS", 1e-4)
+    monkeypatch.setattr(job_runner, "SLICE_SECONDS", 1e-4)
     one = session.SESSION.export(context, armature, range(3, 9), tmp_path / "one.npz")
     two = session.SESSION.export(context, armature, range(3, 9), tmp_path / "two.npz")
     steps = 0
