@@ -163,7 +163,7 @@ def test_one_picture_behind_the_camera_leaves_every_frame_its_own_number(context
 
 
 def test_a_long_range_is_read_in_slices_and_can_be_stopped(context, tmp_path, monkeypatch):
-    from blender_addon import job_runner, scene_reader
+    from blender_addon import job_runner, scene_reader, session
 
     _, armature = make_shot(context, tmp_path)
     armature.pose.bones["L_Elbow"].constraints.new("LIMIT_SCALE")
