@@ -6,7 +6,7 @@ Drawn over Blender's own pictures and kept nowhere: bones keep their colours, ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import bpy
 import gpu
@@ -44,23 +44,27 @@ def held_bones(
     return np.array(ends, np.float32), each
 
 
-def pin_lines(frames: Iterable[int], view: bpy.types.View2D, height: int) -> Points:
-    """Upright lines (2·N, 2) at frames in a time editor's region, pixels.
+def pin_lines(frames: Sequence[int], view: bpy.types.View2D, size: tuple[int, int]) -> Points:
+    """Upright lines (2·N, 2) at those frames that a time editor's region shows, pixels.
 
     Args:
         frames: pinned frames.
         view: the region's view.
-        height: the region's height.
+        size: the region's width and height.
     """
-    columns = [view.view_to_region(frame, 0.0, clip=False)[0] for frame in frames]
-    ends = [(x, y) for x in columns for y in (0.0, float(height))]
-    return np.array(ends, np.float32).reshape(-1, 2)
+    width, height = size
+    first, last = view.region_to_view(0, 0)[0], view.region_to_view(width, 0)[0]
+    places = (np.array(frames, np.float64) - first) / max(last - first, 1e-9) * width
+    columns = np.unique(np.round(places[(places >= 0) & (places <= width)]))
+    ends = np.stack([np.repeat(columns, 2), np.tile([0.0, height], len(columns))], -1)
+    return ends.astype(np.float32)
 
 
 def shown_armatures(context: bpy.types.Context) -> list[bpy.types.Object]:
     """The armatures whose held bones are drawn: the active one, and those in pose mode."""
-    items = [item for item in context.visible_objects if item.type == "ARMATURE"]
-    return [item for item in items if item == context.object or item.mode == "POSE"]
+    posed = context.objects_in_mode if context.mode == "POSE" else ()
+    items = dict.fromkeys([context.object, *posed])
+    return [item for item in items if item is not None and item.type == "ARMATURE"]
 
 
 def draw_bones() -> None:
@@ -87,7 +91,7 @@ def draw_pins() -> None:
     except SceneError:  # the panel says what is wrong with the list
         return
     region = context.region
-    lines = pin_lines(frames, region.view2d, region.height)
+    lines = pin_lines(frames, region.view2d, (region.width, region.height))
     if len(lines):
         points = np.concatenate([lines, np.zeros((len(lines), 1), np.float32)], -1)
         colours = np.tile(np.array(PINNED, np.float32), (len(lines), 1))

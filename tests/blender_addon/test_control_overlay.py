@@ -59,12 +59,16 @@ def test_the_active_armature_is_shown_and_others_in_pose_mode_alone(context, arm
     assert control_overlay.shown_armatures(context) == [other]
     context.view_layer.objects.active = armature
     assert control_overlay.shown_armatures(context) == [armature]
+    other.select_set(True)
+    armature.select_set(True)
+    bpy.ops.object.mode_set(mode="POSE")
+    assert set(control_overlay.shown_armatures(context)) == {armature, other}
 
 
 def test_pins_are_upright_lines_at_their_frames(context):
     from blender_addon import control_overlay
 
-    view = SimpleNamespace(view_to_region=lambda x, y, clip: (10 * x + 3, y))
-    lines = control_overlay.pin_lines((1, 4), view, 200)
+    view = SimpleNamespace(region_to_view=lambda x, y: ((x - 3) / 10, y))
+    lines = control_overlay.pin_lines((-5, 1, 4, 50), view, (100, 200))
     assert lines.tolist() == [[13, 0], [13, 200], [43, 0], [43, 200]]
-    assert control_overlay.pin_lines((), view, 200).shape == (0, 2)
+    assert control_overlay.pin_lines((), view, (100, 200)).shape == (0, 2)
