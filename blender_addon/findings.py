@@ -8,8 +8,10 @@ back, a copy of the action has them too, and they go where the action goes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import bpy
 import numpy as np
@@ -46,6 +48,8 @@ class Findings:
     """(T, J) how far the joint lies from where the original has it."""
     turned_deg: FloatArray
     """(T, J) the angle by which the joint's own rotation differs from the original's."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """Figures for people that came with the last refinement, as the backend named them."""
 
     def at(self, frame: int) -> int | None:
         """The row of a scene frame; none where that was not refined."""
@@ -64,8 +68,9 @@ def merge(earlier: Findings | None, later: Findings) -> Findings:
         name: np.concatenate([getattr(kept, name), getattr(later, name)])[order]
         for name in ("frames", "confidence", "moved_mm", "turned_deg")
     }
-    status = (*kept.status, *later.status)
-    return Findings(bones=later.bones, status=tuple(status[i] for i in order), **both)
+    words = (*kept.status, *later.status)
+    status = tuple(words[place] for place in order)
+    return Findings(bones=later.bones, status=status, report=later.report, **both)
 
 
 def accepted_part(
@@ -83,9 +88,9 @@ def accepted_part(
 
 
 def _rows(found: Findings, rows: npt.NDArray[np.intp]) -> Findings:
-    return Findings(
+    return replace(
+        found,
         frames=found.frames[rows],
-        bones=found.bones,
         status=tuple(found.status[row] for row in rows),
         confidence=found.confidence[rows],
         moved_mm=found.moved_mm[rows],
@@ -124,7 +129,8 @@ def read(action: bpy.types.Action) -> Findings | None:
         name: np.array(stored[name], np.float32).reshape(len(frames), len(bones))
         for name in ("confidence", "moved_mm", "turned_deg")
     }
-    return Findings(frames, bones, tuple(STATUSES[code] for code in codes), **tables)
+    report = json.loads(stored.get("report", "{}"))
+    return Findings(frames, bones, tuple(STATUSES[c] for c in codes), **tables, report=report)
 
 
 def write(action: bpy.types.Action, found: Findings) -> None:
@@ -140,6 +146,7 @@ def write(action: bpy.types.Action, found: Findings) -> None:
         "confidence": found.confidence.astype(np.float32).ravel(),
         "moved_mm": found.moved_mm.astype(np.float32).ravel(),
         "turned_deg": found.turned_deg.astype(np.float32).ravel(),
+        "report": json.dumps(dict(found.report)),
     }
 
 
@@ -169,6 +176,7 @@ def remember(
         confidence=np.asarray(result.confidence, np.float32)[order],
         moved_mm=moved,
         turned_deg=turned,
+        report=result.report,
     )
     action = armature.posefit_comparison.refined
     found = merge(read(action), later)

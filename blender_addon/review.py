@@ -111,6 +111,13 @@ def counts(armature: bpy.types.Object) -> dict[str, int]:
     return {word: status.count(word) for word in dict.fromkeys(status)}
 
 
+def misfit_words(armature: bpy.types.Object) -> str:
+    """How well the last refinement explains the picture, against before; empty where not known."""
+    found = findings.of_armature(armature)
+    ratio = None if found is None else found.report.get("misfit_after_by_before")
+    return f"Misfit {ratio:.0%} of before (median)" if isinstance(ratio, float) else ""
+
+
 def attach() -> None:
     """Give every scene its settings."""
     bpy.types.Scene.posefit_review = bpy.props.PointerProperty(type=PosefitReview)

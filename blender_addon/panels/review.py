@@ -34,6 +34,8 @@ class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
         counts = review.counts(armature)
         found = [f"{number} {_STATUS_WORDS[word]}" for word, number in counts.items()]
         draw_words(layout, ", ".join(found), "INFO")
+        if words := review.misfit_words(armature):
+            draw_words(layout, words, "BLANK1")
         column = layout.column(align=True)
         for one in review.worst(armature, SHOWN_FRAMES):
             icon = "ERROR" if one.confidence < settings.threshold else "CHECKMARK"

@@ -84,6 +84,7 @@ def test_it_survives_saving_opening_and_undo(context, armature, tmp_path):
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "saved.blend"))
     armature = next(item for item in bpy.data.objects if item.type == "ARMATURE")
     assert same(found_of(armature), before)
+    assert found_of(armature).report == {"frames": 4, "misfit_after_by_before": 0.625}
 
 
 def test_rejecting_drops_it(armature):

@@ -67,6 +67,7 @@ def test_a_body_without_findings_is_told_so(context):
 def test_the_panel_counts_frames_and_lists_the_worst(context, armature):
     words = panel_words(context)
     assert words[0] == "2 refined, 1 kept, 1 failed"
+    assert words[1] == "Misfit 62% of before (median)"
     assert words.count("posefit.show_frame") == 4
     assert {"threshold", "posefit.next_doubtful", "posefit.mark_keys"} <= set(words)
 
