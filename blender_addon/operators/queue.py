@@ -16,7 +16,7 @@ SAME_KEY_SECONDS = 0.3
 """A playback that ended so short a time ago was ended by the same key."""
 _JOB = dict(
     name="Job",
-    description="Which job of the queue, by its id; empty for all of them",
+    description="Which jobs of the queue, by their ids with spaces between; empty for all of them",
     options={"HIDDEN", "SKIP_SAVE"},
 )
 
@@ -39,13 +39,15 @@ class POSEFIT_OT_cancel(bpy.types.Operator):
         since_playback = time.monotonic() - session.SESSION.playback_ended_at
         if event.type == "ESC" and since_playback < SAME_KEY_SECONDS:
             return {"PASS_THROUGH"}
+        running = [job.job_id for job in session.SESSION.jobs if job.is_open]
         outcome = self.execute(context)
-        if undecided := session.SESSION.undecided(self.job):
-            _ask(context, undecided)
+        if stopped := [job for job in session.SESSION.undecided() if job.job_id in running]:
+            _ask(context, stopped)
         return outcome
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        session.SESSION.stop(self.job)
+        for name in self.job.split() or [""]:
+            session.SESSION.stop(name)
         return {"FINISHED"}
 
 
@@ -58,10 +60,14 @@ class POSEFIT_OT_keep_finished(bpy.types.Operator):
 
     job: bpy.props.StringProperty(**_JOB)
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return _can_be_decided(cls)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        session.SESSION.stop(self.job)
         kept = 0
-        for job in session.SESSION.undecided(self.job):
+        for job in _named(self.job):
+            session.SESSION.stop(job.job_id)
             try:
                 self.report({"INFO"}, session.SESSION.place(context, job))
                 kept += 1
@@ -79,25 +85,44 @@ class POSEFIT_OT_drop_finished(bpy.types.Operator):
 
     job: bpy.props.StringProperty(**_JOB)
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return _can_be_decided(cls)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        for job in session.SESSION.undecided(self.job):
+        for job in _named(self.job):
+            session.SESSION.stop(job.job_id)
             job.drop()
             job.end("dropped, nothing was changed")
         return {"FINISHED"}
+
+
+def _named(names: str) -> list[session.RemoteJob]:
+    """The named jobs, or all, of which something is done that is not in place."""
+    chosen = names.split()
+    jobs = [job for job in session.SESSION.jobs if isinstance(job, session.RemoteJob)]
+    return [job for job in jobs if job.can_be_kept and (not chosen or job.job_id in chosen)]
+
+
+def _can_be_decided(operator: type[bpy.types.Operator]) -> bool:
+    if not _named(""):
+        operator.poll_message_set("Nothing is done that is not in place")
+        return False
+    return True
 
 
 def _ask(context: bpy.types.Context, jobs: list[session.RemoteJob]) -> None:
     """Ask once what is to become of stopped jobs; the panel asks on until it is answered."""
     if bpy.app.background:
         return
-    job_id = jobs[0].job_id if len(jobs) == 1 else ""
+    names = " ".join(job.job_id for job in jobs)
     lines = [f"{job.label}: {job.words}" for job in jobs]
 
     def draw(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
         for line in lines:
             menu.layout.label(text=line)
-        menu.layout.operator("posefit.keep_finished", icon="CHECKMARK").job = job_id
-        menu.layout.operator("posefit.drop_finished", icon="TRASH").job = job_id
+        menu.layout.operator("posefit.keep_finished", icon="CHECKMARK").job = names
+        menu.layout.operator("posefit.drop_finished", icon="TRASH").job = names
 
     context.window_manager.popup_menu(draw, title="Stopped", icon="QUESTION")
 

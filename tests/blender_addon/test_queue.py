@@ -248,6 +248,24 @@ def test_what_is_done_can_be_kept_in_the_middle_of_a_range(context, shot, sessio
     assert current_action(shot).name == "Shot.posefit"
 
 
+def test_keeping_what_is_done_leaves_jobs_alone_of_which_nothing_is(context, shot, other, session):
+    import bpy
+
+    def first_only(request):
+        return half_done(request) if len(request.sequence) > 2 else []
+
+    with ScriptedBackend(provisional=first_only) as backend:
+        connect(session, backend)
+        assert not bpy.ops.posefit.keep_finished.poll()
+        job = session.refine(context, shot, range(3, 11), KEEP_SHAPE)
+        waiting = session.refine(context, other, [4, 5], KEEP_SHAPE)
+        step_until(session, lambda: job.finished and waiting.fraction)
+        bpy.ops.posefit.keep_finished()
+        assert waiting.is_open
+    assert current_action(shot).name == "Shot.posefit"
+    assert current_action(other).name == "Other"
+
+
 def test_what_was_done_when_the_backend_was_left_can_be_kept(context, shot, session):
     import bpy
 

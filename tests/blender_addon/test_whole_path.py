@@ -343,3 +343,32 @@ def test_the_real_engine_estimates_the_real_clip_before_the_scenes_camera(
     assert np.linalg.norm(after.trans - before.trans, axis=1).max() < 0.5
     SESSION.disconnect()
     SESSION._jobs.clear()
+
+
+def test_frames_that_the_real_engine_has_done_can_be_kept_before_it_ends(
+    addon, context, backend_python, tmp_path
+):
+    """In windows of four frames the first one is told of while the second is under way."""
+    import bpy
+    from blender_addon.session import SESSION
+
+    from posefit_shared.settings import RefineSettings
+
+    clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
+    estimate = Path(__file__).with_name("demo_estimate.npz")
+    bpy.ops.posefit.import_sequence(filepath=str(estimate), footage=str(clip))
+    armature = bpy.data.objects["demo_estimate"]
+    frames = range(35, 43)  # the pose of frame 38 stands on after it
+    before = read(context, armature, frames)
+    SESSION.start_backend(backend_python, [clip.parent], tmp_path / "backend")
+    step_until(SESSION, lambda: SESSION.is_connected, 60)
+    settings = RefineSettings(refine_shape=False, window_frames=4, window_overlap=0)
+    job = SESSION.refine(context, armature, frames, settings)
+    step_until(SESSION, lambda: job.finished, 240)
+    assert job.finished == (0, 1, 2, 3)
+    assert bpy.ops.posefit.keep_finished() == {"FINISHED"}
+    assert job.words == "4 of 8 frames refined in action demo_estimate.posefit"
+    moved = np.abs(read(context, armature, frames).poses - before.poses).max(axis=(1, 2))
+    assert (moved[:4] > 1e-4).all()
+    SESSION.disconnect()
+    SESSION._jobs.clear()
