@@ -22,7 +22,7 @@ import bpy  # noqa: E402
 logger = logging.getLogger(__name__)
 
 TARGET = REPOSITORY / "docs/blender_reference.md"
-OWNERS = ("Scene", "Object", "Action", "WindowManager")
+OWNERS = ("Scene", "Object", "PoseBone", "Action", "WindowManager")
 """What the extension gives properties to."""
 HEAD = """# Every panel, button and setting
 
