@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests/blender_addon")]
@@ -36,6 +35,27 @@ from posefit_shared.settings import RefineSettings  # noqa: E402
 KEYED_FRAMES, KEY_REPEATS = 300, 7
 
 
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """How long something took, milliseconds."""
+
+    wall: float
+    own: float
+    """Of which the main thread computed; less where other programs had the processor."""
+
+
+class Watch:
+    """Measures from its making on."""
+
+    def __init__(self) -> None:
+        self._wall, self._own = time.perf_counter(), time.thread_time()
+
+    def read(self) -> Span:
+        """What has passed since."""
+        wall, own = time.perf_counter() - self._wall, time.thread_time() - self._own
+        return Span(1000 * wall, 1000 * own)
+
+
 def main() -> None:
     """Print one row for each figure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -47,31 +67,33 @@ def main() -> None:
     bpy.context.preferences.addons.new().module = "blender_addon"
     blender_addon.register()
     try:
-        rows = measure(arguments.frames, arguments.armatures)
+        spans = measure(arguments.frames, arguments.armatures)
     finally:
         blender_addon.unregister()
-    for name, value in rows.items():
-        print(f"{name:<58} {value:>10.1f}" if isinstance(value, float) else f"{name:<58} {value}")
+    print(f"{'milliseconds':<48} {'wall':>9} {'own':>9}")
+    for name, span in spans.items():
+        print(f"{name:<48} {span.wall:>9.1f} {span.own:>9.1f}")
     if arguments.output is not None:
-        arguments.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        load = os.getloadavg()[0]
+        about = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}",
+            "blender": bpy.app.version_string,
+            "armatures": arguments.armatures,
+            "frames each": arguments.frames,
+        }
+        found = {name: dataclasses.asdict(span) for name, span in spans.items()}
+        text = json.dumps({"about": about, "milliseconds": found}, indent=1)
+        arguments.output.write_text(text + "\n", encoding="utf-8")
 
 
-def measure(frames: int, armatures: int) -> dict[str, Any]:
-    """All figures, milliseconds."""
+def measure(frames: int, armatures: int) -> dict[str, Span]:
+    """All figures."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         footage = write_footage(Path(folder) / "footage", frames, (32, 24))
         shots = [add_shot(rng, f"Shot{k}", frames, footage) for k in range(armatures)]
-        rows: dict[str, Any] = {
-            "machine": f"{platform.machine()}, {platform.python_implementation()} "
-            f"{platform.python_version()}",
-            "blender": bpy.app.version_string,
-            "armatures": armatures,
-            "frames each": frames,
-        }
-        rows |= refine_all(shots, frames)
-    rows[f"keys of 24 bones × {KEYED_FRAMES} frames, ms"] = key_writing(rng)
-    return rows
+        spans = refine_all(shots, frames)
+    return spans | {f"keys of 24 bones × {KEYED_FRAMES} frames (median)": key_writing(rng)}
 
 
 def add_shot(rng: np.random.Generator, name: str, frames: int, footage: Path) -> bpy.types.Object:
@@ -86,49 +108,44 @@ def add_shot(rng: np.random.Generator, name: str, frames: int, footage: Path) ->
     return sequence_import.import_sequence(bpy.context, motion, options).armature
 
 
-def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, float]:
+def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, Span]:
     """Refine all armatures, and time every step of the session."""
     from blender_addon.session import SESSION
 
-    steps: dict[str, list[float]] = {"reading": [], "placing": [], "other": []}
+    steps: dict[str, list[Span]] = {"reads": [], "puts in place": [], "does the rest": []}
+    settings = RefineSettings(refine_shape=False)
+    asking = []
     with ScriptedBackend(answer=turned_result) as backend:
         SESSION.connect(backend.address)
         while not SESSION.is_connected:
             SESSION.step()
             time.sleep(0.01)
-        settings = RefineSettings(refine_shape=False)
-        asking = []
         for shot in shots:
-            began = time.perf_counter()
+            watch = Watch()
             SESSION.refine(bpy.context, shot, range(1, frames + 1), settings)
-            asking.append(1000 * (time.perf_counter() - began))
-        began_all = time.perf_counter()
+            asking.append(watch.read())
         while SESSION.is_busy:
             ended_before = sum(not job.is_open for job in SESSION.jobs)
             is_reading = any(getattr(job, "is_reading", False) for job in SESSION.jobs)
-            began = time.perf_counter()
+            watch = Watch()
             SESSION.step()
-            taken = 1000 * (time.perf_counter() - began)
+            span = watch.read()
             has_ended = sum(not job.is_open for job in SESSION.jobs) > ended_before
-            kind = "placing" if has_ended else "reading" if is_reading else "other"
-            steps[kind].append(taken)
+            kind = "puts in place" if has_ended else "reads" if is_reading else "does the rest"
+            steps[kind].append(span)
             time.sleep(0.001)
-        seconds = time.perf_counter() - began_all
         words = [job.words for job in SESSION.jobs]
         SESSION.disconnect()
     assert all("frames refined" in one for one in words), words
-    seen = {kind: taken for kind, taken in steps.items() if taken}
-    longest = {f"longest step while {kind}, ms": max(taken) for kind, taken in seen.items()}
-    return {
-        "longest press of Refine Range, ms": max(asking),
-        **longest,
-        "median step, ms": statistics.median(sum(steps.values(), [])),
-        "all of it, s": seconds,
-    }
+    longest = {"longest press of Refine Range": max(asking, key=lambda span: span.wall)}
+    for kind, spans in steps.items():
+        if spans:
+            longest[f"longest step that {kind}"] = max(spans, key=lambda span: span.wall)
+    return longest
 
 
-def key_writing(rng: np.random.Generator) -> float:
-    """Milliseconds to put keys of all bones on a body without any; the median of several times."""
+def key_writing(rng: np.random.Generator) -> Span:
+    """Putting keys of all bones on a body without any; the median of several times."""
     from blender_addon.keyframe_writer import key_motion
     from blender_addon.scene_reader import read_rig
 
@@ -149,10 +166,10 @@ def key_writing(rng: np.random.Generator) -> float:
             above_root=np.repeat(still.above_root, len(frames), axis=0),
         )
         bones = rig.pose_to_motion(motion.poses, motion.trans, at_frames)
-        began = time.perf_counter()
+        watch = Watch()
         key_motion(armature, still.match.bones, frames, bones, f"Keys{k}")
-        taken.append(1000 * (time.perf_counter() - began))
-    return statistics.median(taken)
+        taken.append(watch.read())
+    return sorted(taken, key=lambda span: span.own)[len(taken) // 2]
 
 
 if __name__ == "__main__":
