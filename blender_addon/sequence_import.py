@@ -73,7 +73,7 @@ def import_sequence(
         notes.append("the shape changes over time in the file: its mean is used")
     if motion.world == "camera":
         motion = _upright(motion, body_builder.rest_joints(body, betas)[0])
-        notes.append("the file does not know what is up: the camera is taken to be level")
+        notes.append("what is up is not known: the camera is taken to be level")
     build = body_builder.BodyOptions(
         options.name, options.body, motion.gender, options.pose_correctives
     )

@@ -31,13 +31,21 @@ def write_backend_python(target: Path, repository: Path) -> None:
 
 
 def run_inside(
-    room: Path, shared: Sequence[Path], command: Sequence[str], log: Path, timeout_s: float
+    room: Path,
+    shared: Sequence[Path],
+    disk: Path,
+    command: Sequence[str],
+    *,
+    log: Path,
+    timeout_s: float,
 ) -> int:
     """Run a program inside, and end everything that it started.
 
     Args:
         room: folder of the Debian.
         shared: folders that lie at the same path inside.
+        disk: folder that lies at /mnt, for Blender and for the backend: the artist's files, under
+            paths that are the same on every machine.
         command: what to run there.
         log: where its output goes, besides the terminal's.
         timeout_s: when to end it at the latest.
@@ -49,6 +57,8 @@ def run_inside(
     lines = ["set -e", f"mkdir -p {inside}/host", f"mount --rbind / {inside}/host"]
     lines += [f"mount -t proc proc {inside}/proc", f"mount -t proc proc {inside}/host/proc"]
     lines += [f"mount --rbind /dev {inside}/dev", f"mount -t tmpfs tmpfs {inside}/tmp"]
+    for place in (f"{room}/mnt", f"{room}/host/mnt"):
+        lines.append(f"mount --bind {shlex.quote(str(disk))} {shlex.quote(place)}")
     for folder in shared:
         place = shlex.quote(f"{room}{folder}")
         lines += [f"mkdir -p {place}", f"mount --bind {shlex.quote(str(folder))} {place}"]

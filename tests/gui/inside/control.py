@@ -19,7 +19,9 @@ import numpy as np
 PACKAGE = "bl_ext.user_default.posefit"
 TICK_SECONDS = 0.03
 FOLDER = Path(sys.argv[sys.argv.index("--") + 1])
-SETTLED = {"last": -1}
+SETTLING_TICKS = 1
+"""Turns of Blender's loop that a command waits: by then it knows where the mouse is."""
+PROGRESS = {"asked": -1, "answered": -1, "ticks_left": 0}
 
 
 def session():
@@ -158,6 +160,11 @@ def under_cursor(x: int, y: int) -> str:
     return ""
 
 
+def open_tab() -> str:
+    """Which tab of the sidebar is open."""
+    return sidebar_state()["tab"]
+
+
 def prepare_window() -> None:
     """No splash, file dialogs in the same window, a mouse that stays where it is put."""
     view = bpy.context.preferences.view
@@ -199,7 +206,7 @@ def show_body() -> None:
 
 COMMANDS = {
     command.__name__: command
-    for command in (under_cursor, prepare_window, choose_file, set_frame, set_range, show_body)
+    for command in (under_cursor, open_tab, choose_file, set_frame, set_range, show_body)
 }
 
 
@@ -215,15 +222,24 @@ def tick() -> float:
     path = FOLDER / "command.json"
     if path.is_file():
         wanted = json.loads(path.read_text(encoding="utf-8"))
-        if wanted["number"] != SETTLED["last"]:
-            SETTLED["last"] = wanted["number"]
-            try:
-                answer = COMMANDS[wanted["name"]](**wanted["arguments"])
-                write("answer", {"number": wanted["number"], "answer": answer})
-            except Exception as error:  # whatever it is, the test has to hear of it
-                write("answer", {"number": wanted["number"], "error": repr(error)})
+        if wanted["number"] != PROGRESS["asked"]:
+            PROGRESS.update(asked=wanted["number"], ticks_left=SETTLING_TICKS)
+        elif PROGRESS["ticks_left"] > 0:
+            PROGRESS["ticks_left"] -= 1
+        elif wanted["number"] != PROGRESS["answered"]:
+            PROGRESS["answered"] = wanted["number"]
+            answer(wanted)
     write("state", state())
     return TICK_SECONDS
+
+
+def answer(wanted: dict) -> None:
+    """Do one command, and say what came of it."""
+    try:
+        found = {"answer": COMMANDS[wanted["name"]](**wanted["arguments"])}
+    except Exception as error:  # whatever it is, the test has to hear of it
+        found = {"error": repr(error)}
+    write("answer", {"number": wanted["number"], **found})
 
 
 prepare_window()

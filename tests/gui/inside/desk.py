@@ -16,10 +16,14 @@ from pathlib import Path
 
 ROW_PIXELS = 12
 """How far apart the sidebar is probed; a button is 20 pixels high."""
+SOON_SECONDS = 60
+"""How long what is done at once may take, where other work holds the processors."""
+CLICKS, CLICK_SECONDS = 3, 20
+"""How often a button is clicked, and how long its effect may take."""
 PITCH_PIXELS = 20
 """From one row of a column to the next."""
-HOVER_SECONDS = 0.05
-"""How long Blender may take to notice where the mouse is."""
+HOVER_SECONDS = 0.02
+"""How long the mouse's way to Blender takes, before Blender's own turns are counted."""
 
 
 class StepError(AssertionError):
@@ -103,7 +107,7 @@ class Desk:
         self._processes.append(
             subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         )
-        self.wait_for("Blender's window", lambda s: "VIEW_3D" in s["areas"], 120)
+        self.wait_for("Blender's window", lambda s: "VIEW_3D" in s["areas"], 300)
 
     # What is there
 
@@ -115,7 +119,9 @@ class Desk:
         except (FileNotFoundError, json.JSONDecodeError):
             return {"areas": []}
 
-    def wait_for(self, what: str, condition: Callable[[dict], object], seconds: float) -> dict:
+    def wait_for(
+        self, what: str, condition: Callable[[dict], object], seconds: float = SOON_SECONDS
+    ) -> dict:
         """Wait until the state is as it should be, and give it back."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -168,7 +174,9 @@ class Desk:
         """Click."""
         self.move(x, y)
         time.sleep(0.15)
-        self._x("xdotool", "click", "--repeat", str(times), "--delay", "60", "1")
+        for _ in range(times):
+            self._x("xdotool", "mousedown", "1", "sleep", "0.06", "mouseup", "1")
+            time.sleep(0.06)
         time.sleep(0.15)
 
     def drag(self, x: float, y: float, to_x: float) -> None:
@@ -215,9 +223,27 @@ class Desk:
         self.picture("not_found")
         raise StepError(f"no button {wanted} was found in the sidebar")
 
-    def click(self, wanted: str, times: int = 1) -> None:
-        """Find a button and click it."""
-        self.press(*self.find(wanted), times=times)
+    def click(self, wanted: str, until: Callable[[dict], object] | None = None) -> None:
+        """Find a button and click it.
+
+        Args:
+            wanted: which (`find`).
+            until: what it brings about; where that does not come, the click is made again, as a
+                busy machine loses one now and then.
+        """
+        for _ in range(CLICKS):
+            self.press(*self.find(wanted))
+            if until is None:
+                return
+            deadline = time.monotonic() + CLICK_SECONDS
+            while time.monotonic() < deadline:
+                self._check_alive()
+                if until(self.state):
+                    return
+                time.sleep(0.05)
+        self.picture("click_without_effect")
+        words = f"{CLICKS} clicks on {wanted} had no effect"
+        raise StepError(f"{words}; found {json.dumps(self.state)}")
 
     def fill(self, beside: str, rows: float, text: str) -> None:
         """Put a text into a field of the preferences, which Blender cannot name.

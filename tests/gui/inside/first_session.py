@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An artist's first session, from the empty file to the accepted refinement, and what goes wrong.
 
-    python3 first_session.py --zip posefit.zip --clip clip.mp4 --estimate clip.npz --output FOLDER
+    python3 first_session.py --zip posefit.zip --output FOLDER
 
 Runs inside the room. Buttons, slider, fields and keys are pressed with mouse and keyboard; set
 through control.py are: the file dialog's fields, the frame that is shown, the ends of the range.
@@ -20,8 +20,11 @@ from pathlib import Path
 
 from desk import Desk, StepError
 
+CLIP, SEQUENCE, PYTHON = (
+    Path("/mnt") / name for name in ("film/beam.mp4", "film/other.npz", "posefit/python")
+)
 FRAME, RANGE, LONG_RANGE = 30, (28, 33), (1, 100)
-BACKEND_SECONDS, REFINE_SECONDS = 180, 400
+BACKEND_SECONDS, REFINE_SECONDS = 300, 900
 """How long a backend may take to be there, and a refinement to be done."""
 PORT = 5561
 """Of the backend that is started by hand."""
@@ -51,49 +54,56 @@ class FirstSession:
         """A and Delete remove cube, light and camera, as many artists begin."""
         self.desk.over_view()
         self.desk.keys("a", "Delete")
-        self.desk.wait_for("the empty scene", lambda s: not s["camera"], 10)
+        self.desk.wait_for("the empty scene", lambda s: not s["camera"])
 
     def open_the_tab(self) -> None:
         """N opens the sidebar, a click on its tab the panels."""
         desk = self.desk
         desk.over_view()
         desk.keys("n")
-        bar = desk.wait_for("the sidebar", lambda s: s["sidebar"]["width"] > 100, 20)["sidebar"]
+        bar = desk.wait_for("the sidebar", lambda s: s["sidebar"]["width"] > 100)["sidebar"]
         top = desk.height - bar["y"] - bar["height"]
         for y in range(top + 10, top + 700, 20):
-            if desk.state["sidebar"]["tab"] == "posefit":
-                break
+            if desk.ask("open_tab") == "posefit":
+                break  # a second click on an open tab closes the sidebar
             desk.press(bar["x"] + bar["width"] - 12, y)
-            time.sleep(0.4)  # a second click on an open tab closes the sidebar
-        desk.wait_for("the tab posefit", lambda s: s["sidebar"]["tab"] == "posefit", 5)
+        desk.wait_for("the tab posefit", lambda s: s["sidebar"]["tab"] == "posefit")
         desk.picture("tab")
 
     def start_a_backend(self) -> None:
         """A Python is typed in, Start Here is pressed, and the backend is there."""
         desk = self.desk
-        python = str(self.options.output / "backend-python")
+        python = str(PYTHON)
         desk.fill("posefit.start_backend", -1, python)
-        desk.wait_for("the Python", lambda s: s["preferences"]["backend_python"] == python, 10)
+        desk.wait_for("the Python", lambda s: s["preferences"]["backend_python"] == python)
         desk.picture("python_chosen")
         self._start_here()
         desk.picture("connected")
 
-    def import_the_estimate(self) -> None:
-        """The file dialog brings body, camera and footage."""
-        desk = self.desk
-        desk.click("posefit.import_sequence")
-        desk.wait_for("the file dialog", lambda s: "FILE_BROWSER" in s["areas"], 20)
-        footage = {"footage": str(self.options.clip)}
-        desk.ask("choose_file", path=str(self.options.estimate), options=footage)
-        desk.picture("file_dialog")
-        desk.keys("Return")
-        state = desk.wait_for("the body", lambda s: s["armature"] and s["camera"], 60)
+    def import_a_sequence(self) -> None:
+        """The file dialog brings body, camera and footage; Delete takes them away again."""
+        self._choose_file("import_sequence", SEQUENCE, {"footage": str(CLIP)})
+        state = self.desk.wait_for("the body", lambda s: s["armature"] and s["camera"])
         expect(state["armature"]["keys"] > 100, "the body has no keys")
-        desk.picture("what_import_says")
-        desk.keys("Escape")  # the box with its remark
+        self.empty_the_scene()
+
+    def estimate_from_the_clip(self) -> None:
+        """The backend finds the person in the clip; body, keys, camera and clip are there."""
+        desk = self.desk
+        self._choose_file("estimate", CLIP, {})
+        desk.wait_for("the job", lambda s: s["is_busy"])
+        desk.picture("estimate_under_way")
+        state = desk.wait_for("the estimate", lambda s: not s["is_busy"], REFINE_SECONDS)
+        expect(not state["jobs"][-1]["is_problem"], f"it says: {state['jobs'][-1]['words']}")
+        state = desk.wait_for("the body", lambda s: s["armature"] and s["camera"])
+        expect(state["armature"]["keys"] > 1000, f"{state['armature']['keys']} keys")
+
+    def look_through_the_camera(self) -> None:
+        """Numeric pad 0 shows the body over the clip."""
+        desk = self.desk
         desk.over_view()
-        desk.keys("KP_Insert")  # numeric pad 0
-        desk.wait_for("the camera's view", lambda s: s["sidebar"]["perspective"] == "CAMERA", 10)
+        desk.keys("KP_Insert")
+        desk.wait_for("the camera's view", lambda s: s["sidebar"]["perspective"] == "CAMERA")
         desk.ask("show_body")
         desk.ask("set_frame", frame=FRAME)
         desk.picture("imported")
@@ -102,7 +112,7 @@ class FirstSession:
         """Refine Frame changes that frame, in a new action."""
         desk = self.desk
         before = desk.state["armature"]
-        desk.click("posefit.refine_frame")
+        desk.click("posefit.refine_frame", until=lambda s: s["is_busy"])
         state = self._wait_for_result("refine_frame")
         after = state["armature"]
         expect(after["action"] == f"{before['action']}.posefit", f"action is {after['action']}")
@@ -113,10 +123,9 @@ class FirstSession:
     def refine_a_range(self) -> None:
         """Refine Range changes the range and leaves what lies around it."""
         desk = self.desk
-        desk.click("use_scene_range")
-        desk.wait_for("the range's own fields", lambda s: not s["uses_scene_range"], 10)
+        desk.click("use_scene_range", until=lambda s: not s["uses_scene_range"])
         desk.ask("set_range", start=RANGE[0], end=RANGE[1])
-        desk.click("posefit.refine_range")
+        desk.click("posefit.refine_range", until=lambda s: s["is_busy"])
         after = self._wait_for_result("refine_range")["armature"]
         first, last = RANGE
         changed = after["changed_frames"]
@@ -128,18 +137,21 @@ class FirstSession:
         desk = self.desk
         x, y = desk.find("amount")
         desk.drag(x, y, x - 70)
-        state = desk.wait_for("the slider", lambda s: 0 < s["armature"]["amount"] < 1, 10)
+        state = desk.wait_for("the slider", lambda s: 0 < s["armature"]["amount"] < 1)
         expect(state["armature"]["action"].endswith(".preview"), "no blend is shown")
         desk.picture("comparing")
-        desk.drag(x, y, x + 250)
-        desk.wait_for("the slider's end", lambda s: s["armature"]["amount"] == 1, 10)
+        for _ in range(4):  # a busy Blender misses the end of a quick pull
+            desk.drag(x, y, x + 250)
+            if desk.state["armature"]["amount"] == 1:
+                break
+        desk.wait_for("the slider's end", lambda s: s["armature"]["amount"] == 1)
 
     def accept_it(self) -> None:
         """Accept leaves one action, and the original in the file."""
         desk = self.desk
         before = desk.state["armature"]
-        desk.click("posefit.accept")
-        state = desk.wait_for("Accept", lambda s: s["armature"]["refined"] is None, 30)
+        desk.click("posefit.accept", until=lambda s: s["armature"]["refined"] is None)
+        state = desk.state
         expect(state["armature"]["action"] == before["refined"], "another action is in use")
         expect(before["original"] in state["actions"], "the original is gone")
         desk.picture("accepted")
@@ -149,11 +161,11 @@ class FirstSession:
         desk = self.desk
         desk.over_view()
         desk.keys("ctrl+z")
-        desk.wait_for("the undo", lambda s: s["armature"] and s["armature"]["refined"], 30)
+        desk.wait_for("the undo", lambda s: s["armature"] and s["armature"]["refined"])
         desk.picture("undone")
         desk.over_view()
         desk.keys("ctrl+shift+z")
-        desk.wait_for("the redo", lambda s: s["armature"] and not s["armature"]["refined"], 30)
+        desk.wait_for("the redo", lambda s: s["armature"] and not s["armature"]["refined"])
 
     def cancel_a_range(self) -> None:
         """Cancel ends a range that is under way; nothing is changed."""
@@ -161,9 +173,10 @@ class FirstSession:
         before = desk.state
         self._begin_long_range()
         desk.picture("range_under_way")
-        desk.click("posefit.cancel")
-        state = desk.wait_for("the cancellation", lambda s: not s["is_busy"], 20)
-        expect("cancel" in state["jobs"][-1]["words"], f"it says: {state['jobs'][-1]['words']}")
+        desk.click("posefit.cancel", until=lambda s: not s["is_busy"])
+        state = desk.state
+        words = state["jobs"][-1]["words"]
+        expect("cancelled" in words or "stopped" in words, f"it says: {words}")
         expect(state["actions"] == before["actions"], "an action was added or removed")
         desk.picture("cancelled")
 
@@ -172,7 +185,7 @@ class FirstSession:
         desk = self.desk
         self._begin_long_range()
         kill_backends()
-        state = desk.wait_for("the loss", lambda s: s["connection"]["kind"] == "lost", 30)
+        state = desk.wait_for("the loss", lambda s: s["connection"]["kind"] == "lost")
         expect(not state["is_busy"], "the refinement is still said to be under way")
         expect("killed" in state["jobs"][-1]["words"], f"it says: {state['jobs'][-1]['words']}")
         desk.picture("backend_killed")
@@ -182,13 +195,12 @@ class FirstSession:
     def connect_by_address(self) -> None:
         """Disconnect, then Connect to a backend that was started by hand."""
         desk = self.desk
-        desk.click("posefit.disconnect")
-        desk.wait_for("the end", lambda s: s["connection"]["kind"] == "off", 20)
+        desk.click("posefit.disconnect", until=lambda s: s["connection"]["kind"] == "off")
         self._serve()
         address = f"tcp://127.0.0.1:{PORT}"
         desk.fill("posefit.connect", -1, address)
-        desk.wait_for("the address", lambda s: s["preferences"]["address"] == address, 10)
-        desk.click("posefit.connect")
+        desk.wait_for("the address", lambda s: s["preferences"]["address"] == address)
+        desk.click("posefit.connect", until=lambda s: s["connection"]["kind"] != "off")
         self._wait_connected()
 
     def come_back_by_itself(self) -> None:
@@ -197,18 +209,28 @@ class FirstSession:
         kill_backends()
         assert self.served is not None
         self.served.wait(20)
-        desk.wait_for("the silence", lambda s: s["connection"]["kind"] == "lost", 60)
+        desk.wait_for("the silence", lambda s: s["connection"]["kind"] == "lost")
         desk.picture("backend_silent")
         self._serve()
         self._wait_connected()
         desk.picture("connected_again")
-        desk.click("posefit.disconnect")
-        desk.wait_for("the end", lambda s: s["connection"]["kind"] == "off", 20)
+        desk.click("posefit.disconnect", until=lambda s: s["connection"]["kind"] == "off")
 
     # What steps share
 
+    def _choose_file(self, button: str, path: Path, options: dict[str, str]) -> None:
+        """Open a file dialog by its button, fill it in, and confirm with Return."""
+        desk = self.desk
+        desk.click(f"posefit.{button}", until=lambda s: "FILE_BROWSER" in s["areas"])
+        desk.ask("choose_file", path=str(path), options=options)
+        desk.picture(f"{button}_dialog")
+        desk.keys("Return")
+        desk.wait_for("the dialog's end", lambda s: "VIEW_3D" in s["areas"])
+        desk.keys("Escape")  # the box with a remark, where there is one
+
     def _start_here(self) -> None:
-        self.desk.click("posefit.start_backend")
+        going = ("starting", "connecting", "connected")
+        self.desk.click("posefit.start_backend", until=lambda s: s["connection"]["kind"] in going)
         self._wait_connected()
 
     def _wait_connected(self) -> None:
@@ -230,13 +252,13 @@ class FirstSession:
 
     def _begin_long_range(self) -> None:
         self.desk.ask("set_range", start=LONG_RANGE[0], end=LONG_RANGE[1])
-        self.desk.click("posefit.refine_range")
+        self.desk.click("posefit.refine_range", until=lambda s: s["is_busy"])
         self.desk.wait_for(
             "the range", lambda s: s["is_busy"] and s["jobs"][-1]["fraction"] > 0.02, 120
         )
 
     def _serve(self) -> None:
-        command = [str(self.options.output / "backend-python"), "-m", "posefit.server"]
+        command = [str(PYTHON), "-m", "posefit.server"]
         command += ["--bind", f"tcp://127.0.0.1:{PORT}", "--device", "cpu"]
         log = (self.options.output / "served.log").open("ab")
         self.served = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -311,7 +333,7 @@ def say(words: str) -> None:
 def main() -> int:
     """Run the session; 0 if every step was right."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name in ("zip", "clip", "estimate", "output"):
+    for name in ("zip", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--size", default="1600x1100")
     options = parser.parse_args()
