@@ -161,7 +161,7 @@ class TestInBlender:
         import bpy
 
         words = self.drawn(context)
-        assert "No backend is installed on this machine" in words
+        assert "No backend is installed on this machine" in " ".join(words)
         assert "posefit.show_installer" in words
         assert not bpy.ops.posefit.start_backend.poll()
         assert bpy.ops.posefit.show_installer() == {"FINISHED"}
