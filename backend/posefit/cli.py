@@ -36,6 +36,8 @@ Rasterizer = Literal["warp", "pytorch3d"]
 Settings = Annotated[RefineSettings, tyro.conf.arg(name="")]
 _DEFAULTS = RefineSettings()
 Dataset = Literal["3dpw", "emdb", "rich", "h36m", "bedlam"]
+World = Literal["auto", "camera"]
+Up = Literal["auto", "z", "y", "-y"]
 Predicted = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
@@ -75,6 +77,40 @@ def estimate(
     commands.estimate_video(
         video, output, person=person, intrinsics=intrinsics, body=body, device=device
     )
+
+
+def import_motion(
+    file: tyro.conf.Positional[Path],
+    output: Path,
+    format: str | None = None,  # noqa: A002  # the option's name is a promise
+    person: int | None = None,
+    body: str = "free",
+    footage: Path | None = None,
+    world: World = "auto",
+    up: Up = "auto",
+    focal: float | None = None,
+    rate: float | None = None,
+) -> None:
+    """Make a sequence of another tool's result (docs/importing.md).
+
+    Args:
+        file: The tool's file, or its folder of results.
+        output: Sequence file to write; a folder for everybody in it.
+        format: Which tool's it is; found out from the file unless given.
+        person: Which person, 0 being the one seen longest.
+        body: Body file that the motion will be used with, or "free": worlds turn about its pelvis.
+        footage: The video or folder of images: its size and rate, where the file has none.
+        world: "camera" takes motion in the camera's frame where a file has a world too.
+        up: Up axis of plain SMPL files.
+        focal: Focal length in pixels for weak-perspective cameras, instead of the tool's own.
+        rate: Frames a second, where file and footage do not say.
+    """
+    from .import_command import ImportFiles, import_people
+
+    import_people(
+        ImportFiles(file, output, footage),
+        format_name=format, person=person, body=body, world=world, up=up, focal=focal, rate=rate,
+    )  # fmt: skip
 
 
 def texture(
@@ -250,9 +286,11 @@ def train() -> int:
 
 
 _COMMANDS = {
-    function.__name__: function
-    for function in (demo, estimate, texture, refine, evaluate, serve, doctor, bench, train)
-}
+    function.__name__.removesuffix("_motion"): function
+    for function in (
+        demo, estimate, import_motion, texture, refine, evaluate, serve, doctor, bench, train,
+    )
+}  # fmt: skip
 
 
 def _commands(words: list[str]) -> tuple[dict[str, Callable[..., Any]], list[str]]:

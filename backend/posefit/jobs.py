@@ -18,6 +18,8 @@ from torch import Tensor
 
 from posefit_shared.messages import (
     FREE_BODY,
+    ImportRequest,
+    ImportResult,
     PingRequest,
     PingResult,
     PreviewRequest,
@@ -29,6 +31,7 @@ from posefit_shared.messages import (
 from .body import BodyModel, PoseParameters, load_body, pose_body
 from .engine import choose_device
 from .errors import PosefitError
+from .import_command import import_for_client
 from .job_context import JobContext, WorkerInfo
 from .modalities import Modalities, render_modalities
 from .parameters import parameters_of_sequence
@@ -105,6 +108,13 @@ def _preview(request: PreviewRequest, context: JobContext) -> PreviewResult:
     return PreviewResult(request.modalities, torch.cat(pictures).cpu().numpy())
 
 
+def _import(request: ImportRequest, context: JobContext) -> ImportResult:
+    """One person of another tool's file."""
+    context.progress(0.0, "reading the file")
+    path = context.resolve_media(request.media)
+    return import_for_client(path, request, _body_source(request.body, context))
+
+
 def _with_body(
     run: Callable[[Any, BodyModel, JobContext], Record | None],
 ) -> Callable[[Any, JobContext], Record | None]:
@@ -118,6 +128,7 @@ _JOBS: dict[str, Callable[[Any, JobContext], Record | None]] = {
     "refine": _with_body(run_refine),
     "texture": _with_body(run_texture),
     "estimate": _with_body(run_estimate),
+    "import": _import,
 }
 """What this backend can do."""
 
@@ -128,12 +139,17 @@ def body_of_job(body: str, context: JobContext) -> BodyModel:
     Raises:
         BodyFileError: the uploaded file is no body.
     """
+    return _load_body(_body_source(body, context), context.device)
+
+
+def _body_source(body: str, context: JobContext) -> str:
+    """What readers of bodies take: `free`, or the uploaded file under a name that they know."""
     if body == FREE_BODY:
-        return _load_body(FREE_BODY, context.device)
+        return FREE_BODY
     path = context.content(body)
     with path.open("rb") as file:
         is_archive = file.read(4) == b"PK\x03\x04"
-    return _load_body(str(path if is_archive else context.content(body, ".pkl")), context.device)
+    return str(path if is_archive else context.content(body, ".pkl"))
 
 
 @lru_cache(maxsize=4)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ModelPickleError", "read_array_pickle", "read_model_pickle"]
+__all__ = ["ModelPickleError", "instructions", "read_array_pickle", "read_model_pickle"]
 
 _MAX_OPCODES = 2_000_000
 _MAX_MEMO = 1_000_000
@@ -241,7 +241,7 @@ def _resolve_nested(value: Any, depth: int = 0) -> Any:
 def _scan_opcodes(data: bytes) -> None:
     """Refuse, before loading, opcodes that no body model uses or that reserve huge memory."""
     try:
-        for count, (name, argument) in enumerate(_instructions(io.BytesIO(data))):
+        for count, (name, argument) in enumerate(instructions(io.BytesIO(data))):
             if name in _REFUSED_OPCODES:
                 raise ModelPickleError(f"it uses the pickle instruction {name}")
             if name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > _MAX_MEMO:
@@ -254,10 +254,17 @@ def _scan_opcodes(data: bytes) -> None:
         raise ModelPickleError(f"it is not a pickle, or is cut short ({error})") from error
 
 
-def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
-    """Each instruction's name and argument, up to STOP.
+def instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
+    """Each instruction's name and argument, up to STOP; none is carried out.
 
-    As `pickletools.genops`, which refuses the escaped bytes in Python 2's text pickles.
+    As `pickletools.genops`, which refuses the escaped bytes in Python 2's text pickles: the
+    argument of STRING is its quoted bytes.
+
+    Args:
+        stream: a pickle; it is read no further than the instruction that came last.
+
+    Raises:
+        ValueError: something is no instruction, or is cut short.
     """
     name = ""
     while name != "STOP":
@@ -266,7 +273,7 @@ def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
             raise ValueError(f"no instruction at byte {stream.tell()}")
         name, argument = opcode.name, None
         if name == "STRING":
-            stream.readline()
+            argument = stream.readline()
         elif opcode.arg is not None:
             argument = opcode.arg.reader(stream)
         yield name, argument

@@ -352,6 +352,13 @@ class ImportRequest(Request):
     format: Annotated[str, Text(64)] | None = None
     """The importer's name; none: found out from the file."""
     person: Annotated[int, Between(0, 255)] | None = None
+    """Which person, the one seen longest first; none: the first."""
+    body: Annotated[str, Text(64)] = FREE_BODY
+    """Body that the motion will be used with: worlds turn about its pelvis."""
+    image_size: (
+        tuple[Annotated[int, Between(1, 65535)], Annotated[int, Between(1, 65535)]] | None
+    ) = None
+    """Width and height of the footage, for files that do not say; none: unknown."""
 
 
 @dataclass(frozen=True)
@@ -361,6 +368,7 @@ class ImportResult(Record):
     NAME: ClassVar[str] = "import result"
     sequence: WireSequence
     report: Annotated[dict[str, Any], JsonTree()] = dataclasses.field(default_factory=dict)
+    """`format`, `title`, `people` (how many the file has) and `notes` (sentences)."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ REQUEST_EXAMPLES = [
     ),
     payloads.TextureRequest(sequence(), payloads.MediaReference(content_hash=HASH, name="a.mp4")),
     payloads.EstimateRequest(payloads.MediaReference(path="/a"), intrinsics=np.eye(3)),
-    payloads.ImportRequest(payloads.MediaReference(path="/a.npz"), format="amass"),
+    payloads.ImportRequest(
+        payloads.MediaReference(path="/a.npz"), format="amass", body=HASH, image_size=(640, 480)
+    ),
     payloads.PreviewRequest(sequence(1), np.eye(3), np.eye(4), (64, 48), ("depth", "mask")),
 ]  # fmt: skip
 RESULT_EXAMPLES = [
