@@ -129,6 +129,16 @@ def load_clip(path: Path) -> bpy.types.MovieClip:
     return clip
 
 
+def size_of_clip(path: Path) -> tuple[int, int]:
+    """Width and height of a video file's or a folder's pictures.
+
+    Raises:
+        SceneError: nothing there that Blender can read.
+    """
+    width, height = (int(n) for n in load_clip(path).size)
+    return width, height
+
+
 def build_camera(
     context: bpy.types.Context, motion: sequence.Sequence, scene_frames: list[int], name: str
 ) -> bpy.types.Object:

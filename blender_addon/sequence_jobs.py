@@ -118,6 +118,8 @@ class ImportJob(SequenceJob):
     """The file."""
     person: int | None = field(default=None, kw_only=True)
     """Which person of the file; none: the only one, or the first."""
+    image_size: tuple[int, int] | None = field(default=None, kw_only=True)
+    """Width and height of the footage, where it is known: some tools' files leave it out."""
 
     @property
     def media(self) -> Path:
@@ -125,15 +127,19 @@ class ImportJob(SequenceJob):
         return self.path
 
     def preparation(self, client: Client) -> Callable[[], Request]:
-        """Name the file."""
-        return partial(_import_request, client, self.path, self.by_upload, self.person)
+        """Name the file, and what it may not say itself."""
+        request = partial(ImportRequest, person=self.person, image_size=self.image_size)
+        return partial(
+            _import_request, client, request, self.path, self.by_upload, self.options.body
+        )
 
     def apply(self, context: bpy.types.Context) -> str:
         """Build the body with its motion, camera and footage."""
         motion = self.motion()
         imported = import_sequence(context, motion, self.options)
         words = f"{len(motion)} frames imported as {imported.armature.name}"
-        return "; ".join([words, *imported.notes])
+        theirs = self.result.report.get("notes") or ()
+        return "; ".join([words, *imported.notes, *map(str, theirs)])
 
 
 def _estimate_request(
@@ -153,10 +159,14 @@ def _estimate_request(
 
 
 def _import_request(
-    client: Client, path: Path, by_upload: bool, person: int | None
+    client: Client,
+    request: Callable[..., ImportRequest],
+    path: Path,
+    by_upload: bool,
+    body: str,
 ) -> ImportRequest:
     """Runs in a thread of its own: no bpy here."""
-    return ImportRequest(media=name_media(client, path, by_upload), person=person)
+    return request(media=name_media(client, path, by_upload), body=name_body(client, body))
 
 
 def _estimated_words(motion: Sequence, name: str, notes: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from posefit_shared.sequence import SequenceError
 from .. import session
 from ..local_sequences import NamedMotion, read_file
 from ..rig import SceneError
-from ..sequence_import import ImportOptions
+from ..sequence_import import ImportOptions, size_of_clip
 from ..sequence_jobs import ImportJob
 from ..sequences_import import import_motions
 
@@ -31,7 +31,7 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
         type=bpy.types.OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"}
     )
     filter_glob: bpy.props.StringProperty(
-        default="*.npz;*.json;*.pkl;*.pt;*.pth;*.npy", options={"HIDDEN"}
+        default="*.npz;*.json;*.pkl;*.pt;*.pth;*.npy;*.bvh", options={"HIDDEN"}
     )
     footage: bpy.props.StringProperty(
         name="Footage",
@@ -114,7 +114,9 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
     def _job(self, scene: bpy.types.Scene, path: Path) -> ImportJob:
         person = self.person - 1 if self.person else None
         name = path.stem if not person else f"{path.stem}.person{person + 1}"
-        return ImportJob(scene.name, name, self._options(name), path, person=person)
+        options = self._options(name)
+        size = None if options.footage is None else size_of_clip(options.footage)
+        return ImportJob(scene.name, name, options, path, person=person, image_size=size)
 
     def _options(self, name: str) -> ImportOptions:
         return ImportOptions(

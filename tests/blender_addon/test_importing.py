@@ -100,6 +100,31 @@ def test_another_tools_file_is_read_by_the_backend(context, session, foreign):
     assert context.scene.frame_end == 3
 
 
+def test_what_the_file_leaves_out_goes_with_it_and_what_was_lost_comes_back(
+    context, session, foreign, tmp_path
+):
+    import bpy
+
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    picture = bpy.data.images.new("picture", 32, 24)
+    for k in range(3):
+        picture.filepath_raw, picture.file_format = str(folder / f"f{k}.png"), "PNG"
+        picture.save()
+
+    def answer(request):
+        rng = np.random.default_rng(4)
+        fields = camera_fields(rng) | {"image_size": (32, 24)}
+        motion = random_sequence(rng, count=3, **fields)
+        return ImportResult(motion, {"notes": ["fingers are at rest"]})
+
+    with backend(answer) as scripted:
+        connect(session, scripted)
+        bpy.ops.posefit.import_sequence(filepath=str(foreign), footage=str(folder))
+        assert ended(session) == ["3 frames imported as their result; fingers are at rest"]
+    assert (scripted.requests[0].image_size, scripted.requests[0].body) == ((32, 24), "free")
+
+
 def test_another_tools_npz_goes_the_same_way(context, session, tmp_path):
     import bpy
 
