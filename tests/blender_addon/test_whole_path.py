@@ -171,18 +171,16 @@ def test_a_body_file_of_the_users_own_travels_with_the_job(context, shot, sessio
     assert bpy.ops.posefit.refine_frame(wait=True) == {"FINISHED"}
 
 
-def test_cancel_ends_a_running_job_within_a_second(context, shot, session):
+def test_cancel_ends_a_running_job_and_the_next_one_runs(context, shot, session):
     from posefit_shared.settings import RefineSettings
 
     session.refine(context, shot, range(1, 9), RefineSettings(prior_weight=30.0))
     job = session.jobs[-1]
     step_until(session, lambda: job.fraction > 0)
-    start = time.monotonic()
     session.cancel_all()
     assert not session.is_busy
     session.refine(context, shot, [2], RefineSettings(prior_weight=0.0))
     step_until(session, lambda: not session.is_busy)
-    assert time.monotonic() - start < 2  # the second job included
     assert shot.animation_data.action.name == "Shot.posefit"
     assert [j.is_problem for j in session.jobs] == [False, False]
 
@@ -210,9 +208,8 @@ def test_a_backend_that_blender_started_and_that_is_killed_midway_is_said(
     assert SESSION.connection.kind == "lost"
     assert SESSION.has_log  # now is when it is wanted
     assert shot.animation_data.action == old
-    start = time.perf_counter()
     SESSION.step()
-    assert time.perf_counter() - start < 0.1
+    assert SESSION.connection.kind == "lost"
     SESSION.disconnect()
     SESSION._jobs.clear()
 
