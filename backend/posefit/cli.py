@@ -187,6 +187,60 @@ def refine(
     )  # fmt: skip
 
 
+def batch(
+    jobs: tyro.conf.Positional[Path],
+    output: Path,
+    workers: int | None = None,
+    retries: int = 1,
+    hang_seconds: float = 600.0,
+    job_seconds: float = 0.0,
+    body: str = "free",
+    uv: str | None = None,
+    device: Device = "auto",
+    rasterizer: Rasterizer = "warp",
+    pictures: int = 2,
+    ray: str | None = None,
+    ray_cpus: float = 1.0,
+    ray_gpus: float = 0.0,
+    ray_in_flight: int = 256,
+    settings: Settings = _DEFAULTS,
+) -> int:
+    """Refine many sequences; killed at any moment, the same command goes on (docs/batch.md).
+
+    Args:
+        jobs: Table (name, sequence, footage or shot, any setting of refine), or folder of pairs.
+        output: Folder for results, summary.csv and report.html.
+        workers: Processes side by side; one for each GPU, or one, unless given.
+        retries: How often a job is tried again after a crash or a hang.
+        hang_seconds: A job that shows no progress for so long is given up.
+        job_seconds: Longest time for one job; 0 is no limit.
+        body: Body file, or "free", of jobs that name none.
+        uv: Texture coordinates of jobs that name none: an .obj, or "xatlas".
+        device: Where to compute.
+        rasterizer: Warp, or PyTorch3D's own as the reference.
+        pictures: Worst frames of each job that are kept as pictures.
+        ray: Address of a Ray cluster that computes instead, "auto", or "local" (docs/cluster.md).
+        ray_cpus: CPU cores that a job takes there.
+        ray_gpus: GPUs that a job takes there; parts of one are allowed.
+        ray_in_flight: Jobs that Ray knows of at once.
+    """
+    from .batch import Job, command
+
+    config = command.BatchConfig(
+        jobs, output, Job("defaults", body=body, uv=uv, settings=settings), workers,
+        retries, device, rasterizer, pictures, command.ProcessLimits(hang_seconds, job_seconds),
+        ray, command.RayConfig(ray_cpus, ray_gpus, ray_in_flight),
+    )  # fmt: skip
+    try:
+        return command.print_result(command.run_batch(config), output)
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "posefit: the batch was stopped; finished jobs are kept, nothing half-written was left "
+            "behind: run the same command again to go on\n"
+        )
+        return 130
+
+
 def evaluate(
     predicted: Predicted = (),
     reference: Path | None = None,
@@ -288,7 +342,8 @@ def train() -> int:
 _COMMANDS = {
     function.__name__.removesuffix("_motion"): function
     for function in (
-        demo, estimate, import_motion, texture, refine, evaluate, serve, doctor, bench, train,
+        demo, estimate, import_motion, texture, refine, batch, evaluate, serve, doctor, bench,
+        train,
     )
 }  # fmt: skip
 

@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from posefit_shared.sequence import Sequence, read_sequence, write_sequence
 from posefit_shared.settings import RefineSettings
-from posefit_shared.shot import read_shot
 
 from .body import BodyModel, load_body
 from .camera_file import read_camera
@@ -36,15 +35,13 @@ from .engine import choose_device, refine_views
 from .errors import RefinementError
 from .estimate import estimate
 from .evaluate import EvaluationError, evaluate
-from .evidence import EvidenceFiles, evidence_of_files
 from .footage import open_footage
 from .pipeline import Hooks, Refinement
+from .refine_files import Person, RefineFiles, evidence_of_person, people_of_files
 from .remote import refine_on_server
 from .report import ReportData, write_report
-from .solver import Evidence
 from .texture import Texture, load_png, save_png
 from .texture_clip import paint_texture
-from .views import View, view_of_sequence, views_of_shot
 
 __all__ = [
     "DatasetFiles",
@@ -59,26 +56,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RefineFiles:
-    """Files of one `posefit refine`."""
-
-    output: Path
-    """Sequence file, or a folder with a shot."""
-    sequence: Path | None = None
-    """Sequence file with its camera."""
-    frames: Path | None = None
-    """Its footage."""
-    shot: Path | None = None
-    """Shot file, instead of both."""
-    texture: Path | None = None
-    """The person's texture, if it was made before."""
-    report: Path | None = None
-    """Folder for the report."""
-    evidence: EvidenceFiles = EvidenceFiles()
-    """What other tools found in the footage."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +74,6 @@ class DatasetFiles:
     """smplx2smpl.pkl."""
     output: Path | None = None
     """Folder for the table."""
-
-
-@dataclass(frozen=True)
-class _Person:
-    """One sequence with its pictures, and where its result goes."""
-
-    sequence: Sequence
-    views: list[View]
-    output: Path
 
 
 @contextmanager
@@ -156,7 +124,7 @@ def make_texture(
 ) -> Texture:
     """`posefit texture`: the person's texture map from all their frames, written as PNG."""
     model = load_body(body, choose_device(device), uv=uv)
-    people = _people(RefineFiles(output, sequence, frames, shot))
+    people = people_of_files(RefineFiles(output, sequence, frames, shot))
     if len(people) != 1:
         raise RefinementError(
             f"the shot has {len(people)} people, a texture is of one: use --sequence and --frames"
@@ -183,7 +151,7 @@ def refine_files(
             "evidence files and texture coordinates are read where the refinement runs: leave out "
             "--server, or them"
         )
-    people = _people(files)
+    people = people_of_files(files)
     model = load_body(body, choose_device(device if server is None else "cpu"), uv=uv)
     texture = None
     if files.texture is not None and server is None:
@@ -195,7 +163,8 @@ def refine_files(
             if server is None:
                 refinement = refine_views(
                     person.sequence, person.views, body=model, settings=settings, texture=texture,
-                    hooks=hooks, rasterizer=rasterizer, evidence=_evidence(files, person, model),
+                    hooks=hooks, rasterizer=rasterizer,
+                    evidence=evidence_of_person(files, person, model),
                 )  # fmt: skip
                 sequence = refinement.sequence
             else:
@@ -261,39 +230,7 @@ def _named_folders(predicted: Many[str]) -> dict[str, Path]:
     return folders
 
 
-def _people(files: RefineFiles) -> list[_Person]:
-    if files.shot is not None:
-        if files.sequence is not None or files.frames is not None:
-            raise RefinementError("give either --shot, or --sequence and --frames, and not both")
-        shot = read_shot(files.shot)
-        if not shot.people:
-            raise RefinementError(
-                f"{files.shot.name} names no people: add their sequence files under 'people'"
-            )
-        return [
-            _Person(sequence, views_of_shot(shot, sequence), files.output / path.name)
-            for path in shot.people
-            for sequence in (read_sequence(path),)
-        ]
-    if files.sequence is None or files.frames is None:
-        raise RefinementError("--sequence and --frames are needed (or --shot): give both")
-    sequence = read_sequence(files.sequence)
-    view = view_of_sequence(sequence, open_footage(files.frames))
-    return [_Person(sequence, [view], files.output)]
-
-
-def _evidence(files: RefineFiles, person: _Person, body: BodyModel) -> list[Evidence]:
-    """The named files' evidence; with several views each folder has one a camera, by its name."""
-    if len(person.views) == 1 or not files.evidence:
-        return evidence_of_files(files.evidence, person.sequence, person.views[0], body)
-    return [
-        one
-        for view in person.views
-        for one in evidence_of_files(files.evidence.of_view(view.name), person.sequence, view, body)
-    ]
-
-
-def _only_footage(person: _Person) -> Path:
+def _only_footage(person: Person) -> Path:
     if len(person.views) != 1:
         raise RefinementError(
             f"--server refines one camera, the shot has {len(person.views)}: leave --server out"
@@ -311,7 +248,7 @@ def _tell(output: Path, sequence: Sequence) -> None:
 
 def _report(
     folder: Path,
-    person: _Person,
+    person: Person,
     sequence: Sequence,
     body: BodyModel,
     refinement: Refinement | None,

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Line", "line_chart", "nice_top", "sparkline", "status_strip"]
+__all__ = ["Line", "bar_chart", "line_chart", "nice_top", "sparkline", "status_strip"]
 
 Array = npt.NDArray[np.float64]
 
@@ -104,6 +104,48 @@ def line_chart(
     keys = "".join(f'<span class="key {line.style}">{escape(line.name)}</span>' for line in lines)
     words = f"<figcaption>{keys}<span>{escape(caption)}</span></figcaption>"
     return f"<figure>{''.join(parts)}{words}</figure>"
+
+
+def bar_chart(
+    counts: Sequence[int],
+    labels: Sequence[str],
+    *,
+    caption: str,
+    label: str,
+    style: str = "after",
+    width: int = 540,
+    height: int = 190,
+) -> str:
+    """Counts as bars, each with its label below and its share above.
+
+    Args:
+        counts: one for each bar.
+        labels: what each bar counts.
+        caption: below the bars.
+        label: what is drawn, for people who hear the page.
+        style: CSS class that colours the bars.
+        width, height: of the drawing, pixels.
+    """
+    total, most = max(sum(counts), 1), max([*counts, 1])
+    step, top, bottom = (width - 16) / max(len(counts), 1), 24, 24
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(label)}">'
+    ]
+    for k, (count, name) in enumerate(zip(counts, labels, strict=True)):
+        tall = (height - top - bottom) * count / most
+        x, y = 8 + k * step, height - bottom - tall
+        share = 100 * count / total
+        words = f"{share:.0f}%" if share >= 0.5 else "<1%" if count else ""
+        parts.append(
+            f'<rect class="bar {style}" x="{x + 2:.1f}" y="{y:.1f}" width="{step - 4:.1f}" '
+            f'height="{max(tall, 0.5):.1f}" rx="3"><title>{escape(name)}: {count}</title></rect>'
+            f'<text class="tick" x="{x + step / 2:.1f}" y="{y - 6:.1f}" text-anchor="middle">'
+            f"{escape(words)}</text>"
+            f'<text class="tick" x="{x + step / 2:.1f}" y="{height - 6}" text-anchor="middle">'
+            f"{escape(name)}</text>"
+        )
+    return f"<figure>{''.join(parts)}</svg><figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def sparkline(name: str, value: str, lines: Sequence[Line], top: float) -> str:

@@ -29,7 +29,7 @@ from .drawing import (
 )
 from .residuals import PartResiduals, look_at, measure, surface_values
 
-__all__ = ["write_report"]
+__all__ = ["page_html", "write_report"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "index.html"
     partial = folder / "index.html.part"
-    partial.write_text(_page(data.title, "".join(parts)), "utf-8")
+    partial.write_text(page_html(data.title, "".join(parts)), "utf-8")
     partial.replace(file)
     told(1.0)
     return file
@@ -101,7 +101,8 @@ def _spread(frames: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     return frames[places.round().astype(int)]
 
 
-def _page(title: str, content: str) -> str:
+def page_html(title: str, content: str) -> str:
+    """A page that holds its style and script; `content` is HTML, `title` is words."""
     style = resources.files(__name__.rpartition(".")[0]).joinpath("style.css").read_text("utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -17,7 +17,16 @@ from .charts import Line, line_chart, nice_top, sparkline, status_strip
 from .data import PosedFrames, ReportData
 from .residuals import PartResiduals
 
-__all__ = ["angle_change", "frame_status", "held_out", "joint_curves", "motion", "summary", "times"]
+__all__ = [
+    "angle_change",
+    "card",
+    "frame_status",
+    "held_out",
+    "joint_curves",
+    "motion",
+    "summary",
+    "times",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -46,14 +55,14 @@ def summary(
     if residuals is not None:
         before, after = (entry.median for entry in residuals)
         cards.append(
-            _card(
+            card(
                 "Landmarks, this camera",
                 _arrow(f"{before:.1f}", f"{after:.1f}", "px"),
                 "median distance; the detector helped to refine",
             )
         )
     cards.append(
-        _card(
+        card(
             "Turn of a joint, median",
             f"{np.median(change):.1f}<small>°</small>",
             f"95% of all turns under {np.quantile(change, 0.95):.0f}°",
@@ -65,7 +74,7 @@ def summary(
 def _status_card(data: ReportData) -> str:
     status = data.after.status or ("refined",) * len(data.after)
     refined = sum(word == "refined" for word in status)
-    return _card(
+    return card(
         "Frames refined",
         f"{refined}<small> of {len(status)}</small>",
         "the others were kept as they came" if refined < len(status) else "every frame",
@@ -75,9 +84,9 @@ def _status_card(data: ReportData) -> str:
 def _score_card(scores: Mapping[str, Any], name: str, title: str) -> str:
     before, after = (scores[which]["all"].get(name) for which in ("initial", "refined"))
     if before is None or after is None:
-        return _card(title, "–", "nothing marked")
+        return card(title, "–", "nothing marked")
     unit, digits = ("px", 1) if name.endswith("px") else ("", 2)
-    return _card(
+    return card(
         title,
         _arrow(f"{before['mean']:.{digits}f}", f"{after['mean']:.{digits}f}", unit),
         f"95% interval {after['low']:.{digits}f} to {after['high']:.{digits}f}, "
@@ -85,7 +94,8 @@ def _score_card(scores: Mapping[str, Any], name: str, title: str) -> str:
     )
 
 
-def _card(name: str, figure: str, more: str) -> str:
+def card(name: str, figure: str, more: str) -> str:
+    """A card with one figure, which is HTML; the rest is words."""
     return (
         f'<div class="card"><span class="name">{escape(name)}</span>'
         f'<span class="figure">{figure}</span><span class="more">{escape(more)}</span></div>'

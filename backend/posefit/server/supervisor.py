@@ -13,7 +13,6 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..child_processes import kill_process, words_for_exit
 from .config import ServeConfig
 from .schedule import Job
 
@@ -96,14 +96,14 @@ class Supervisor:
                 if now >= worker.start_again_at:
                     self._spawn(worker)
             elif (status := worker.process.poll()) is not None:
-                self._bury(worker, _words_for_exit(status), can_retry=True)
+                self._bury(worker, words_for_exit(status), can_retry=True)
             elif reason := self._reason_to_kill(worker, now):
                 self.kill(worker, reason)
 
     def kill(self, worker: Worker, reason: str) -> None:
         """End a worker at once; another process takes its place."""
         logger.warning("worker on %s is killed: %s", worker.device, reason)
-        _kill_process(worker.process)
+        kill_process(worker.process)
         self._bury(worker, reason, can_retry=False)
 
     def stop(self, send_stop: Callable[[Worker], object]) -> None:
@@ -121,7 +121,7 @@ class Supervisor:
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 logger.warning("worker on %s did not exit and is killed", worker.device)
-            _kill_process(worker.process)
+            kill_process(worker.process)
             worker.process, worker.state = None, "down"
 
     def _reason_to_kill(self, worker: Worker, now: float) -> str:
@@ -227,27 +227,6 @@ def _count_gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
-
-
-def _kill_process(process: subprocess.Popen[bytes] | None) -> None:
-    """End a process and whatever it started."""
-    if process is None:
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(5.0)
-
-
-def _words_for_exit(status: int) -> str:
-    if status == -9:
-        return "the worker process was killed, perhaps because memory ran out"
-    if status < 0:
-        return f"the worker process crashed (signal {-status})"
-    return f"the worker process exited with status {status}"
 
 
 def _has_descriptor(stream: Any) -> bool:

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs as tasks of a Ray cluster, a task a clip; results come back through Ray's object store.
+
+Nodes need posefit and the jobs' input files under the same paths; they write nothing there. A clip
+is not divided: its windows share one search for shape, the person's texture and the verdict, so
+parts of it on their own would not give the same result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import tempfile
+import threading
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .executor import Event, Failed, Finished
+from .job_process import failure_of
+from .jobs import FILE_COLUMNS, WORD_COLUMNS, BatchError, Job
+from .local_processes import ProcessLimits
+
+if TYPE_CHECKING:
+    from .command import RayConfig
+
+__all__ = ["RayTasks"]
+
+logger = logging.getLogger(__name__)
+
+_LOG_CHARACTERS = 100_000
+_WATCH_S = 1.0
+
+
+@dataclass
+class _Task:
+    job: Job
+    folder: Path
+    log: Path
+
+
+class RayTasks:
+    """An executor of Ray tasks.
+
+    Args:
+        address: of the cluster, `auto` for the one that this machine belongs to, or `local`.
+        machine: what `handlers.Machine` takes.
+        resources: what a task takes.
+        limits: when a task is given up.
+        handlers: module with `run_job` and `Machine`, importable on every node.
+
+    Raises:
+        BatchError: Ray is not installed, or there is no cluster.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        machine: dict[str, Any],
+        resources: RayConfig,
+        limits: ProcessLimits | None = None,
+        handlers: str = "posefit.batch.work",
+    ) -> None:
+        limits = limits or ProcessLimits()
+        self._ray = _connect(address)
+        self._check(resources)
+        self._remote = self._ray.remote(
+            num_cpus=resources.cpus, num_gpus=resources.gpus,
+            # The batch tries again itself, and writes down why.
+            max_retries=0, max_calls=limits.jobs_a_process,
+        )(do_job)  # fmt: skip
+        self._order = {"handlers": handlers, "machine": machine, "limits": limits}
+        self._slots = resources.in_flight
+        self._tasks: dict[Any, _Task] = {}
+
+    @property
+    def slots(self) -> int:
+        """How many tasks Ray may know of."""
+        return self._slots
+
+    def submit(self, job: Job, folder: Path, fingerprint: str, log: Path) -> None:
+        """Hand a job to the cluster."""
+        order = {**self._order, "job": with_whole_paths(job).to_map(), "fingerprint": fingerprint}
+        self._tasks[self._remote.remote(order)] = _Task(job, folder, log)
+
+    def events(self, timeout_s: float) -> list[Event]:
+        """What has ended since."""
+        ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=timeout_s)
+        if ready:
+            ready, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
+        return [self._event(reference, self._tasks.pop(reference)) for reference in ready]
+
+    def close(self) -> None:
+        """Stop all tasks and leave the cluster."""
+        for reference in self._tasks:
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                self._ray.cancel(reference, force=True)
+        self._tasks.clear()
+        self._ray.shutdown()
+
+    def _event(self, reference: Any, task: _Task) -> Event:
+        errors = self._ray.exceptions
+        try:
+            outcome = self._ray.get(reference)
+        except (errors.NodeDiedError, errors.LocalRayletDiedError, errors.ObjectLostError):
+            return Failed(task.job.name, "lost", "the node went away")
+        except errors.OutOfMemoryError:
+            return Failed(task.job.name, "broke", "the node's memory ran out")
+        except errors.WorkerCrashedError:
+            limits = self._order["limits"]
+            words = f"the process died, or showed no progress for {limits.hang_seconds:g} s"
+            return Failed(task.job.name, "broke", words)
+        except errors.RayError as error:
+            return Failed(task.job.name, "broke", f"Ray: {str(error).splitlines()[0]}")
+        with task.log.open("a", encoding="utf-8", errors="backslashreplace") as handle:
+            handle.write(outcome["log"])
+        if outcome["event"] == "failed":
+            return Failed(task.job.name, outcome["kind"], outcome["words"])
+        for name, data in outcome["files"].items():
+            (task.folder / Path(name).name).write_bytes(data)
+        return Finished(task.job.name)
+
+    def _check(self, resources: RayConfig) -> None:
+        """Refuse what no node has; an autoscaler may still bring others, so only a warning."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if resources.in_flight < 1 or resources.cpus < 0 or resources.gpus < 0:
+            self._ray.shutdown()
+            raise BatchError("--ray-in-flight, --ray-cpus and --ray-gpus must be more than 0")
+        if not any(
+            node.get("CPU", 0) >= resources.cpus and node.get("GPU", 0) >= resources.gpus
+            for node in nodes
+        ):
+            logger.warning(
+                "no node of the cluster has %g CPUs and %g GPUs for a job: jobs wait for one",
+                resources.cpus, resources.gpus,
+            )  # fmt: skip
+
+
+def with_whole_paths(job: Job) -> Job:
+    """The job with paths that mean the same in every working folder."""
+    files = {name: getattr(job, name).resolve() for name in FILE_COLUMNS if getattr(job, name)}
+    words = {
+        name: str(Path(word).resolve())
+        for name in WORD_COLUMNS
+        for word in (getattr(job, name),)
+        if word and Path(word).is_file()
+    }
+    return replace(job, **files, **words)
+
+
+def do_job(order: dict[str, Any]) -> dict[str, Any]:
+    """One job on a node: its files, or why there are none; nothing escapes but death.
+
+    Args:
+        order: `handlers`, `machine`, `limits`, `job`, `fingerprint`.
+    """
+    words, log = io.StringIO(), logging.getLogger()
+    handler = logging.StreamHandler(words)
+    log.addHandler(handler)
+    outcome: dict[str, Any] = {"event": "finished", "files": {}}
+    watch = _Watch(order["limits"])
+    try:
+        module = importlib.import_module(order["handlers"])
+        with tempfile.TemporaryDirectory(prefix="posefit-") as name:
+            folder = Path(name)
+            module.run_job(
+                Job.from_map(order["job"]), folder, module.Machine(**order["machine"]),
+                order["fingerprint"], watch.sign,
+            )  # fmt: skip
+            outcome["files"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    except Exception as error:
+        traceback.print_exc(file=words)
+        kind, sentence = failure_of(error)
+        # A full disk of one node is no reason to end the batch.
+        outcome = {"event": "failed", "kind": "broke" if kind == "disk" else kind}
+        outcome["words"] = f"{sentence} on the node" if kind == "disk" else sentence
+    finally:
+        watch.end()
+        log.removeHandler(handler)
+    return {**outcome, "log": words.getvalue()[-_LOG_CHARACTERS:]}
+
+
+class _Watch:
+    """Ends this process when its job shows no sign of progress."""
+
+    def __init__(self, limits: ProcessLimits) -> None:
+        self._limits = limits
+        self._began_at = self._sign_at = time.monotonic()
+        self._ended = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def sign(self, fraction: float, stage: str) -> None:
+        """The job goes on."""
+        self._sign_at = time.monotonic()
+
+    def end(self) -> None:
+        """The job is over."""
+        self._ended.set()
+
+    def _look(self) -> None:
+        longest = self._limits.job_seconds or float("inf")
+        while not self._ended.wait(_WATCH_S):
+            now = time.monotonic()
+            if now - self._sign_at > self._limits.hang_seconds or now - self._began_at > longest:
+                os._exit(1)
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise BatchError(
+            "Ray is not installed: pip install 'posefit[ray]' here and on the cluster's nodes"
+        ) from error
+    try:
+        ray.init(
+            address=None if address == "local" else address, include_dashboard=False,
+            log_to_driver=False, logging_level=logging.WARNING,
+        )  # fmt: skip
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise BatchError(
+            f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one with "
+            "`ray start --head`, or use --ray local"
+        ) from error
+    return ray

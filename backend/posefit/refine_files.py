@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of one refinement: which people they hold, with their pictures and other tools' evidence.
+
+`posefit refine`, a batch and the Python functions read their input here, so that the same files
+give the same result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from posefit_shared.sequence import Sequence, read_sequence
+from posefit_shared.shot import read_shot
+
+from .body import BodyModel
+from .errors import RefinementError
+from .evidence import EvidenceFiles, evidence_of_files
+from .footage import open_footage
+from .solver import Evidence
+from .views import View, view_of_sequence, views_of_shot
+
+__all__ = ["Person", "RefineFiles", "evidence_of_person", "people_of_files"]
+
+
+@dataclass(frozen=True)
+class RefineFiles:
+    """Files of one `posefit refine`."""
+
+    output: Path
+    """Sequence file, or a folder with a shot."""
+    sequence: Path | None = None
+    """Sequence file with its camera."""
+    frames: Path | None = None
+    """Its footage."""
+    shot: Path | None = None
+    """Shot file, instead of both."""
+    texture: Path | None = None
+    """The person's texture, if it was made before."""
+    report: Path | None = None
+    """Folder for the report."""
+    evidence: EvidenceFiles = EvidenceFiles()
+    """What other tools found in the footage."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One sequence with its pictures, and where its result goes."""
+
+    sequence: Sequence
+    """Where the person is now."""
+    views: list[View]
+    """Pictures of them."""
+    output: Path
+    """Where the result goes."""
+
+
+def people_of_files(files: RefineFiles) -> list[Person]:
+    """Everyone that the files tell of, with opened footage.
+
+    Raises:
+        RefinementError, SequenceError, FootageError: in words.
+    """
+    if files.shot is not None:
+        if files.sequence is not None or files.frames is not None:
+            raise RefinementError("give either --shot, or --sequence and --frames, and not both")
+        shot = read_shot(files.shot)
+        if not shot.people:
+            raise RefinementError(
+                f"{files.shot.name} names no people: add their sequence files under 'people'"
+            )
+        return [
+            Person(sequence, views_of_shot(shot, sequence), files.output / path.name)
+            for path in shot.people
+            for sequence in (read_sequence(path),)
+        ]
+    if files.sequence is None or files.frames is None:
+        raise RefinementError("--sequence and --frames are needed (or --shot): give both")
+    sequence = read_sequence(files.sequence)
+    view = view_of_sequence(sequence, open_footage(files.frames))
+    return [Person(sequence, [view], files.output)]
+
+
+def evidence_of_person(files: RefineFiles, person: Person, body: BodyModel) -> list[Evidence]:
+    """The named files' evidence; with several views each folder has one a camera, by its name."""
+    if len(person.views) == 1 or not files.evidence:
+        return evidence_of_files(files.evidence, person.sequence, person.views[0], body)
+    return [
+        one
+        for view in person.views
+        for one in evidence_of_files(files.evidence.of_view(view.name), person.sequence, view, body)
+    ]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs of batches that need no engine: what a job does is said by the first word of its name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from posefit.batch.jobs import Job
+from posefit.batch.summary import JobSummary, write_summary
+from posefit.errors import RefinementError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """As the engine's."""
+
+    device: str = "cpu"
+    rasterizer: str = "warp"
+    pictures: int = 2
+
+
+def run_job(job: Job, folder: Path, machine: Machine, fingerprint: str, progress) -> JobSummary:
+    """Copy the sequence, or do what the name says: refuse, break, crash, hang, fill…"""
+    assert job.sequence is not None
+    what = job.name.partition("-")[0]
+    note(job, f"began {os.getpid()}")
+    print("words that libraries print")  # noqa: T201
+    progress(0.5, "half done")
+    if what == "refuse":
+        raise RefinementError("the body lies wholly outside the picture")
+    if what == "break":
+        raise ValueError("a mistake\nin several lines")
+    if what == "crash" or (what == "flaky" and len(notes(job)) == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "hang":
+        time.sleep(600)
+    if what == "fill":
+        raise RefinementError("could not write") from OSError(errno.ENOSPC, "no room")
+    if what in ("slow", "long"):
+        for _ in range(6 if what == "slow" else 40):
+            time.sleep(0.05)
+            progress(0.6, "slowly")
+    (folder / f"{job.name}.npz").write_bytes(job.sequence.read_bytes())
+    summary = JobSummary(job.name, fingerprint, outputs=(f"{job.name}.npz",), status={"kept": 2})
+    write_summary(folder, summary)
+    note(job, "ended")
+    return summary
+
+
+def note(job: Job, words: str) -> None:
+    """Add a line beside the job's sequence."""
+    assert job.sequence is not None
+    with job.sequence.with_suffix(".notes").open("a") as handle:
+        handle.write(words + "\n")
+
+
+def notes(job: Job) -> list[str]:
+    """What was noted of a job."""
+    assert job.sequence is not None
+    path = job.sequence.with_suffix(".notes")
+    return path.read_text().splitlines() if path.is_file() else []
