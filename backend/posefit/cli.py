@@ -96,7 +96,8 @@ def import_motion(
     Args:
         file: The tool's file, or its folder of results.
         output: Sequence file to write; a folder for everybody in it.
-        format: Which tool's it is; found out from the file unless given.
+        format: Which tool's it is (docs/importing.md has the names); found out from the file
+            unless given.
         person: Which person, 0 being the one seen longest.
         body: Body file that the motion will be used with, or "free": worlds turn about its pelvis.
         footage: The video or folder of images: its size and rate, where the file has none.

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
 import sys
 import types
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ import numpy as np
 import torch
 
 from posefit.body import BodyModel, PoseParameters, load_body, pose_body
+from posefit.errors import PosefitError
 from posefit_shared.frames import project
 from posefit_shared.rotations import rotvec_to_matrix
-from posefit_shared.sequence import Sequence
+from posefit_shared.sequence import Sequence, SequenceError
 
 FRAMES = 5
 SIZE = (1280, 720)
@@ -82,6 +85,46 @@ def pinhole_pixels(points: np.ndarray, focal: float, centre: tuple[float, float]
 def worst(first: np.ndarray, other: np.ndarray) -> float:
     """Largest distance, pixels."""
     return float(np.abs(first - other).max())
+
+
+def damages(value: Any, depth: int = 4) -> Iterator[Any]:
+    """Copies of a tree with one thing in each that is missing or something else."""
+    if depth == 0:
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield {k: v for k, v in value.items() if k != key}
+            for other in _others(item):
+                yield value | {key: other}
+            for inner in damages(item, depth - 1):
+                yield value | {key: inner}
+    elif isinstance(value, list) and value:
+        yield []
+        yield value[:-1]
+        for inner in damages(value[0], depth - 1):
+            yield [inner, *value[1:]]
+
+
+def _others(item: Any) -> Iterator[Any]:
+    yield from (None, "text", [], {}, np.zeros(2), np.zeros((0, 3)))
+    if isinstance(item, np.ndarray) and item.dtype.kind == "f" and item.size:
+        yield np.full_like(item, np.nan)
+        yield item[:-1] if item.ndim else item
+        yield item[..., :-1] if item.ndim else item
+
+
+def assert_damages_are_refused_in_words(
+    value: Any, write: Callable[[Path, Any], Any], path: Path, keep: int = 120
+) -> None:
+    """Import damaged files: each gives people or a sentence, never another error."""
+    from posefit.importers import ImporterError, ImportOptions, read
+
+    damaged = list(damages(value))
+    chosen = np.random.default_rng(0).permutation(len(damaged))[:keep]
+    for k in chosen:
+        write(path, damaged[k])
+        with contextlib.suppress(ImporterError, SequenceError, PosefitError):
+            assert read(path, ImportOptions(image_size=SIZE))
 
 
 def write_joblib(path: Path, value: Any, compress: bool = True) -> Path:

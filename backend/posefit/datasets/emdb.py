@@ -21,7 +21,7 @@ from posefit_shared.sequence import Sequence
 from .files import array_of, entry, existing_folder, matching, read_pickle
 from .recording import DatasetError, Pictures, Recording
 
-__all__ = ["SPLITS", "read_emdb"]
+__all__ = ["SPLITS", "read_emdb", "read_emdb_file"]
 
 SPLITS = ("all", "emdb1", "emdb2")
 """Everything, and the two published evaluation subsets."""
@@ -43,12 +43,17 @@ def read_emdb(root: Path, split: str = "all") -> Iterator[Recording]:
         raise DatasetError(f"EMDB has no subset {split!r}, it has {', '.join(SPLITS)}")
     existing_folder(root, "EMDB's folders P0 to P9")
     for path in matching(root, "P*/*/*_data.pkl", "EMDB sequences"):
-        recording = _read_file(path)
+        recording = read_emdb_file(path)
         if split == "all" or split in recording.tags:
             yield recording
 
 
-def _read_file(path: Path) -> Recording:
+def read_emdb_file(path: Path) -> Recording:
+    """The recording of one `…_data.pkl`.
+
+    Raises:
+        DatasetError: the file lacks something.
+    """
     data = read_pickle(path)
     camera, smpl = entry(data, "camera", path), entry(data, "smpl", path)
     root_pose = entry(smpl, "poses_root", path)

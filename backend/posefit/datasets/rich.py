@@ -40,7 +40,7 @@ from .files import (
 )  # fmt: skip
 from .recording import DatasetError, Pictures, Recording
 
-__all__ = ["SPLITS", "read_rich"]
+__all__ = ["SPLITS", "read_rich", "read_rich_sequence"]
 
 SPLITS = ("train", "val", "test")
 """Splits as published."""
@@ -64,14 +64,27 @@ def read_rich(root: Path, split: str = "test") -> Iterator[Recording]:
     if split not in SPLITS:
         raise DatasetError(f"RICH has no split {split!r}, it has {', '.join(SPLITS)}")
     folder = existing_folder(root / "bodies" / split, "RICH's SMPL-X bodies of this split")
-    genders = read_json(root / "resource" / "gender.json")
     for sequence in matching(folder, "*", "RICH sequences"):
-        frames = [path for path in matching(sequence, "*", "frames") if path.name.isdigit()]
-        subjects = sorted({path.stem for frame in frames for path in frame.glob("*.pkl")})
-        if not subjects:
-            raise DatasetError(f"{sequence} holds no FRAME/SUBJECT.pkl: check what was unpacked")
-        for subject in subjects:
-            yield from _read_subject(root, split, sequence.name, frames, subject, genders)
+        yield from read_rich_sequence(sequence)
+
+
+def read_rich_sequence(folder: Path) -> Iterator[Recording]:
+    """The recordings of one sequence, one for each subject and static camera.
+
+    Args:
+        folder: `bodies/SPLIT/SEQUENCE` of the data set.
+
+    Raises:
+        DatasetError: the folder is laid out otherwise, or a file lacks something.
+    """
+    root, split = folder.parent.parent.parent, folder.parent.name
+    genders = read_json(root / "resource" / "gender.json")
+    frames = [path for path in matching(folder, "*", "frames") if path.name.isdigit()]
+    subjects = sorted({path.stem for frame in frames for path in frame.glob("*.pkl")})
+    if not subjects:
+        raise DatasetError(f"{folder} holds no FRAME/SUBJECT.pkl: check what was unpacked")
+    for subject in subjects:
+        yield from _read_subject(root, split, folder.name, frames, subject, genders)
 
 
 def _read_subject(

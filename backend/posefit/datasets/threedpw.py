@@ -22,7 +22,7 @@ from posefit_shared.sequence import Sequence
 from .files import array_of, entry, existing_folder, image_size, matching, read_pickle
 from .recording import DatasetError, Pictures, Recording
 
-__all__ = ["SPLITS", "read_3dpw"]
+__all__ = ["SPLITS", "read_3dpw", "read_3dpw_file"]
 
 SPLITS = ("train", "validation", "test")
 """Splits as published."""
@@ -50,6 +50,18 @@ def read_3dpw(root: Path, split: str = "test") -> Iterator[Recording]:
     folder = existing_folder(root / "sequenceFiles" / split, "3DPW's pickles of this split")
     for path in matching(folder, "*.pkl", "3DPW sequence files"):
         yield from _read_file(path, root, split)
+
+
+def read_3dpw_file(path: Path) -> Iterator[Recording]:
+    """The recordings of one sequence file, an actor each.
+
+    Args:
+        path: the file; pictures are looked for where the data set has them from there.
+
+    Raises:
+        DatasetError: the file lacks something.
+    """
+    yield from _read_file(path, path.resolve().parent.parent.parent, path.resolve().parent.name)
 
 
 def _read_file(path: Path, root: Path, split: str) -> Iterator[Recording]:

@@ -7,14 +7,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from posefit_shared.body_files import BodyFileError
+from posefit_shared.sequence import SequenceError
+
+from ..errors import PosefitError
 from .aist import read_aist, recognises_aist
 from .bvh import read_bvh, recognises_bvh
+from .cliff import read_cliff, recognises_cliff
 from .content import Content, load_content
+from .crops import read_crops, read_pymafx, recognises_crops, recognises_pymafx
+from .dataset_files import (
+    read_emdb,
+    read_rich,
+    read_threedpw,
+    recognises_emdb,
+    recognises_rich,
+    recognises_threedpw,
+)
 from .gvhmr import read_gvhmr, recognises_gvhmr
+from .human_data import read_human_data, recognises_human_data
 from .person import ImportedPerson, ImporterError, ImportOptions
 from .phalp import read_phalp, recognises_phalp
+from .refused import why_not
 from .romp import read_romp, recognises_romp
+from .slahmr import read_slahmr, recognises_slahmr
 from .smpl_files import read_amass, read_smpl, recognises_amass, recognises_smpl
+from .tram import read_prompthmr, read_tram, recognises_prompthmr, recognises_tram
 from .wham import read_wham, recognises_wham
 
 __all__ = ["FORMATS", "Format", "Imported", "import_file", "read", "sniff"]
@@ -46,6 +64,16 @@ FORMATS: dict[str, Format] = {
     "phalp": Format("tracks of 4D-Humans, TokenHMR or PHALP", recognises_phalp, read_phalp),
     "gvhmr": Format("results of GVHMR", recognises_gvhmr, read_gvhmr),
     "romp": Format("results of ROMP or BEV", recognises_romp, read_romp),
+    "vibe": Format("results of VIBE or PARE", recognises_crops, read_crops),
+    "pymafx": Format("results of PyMAF-X", recognises_pymafx, read_pymafx),
+    "cliff": Format("results of CLIFF", recognises_cliff, read_cliff),
+    "tram": Format("results of TRAM", recognises_tram, read_tram),
+    "prompthmr": Format("results of PromptHMR", recognises_prompthmr, read_prompthmr),
+    "slahmr": Format("results of SLAHMR", recognises_slahmr, read_slahmr),
+    "3dpw": Format("a sequence of 3DPW", recognises_threedpw, read_threedpw),
+    "emdb": Format("a sequence of EMDB", recognises_emdb, read_emdb),
+    "rich": Format("a sequence of RICH", recognises_rich, read_rich),
+    "humandata": Format("HumanData of MMHuman3D", recognises_human_data, read_human_data),
     "aist": Format("a motion of AIST++", recognises_aist, read_aist),
     "bvh": Format("a BVH motion", recognises_bvh, read_bvh),
     "amass": Format("a motion of AMASS", recognises_amass, read_amass),
@@ -60,8 +88,7 @@ def sniff(path: str | Path) -> str | None:
     Raises:
         ImporterError: the file cannot be opened at all.
     """
-    content = load_content(Path(path))
-    return next((name for name, one in FORMATS.items() if one.recognises(content)), None)
+    return _format_of(load_content(Path(path)))
 
 
 def read(
@@ -100,21 +127,43 @@ def import_file(
         )
     content = load_content(path)
     if format_name is None:
-        known = (name for name, one in FORMATS.items() if one.recognises(content))
-        format_name = next(known, None)
+        format_name = _format_of(content)
         if format_name is None:
-            raise ImporterError(_unknown(content))
+            reason = why_not(content)
+            raise ImporterError(f"{path.name}: {reason}" if reason else _unknown(content))
     elif not FORMATS[format_name].recognises(content):
         raise ImporterError(
             f"{path.name} is not as {FORMATS[format_name].title} should be ({_inside(content)}): "
             "leave out the format to have it found out"
         )
     chosen = FORMATS[format_name]
-    people = chosen.read(content, options or ImportOptions())
+    try:
+        people = chosen.read(content, options or ImportOptions())
+    except (PosefitError, SequenceError, BodyFileError):
+        raise
+    except _UNEXPECTED as error:
+        raise ImporterError(
+            f"{path.name} is not as {chosen.title} should be ({type(error).__name__}: {error}): "
+            "check that it is whole and as the tool wrote it"
+        ) from error
     if not people:
         raise ImporterError(f"{path.name} ({chosen.title}) has no people")
     people.sort(key=lambda one: (-len(one.sequence), one.sequence.person_id))
     return Imported(format_name, chosen.title, tuple(people))
+
+
+_UNEXPECTED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
+"""What a reader meets where a file has other things under the names that it knows."""
+
+
+def _format_of(content: Content) -> str | None:
+    for name, one in FORMATS.items():
+        try:
+            if one.recognises(content):
+                return name
+        except _UNEXPECTED:
+            continue
+    return None
 
 
 def _unknown(content: Content) -> str:

@@ -12,7 +12,9 @@ from PIL import Image
 
 from posefit.cli import main
 from posefit.import_command import import_for_client
-from posefit.importers import FORMATS
+from posefit.importers import FORMATS, ImporterError
+from posefit.job_context import JobContext, JobFolders
+from posefit.jobs import run_job
 from posefit_shared.messages import ImportRequest, MediaReference
 from posefit_shared.sequence import read_sequence
 from posefit_shared.shot import read_shot
@@ -107,6 +109,18 @@ def test_a_person_or_format_that_is_not_there_is_refused_in_words(tmp_path, foot
     assert "is not as results of WHAM should be" in capsys.readouterr().err
     assert main([*common, "--format", "xyz"]) == 2
     assert ", ".join(FORMATS) in capsys.readouterr().err
+
+
+def test_a_worker_runs_the_import_job(tmp_path):
+    path = romp_like(tmp_path / "v.npz")
+    context = JobContext(
+        "job", "import", device="cpu", folders=JobFolders(tmp_path, [tmp_path], tmp_path),
+        send=lambda message: None, is_cancelled=lambda: False,
+    )  # fmt: skip
+    request = ImportRequest(MediaReference(path=str(path)), image_size=(320, 240))
+    assert run_job(request, context).sequence.person_id == 3
+    with pytest.raises(ImporterError, match="--footage"):
+        run_job(ImportRequest(MediaReference(path=str(path))), context)
 
 
 def test_the_import_job_gives_a_sequence_and_says_what_it_did(tmp_path):
