@@ -60,8 +60,7 @@ def _person(
 ) -> ImportedPerson:
     name = f"track {track}"
     smpl = [entry(frame, "smpl", name)[place] for _, frame, place in rows]
-    roots = np.stack([_rotations(one, "global_orient", 1) for one in smpl])
-    bodies = np.stack([_rotations(one, "body_pose", 23) for one in smpl])
+    roots, bodies = (_rotations(smpl, *one) for one in (("global_orient", 1), ("body_pose", 23)))
     cameras = [entry(frame, "camera", name)[place] for _, frame, place in rows]
     height, width = (
         int(n) for n in numbers(entry(rows[0][1], "size", name)[rows[0][2]], (2,), "size")
@@ -87,8 +86,11 @@ def _intrinsics(width: int, height: int) -> Array:
     return pinhole(FOCAL_OF_256 * side / 256, (width, height), centre)
 
 
-def _rotations(smpl: Any, key: str, joints: int) -> Array:
-    return rotation_vectors(np.asarray(entry(smpl, key, "smpl"))[None], joints, key)[0]
+def _rotations(smpl: list[Any], key: str, joints: int) -> Array:
+    values = [np.asarray(entry(one, key, "smpl")) for one in smpl]
+    if len({value.shape for value in values}) != 1:
+        raise ImporterError(f"{key} is not alike in all frames of a track: check the file")
+    return rotation_vectors(np.stack(values), joints, key)
 
 
 def _frames(data: Any) -> list[Any]:
