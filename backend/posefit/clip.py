@@ -45,7 +45,10 @@ def clip_seconds(clip: Clip) -> npt.NDArray[np.float64]:
     indices = sequence.frame_indices
     assert indices is not None, "a Sequence always has frame_indices"
     if (np.diff(indices) > 0).all():
-        return indices / clip.views[0].footage.fps
+        view = clip.views[0]
+        if not view.footage.is_even and (view.frame_indices >= 0).all():
+            return view.footage.times[view.frame_indices]
+        return indices / view.footage.fps
     return np.arange(len(sequence)) / sequence.mocap_framerate
 
 

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import PosefitError
+from .tone_mapping import is_hdr, to_sdr
 
 __all__ = ["Footage", "FootageError", "check_size", "open_footage"]
 
@@ -44,6 +45,8 @@ DEFAULT_FPS = 30.0
 """Rate of images, and of videos that state none."""
 SEQUENTIAL_REACH = 12
 """Frames that are decoded and dropped on the way ahead before a seek is tried."""
+_EVEN = 0.2
+"""Frames whose lengths differ by more than this share come at a varying rate."""
 _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,asf,mxf,h264,hevc,ivf,obu,gif"
 )
@@ -80,6 +83,11 @@ class Footage(ABC):
     def times(self) -> npt.NDArray[np.float64]:
         """(T,) seconds of each frame from the first one."""
         return np.arange(len(self)) / self.fps
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all frames last equally long, so that `fps` says when each one is shown."""
+        return True
 
     def close(self) -> None:  # noqa: B027 - images hold nothing open
         """Let the file go; reading afterwards opens it again."""
@@ -243,6 +251,15 @@ class VideoFootage(Footage):
         stamps = np.asarray(self._stamps, np.float64)
         return (stamps - stamps[0]) * self._time_base if self._time_base else super().times
 
+    @property
+    def is_even(self) -> bool:
+        gaps = np.diff(np.asarray(self._stamps, np.float64))
+        if len(gaps) < 2 or not self._time_base:
+            return True
+        usual = np.median(gaps)
+        # Containers round times to their unit: by up to one on either side.
+        return bool((np.abs(gaps - usual) <= np.maximum(1.0, _EVEN * usual)).all())
+
     def read(self, index: int) -> RgbImage:
         if len(self) <= index < self._expected:
             raise self._broken_off(index)
@@ -385,7 +402,11 @@ def _reason(error: BaseException) -> str:
 
 
 def _upright(frame: Any) -> RgbImage:
-    """The frame's pixels as a player shows them."""
-    image = frame.to_ndarray(format="rgb24")
+    """The frame's pixels as a player shows them, HDR brought down to SDR."""
+    transfer = int(getattr(frame, "color_trc", 0) or 0)
+    if is_hdr(transfer):
+        image = to_sdr(frame.to_ndarray(format="rgb48le"), transfer, int(frame.color_primaries))
+    else:
+        image = frame.to_ndarray(format="rgb24")
     quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from posefit.clip import Clip, clip_seconds
 from posefit.footage import FootageError, check_size, open_footage
+from posefit.views import view_of_sequence
+from posefit_shared.sequence import Sequence
 
 FRAMES = 40
 SIZE = (64, 48)
@@ -234,3 +237,61 @@ def test_footage_of_another_size_than_the_camera_is_refused_in_words(videos: Pat
     check_size(footage, SIZE)
     with pytest.raises(FootageError, match="is 64×48 pixels, but the camera is for 66×48"):
         check_size(footage, (66, 48))
+
+
+def test_ten_bits_of_ordinary_video_and_colours_of_either_matrix_are_right(tmp_path: Path) -> None:
+    for matrix in (1, 5):  # BT.709 and BT.601
+        path = tmp_path / f"matrix {matrix}.mkv"
+        with av.open(str(path), "w") as container:
+            options = {"x265-params": "lossless=1:log-level=none"}
+            stream = container.add_stream("libx265", rate=25, options=options)
+            stream.width, stream.height = SIZE
+            stream.pix_fmt = "yuv444p10le"
+            stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 1
+            image = np.empty((SIZE[1], SIZE[0], 3), np.uint8)
+            image[:] = (200, 60, 30)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = frame.reformat(format="yuv444p10le", dst_colorspace=matrix)
+            frame.colorspace, frame.color_range = matrix, 1
+            frame.pts, frame.time_base = 0, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        seen = open_footage(path).read(0)[5, 5].astype(int)
+        np.testing.assert_allclose(seen, (200, 60, 30), atol=2)
+
+
+def write_uneven_video(path: Path, stamps_ms: list[int]) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"g": "4", "bf": "2"})
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, stamp in enumerate(stamps_ms):
+            frame = av.VideoFrame.from_ndarray(numbered_image(number), format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["phone.mp4", "phone.mkv"])
+def test_a_varying_rate_gives_each_frame_its_own_time(tmp_path: Path, name: str) -> None:
+    stamps = [0, 33, 66, 100, 180, 200, 333, 350, 383, 417]
+    footage = open_footage(write_uneven_video(tmp_path / name, stamps))
+    assert [number_of(image) for image in footage] == list(range(len(stamps)))
+    assert [number_of(footage.read(k)) for k in (7, 2, 9, 4)] == [7, 2, 9, 4]
+    np.testing.assert_allclose(footage.times, np.array(stamps) / 1000, atol=1e-3)
+    assert not footage.is_even
+    even = write_uneven_video(tmp_path / f"even {name}", [0, 33, 67, 100, 133, 167, 200])
+    assert open_footage(even).is_even
+
+
+def test_a_sequence_without_times_takes_those_of_uneven_footage(tmp_path: Path) -> None:
+    stamps = [0, 33, 66, 100, 180, 200]
+    footage = open_footage(write_uneven_video(tmp_path / "phone.mp4", stamps))
+    sequence = Sequence(
+        poses=np.zeros((3, 24, 3)), trans=np.zeros((3, 3)), frame_indices=np.array([1, 3, 4]),
+        intrinsics=np.eye(3), world_to_camera=np.eye(4), image_size=SIZE,
+    )  # fmt: skip
+    clip = Clip(sequence, [view_of_sequence(sequence, footage)])
+    np.testing.assert_allclose(clip_seconds(clip), [0.033, 0.1, 0.18], atol=1e-3)
