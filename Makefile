@@ -16,7 +16,7 @@ BLENDER_TESTS := -m pytest tests/blender_addon
 # Idle OpenMP threads that spin take the cores from those that work (docs/solver.md).
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d lint bench extension test-gui clean
+.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d test-ray lint bench extension test-gui clean
 
 # ------------------------------------------------------------------ what people run
 
@@ -26,11 +26,11 @@ demo: .venv/.runtime $(if $(PYTHON311),.venv-bpy42/.installed)
 test: lint-ruff test-main test-blender
 
 test-fast: .venv/.test
-	$(PYTEST) -m "not slow and not pytorch3d and not gpu"
+	$(PYTEST) -m "not slow and not pytorch3d and not ray and not gpu"
 
 # Everything, and a skip is a failure; tests of the extension run in each Blender.
 test-full: lint test-blender-full test-pytorch3d
-	$(PYTEST) -m "not pytorch3d and not gpu" --ignore=tests/blender_addon --forbid-skips
+	$(PYTEST) -m "not pytorch3d and not ray and not gpu" --ignore=tests/blender_addon --forbid-skips
 
 bench: .venv/.test
 	$(BIN)/posefit bench
@@ -50,7 +50,7 @@ lint: lint-ruff
 .PHONY: test-main lint-ruff
 
 test-main: .venv/.test
-	$(PYTEST) -m "not pytorch3d and not gpu"
+	$(PYTEST) -m "not pytorch3d and not ray and not gpu"
 
 lint-ruff: .venv/.test
 	$(BIN)/ruff check .
@@ -65,6 +65,10 @@ test-blender-full: .venv/.test .venv-bpy42/.installed .venv-bpy45/.installed .ve
 
 test-pytorch3d: .venv-pytorch3d/.installed
 	.venv-pytorch3d/bin/python -m pytest -m pytorch3d tests/posefit/test_rasterizer.py --forbid-skips
+
+# A cluster of two nodes on this machine, in an environment of its own: Ray is optional.
+test-ray: .venv-ray/.installed
+	PYTHONPATH=tests .venv-ray/bin/python -m pytest -m ray tests/posefit/test_batch_ray.py --forbid-skips
 
 # ------------------------------------------------------------------ environments
 
@@ -93,6 +97,11 @@ test-pytorch3d: .venv-pytorch3d/.installed
 .venv-pytorch3d/.installed: pyproject.toml shared/pyproject.toml
 	$(PYTHON311) -m venv .venv-pytorch3d
 	.venv-pytorch3d/bin/pip install --quiet --disable-pip-version-check torch==2.11.0 easypytorch3d==0.7.9.post1 -e ./shared -e '.[test]'
+	touch $@
+
+.venv-ray/.installed: pyproject.toml shared/pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip install $(PIP_FLAGS) -e ./shared -e '.[test,ray]'
 	touch $@
 
 clean:

@@ -13,6 +13,7 @@ import importlib
 import io
 import logging
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _LOG_CHARACTERS = 100_000
 _WATCH_S = 1.0
+_CONNECT_S = 15.0
 
 
 @dataclass
@@ -217,14 +219,30 @@ def _connect(address: str) -> Any:
         raise BatchError(
             "Ray is not installed: pip install 'posefit[ray]' here and on the cluster's nodes"
         ) from error
+    _check_that_somebody_listens(address)
     try:
         ray.init(
             address=None if address == "local" else address, include_dashboard=False,
             log_to_driver=False, logging_level=logging.WARNING,
         )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise BatchError(
-            f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one with "
-            "`ray start --head`, or use --ray local"
-        ) from error
+        raise _no_cluster(address, error) from error
     return ray
+
+
+def _check_that_somebody_listens(address: str) -> None:
+    """Say soon that nobody does: Ray itself would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> BatchError:
+    return BatchError(
+        f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one with "
+        "`ray start --head`, or use --ray local"
+    )
