@@ -116,7 +116,7 @@ def import_motion(
     Raises:
         ImporterError: in words.
     """
-    return list(import_file(file, options, format).people)
+    return list(import_file(Path(file), options, format).people)
 
 
 def paint_texture(
