@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ class Painter:
         else:
             stored = self._paint(dataset, person, sequence)
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part.npz")
+            unfinished = path.with_suffix(f".{os.getpid()}.part.npz")
             np.savez_compressed(unfinished, maps=stored)
             unfinished.replace(path)
         if not len(stored):

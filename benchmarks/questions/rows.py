@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def answer(
             began = time.perf_counter()
             found = question.measure(stage, person)
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part")
+            unfinished = path.with_suffix(f".{os.getpid()}.part")
             unfinished.write_text(json.dumps(found))
             unfinished.replace(path)
             seconds = time.perf_counter() - began
