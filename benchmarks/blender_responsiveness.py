@@ -98,7 +98,7 @@ def measure(frames: int, armatures: int) -> dict[str, Span]:
 
 def add_shot(rng: np.random.Generator, name: str, frames: int, footage: Path) -> bpy.types.Object:
     """An armature with a key on every frame of every bone, before a camera with footage."""
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     is_first = bpy.context.scene.camera is None
     motion = random_sequence(rng, count=frames, **camera_fields(rng, size=(32, 24)))
@@ -146,10 +146,10 @@ def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, Span]:
 
 def key_writing(rng: np.random.Generator) -> Span:
     """Putting keys of all bones on a body without any; the median of several times."""
-    from blender_addon.keyframe_writer import key_motion
-    from blender_addon.scene_reader import read_rig
-
-    from blender_addon import rig, sequence_import
+    from blender_addon.keys.keyframe_writer import key_motion
+    from blender_addon.rigs import rig
+    from blender_addon.scenes.scene_reader import read_rig
+    from blender_addon.sequences import sequence_import
 
     motion = random_sequence(rng, count=KEYED_FRAMES)
     frames = list(range(1, KEYED_FRAMES + 1))

@@ -7,8 +7,8 @@ import bpy
 
 from posefit_shared.settings import RefineSettings
 
-from .artist_control import STIFFNESS
-from .installed_backend import BackendChoice, choose_backend
+from .connection.installed_backend import BackendChoice, choose_backend
+from .control.artist_control import STIFFNESS
 
 ROOT_PACKAGE = __package__
 """Name under which Blender loaded the extension."""

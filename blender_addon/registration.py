@@ -7,19 +7,8 @@ from collections.abc import Callable
 
 import bpy
 
-from . import (
-    artist_control,
-    comparison,
-    control_overlay,
-    finished_overlay,
-    footage_offset,
-    overlay,
-    panels,
-    properties,
-    review,
-    rig_match,
-    session_timer,
-)
+from . import panels, properties, session_timer
+from .control import artist_control
 from .operators import (
     body,
     compare,
@@ -34,6 +23,10 @@ from .operators import (
     rig,
 )
 from .operators import review as review_operators
+from .overlays import control_overlay, finished_overlay, overlay
+from .results import comparison, review
+from .rigs import rig_match
+from .scenes import footage_offset
 from .session import SESSION
 
 CLASSES = (

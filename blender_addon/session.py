@@ -20,15 +20,15 @@ from posefit_shared.body_files import BodyFileError
 from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings
 
-from . import job_queue
-from .backend_link import BackendLink
-from .job import Job
-from .job_runner import JobRunner
-from .refine_job import RefineJob
-from .remote_job import RemoteJob
-from .rig import SceneError
-from .scene_job import SceneJob
-from .sequence_export import ExportJob
+from .connection.backend_link import BackendLink
+from .jobs import job_queue
+from .jobs.job import Job
+from .jobs.job_runner import JobRunner
+from .jobs.refine_job import RefineJob
+from .jobs.remote_job import RemoteJob
+from .jobs.scene_job import SceneJob
+from .jobs.sequence_export import ExportJob
+from .rigs.rig import SceneError
 
 
 class Session(JobRunner):

@@ -18,13 +18,26 @@ NEVER = {
     ADDON: {"torch", "posefit", "zmq", "msgpack", "warp", "scipy", "cv2", "blender_addon"},
 }
 PURE_ADDON_MODULES = (
-    "__init__.py", "rig.py", "bone_rotations.py", "backend_process.py", "installed_backend.py",
-    "backend_link.py", "connection_view.py",
-    "curve_keys.py", "key_reduction.py", "rotation_values.py",
-    "rig_names.py", "freedom.py", "frame_list.py",
-    "job.py", "local_sequences.py", "partial_result.py", "remote_job.py", "sequence_placing.py",
-    "time_left.py",
-)  # fmt: skip
+    "__init__.py",
+    "rigs/rig.py",
+    "rigs/bone_rotations.py",
+    "connection/backend_process.py",
+    "connection/installed_backend.py",
+    "connection/backend_link.py",
+    "connection/connection_view.py",
+    "keys/curve_keys.py",
+    "keys/key_reduction.py",
+    "keys/rotation_values.py",
+    "rigs/rig_names.py",
+    "control/freedom.py",
+    "control/frame_list.py",
+    "jobs/job.py",
+    "sequences/local_sequences.py",
+    "jobs/partial_result.py",
+    "jobs/remote_job.py",
+    "sequences/sequence_placing.py",
+    "jobs/time_left.py",
+)
 ONLY = {
     "zmq": {SHARED / "client", BACKEND / "server", BACKEND / "worker.py"},
     "msgpack": {SHARED / "codec.py"},

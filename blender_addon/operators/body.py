@@ -8,8 +8,8 @@ import numpy as np
 
 from posefit_shared.body_files import FREE_BODY, BodyFileError
 
-from .. import body_builder
-from ..rig import SceneError
+from ..rigs import body_builder
+from ..rigs.rig import SceneError
 
 POSE_CORRECTIVES = dict(
     name="Pose Correctives",

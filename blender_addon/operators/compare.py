@@ -7,9 +7,9 @@ import bpy
 
 from posefit_shared.body_files import BodyFileError
 
-from .. import comparison
-from ..accept_refinement import AcceptOptions, accept
-from ..rig import SceneError
+from ..results import comparison
+from ..results.accept_refinement import AcceptOptions, accept
+from ..rigs.rig import SceneError
 from .on_armature import OnArmature, selected_bones
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import bpy
 
 from .. import session
-from ..backend_link import ConnectError
-from ..backend_process import BackendStartError
-from ..installed_backend import note_path
+from ..connection.backend_link import ConnectError
+from ..connection.backend_process import BackendStartError
+from ..connection.installed_backend import note_path
 from ..properties import ROOT_PACKAGE, backend_choice, preferences
 
 INSTALL_STEPS = Path(__file__).parents[1] / "install_backend.txt"

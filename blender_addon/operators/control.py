@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import bpy
 
-from .. import artist_control
-from ..frame_list import write_frames
-from ..library_link import check_can_be_animated
-from ..rig import SceneError
+from ..control import artist_control
+from ..control.frame_list import write_frames
+from ..rigs.library_link import check_can_be_animated
+from ..rigs.rig import SceneError
 from .on_armature import OnArmature, selected_bones
 
 _OPTIONS = {"REGISTER", "UNDO"}

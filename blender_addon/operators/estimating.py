@@ -9,11 +9,12 @@ import bpy
 
 from posefit_shared.body_files import FREE_BODY
 
-from .. import scene_footage, session
-from ..clip_view import ClipView, view_of_scene
-from ..rig import SceneError
-from ..sequence_import import ImportOptions
-from ..sequence_jobs import EstimateJob
+from .. import session
+from ..jobs.sequence_jobs import EstimateJob
+from ..rigs.rig import SceneError
+from ..scenes import scene_footage
+from ..scenes.clip_view import ClipView, view_of_scene
+from ..sequences.sequence_import import ImportOptions
 
 
 class POSEFIT_OT_estimate(bpy.types.Operator):

@@ -11,7 +11,7 @@ import bpy
 from posefit_shared.body_files import BodyFileError
 
 from .. import session
-from ..rig import SceneError
+from ..rigs.rig import SceneError
 from .on_armature import OnArmature
 
 PATIENCE_SECONDS = 0.3

@@ -11,11 +11,11 @@ from posefit_shared.body_files import FREE_BODY, BodyFileError
 from posefit_shared.sequence import SequenceError
 
 from .. import session
-from ..local_sequences import NamedMotion, read_file
-from ..rig import SceneError
-from ..sequence_import import ImportOptions, size_of_clip
-from ..sequence_jobs import ImportJob
-from ..sequences_import import import_motions
+from ..jobs.sequence_jobs import ImportJob
+from ..rigs.rig import SceneError
+from ..sequences.local_sequences import NamedMotion, read_file
+from ..sequences.sequence_import import ImportOptions, size_of_clip
+from ..sequences.sequences_import import import_motions
 
 
 class POSEFIT_OT_import_sequence(bpy.types.Operator):

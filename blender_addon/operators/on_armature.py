@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..library_link import linked_armature
+from ..rigs.library_link import linked_armature
 
 
 def selected_bones(armature: bpy.types.Object) -> frozenset[str]:

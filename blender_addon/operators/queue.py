@@ -10,7 +10,7 @@ import bpy
 from posefit_shared.body_files import BodyFileError
 
 from .. import session
-from ..rig import SceneError
+from ..rigs.rig import SceneError
 
 SAME_KEY_SECONDS = 0.3
 """A playback that ended so short a time ago was ended by the same key."""

@@ -7,8 +7,9 @@ import bpy
 
 from posefit_shared.body_files import BodyFileError
 
-from .. import artist_control, properties, session
-from ..rig import SceneError
+from .. import properties, session
+from ..control import artist_control
+from ..rigs.rig import SceneError
 from .on_armature import OnArmature, chosen_armatures
 
 

@@ -8,8 +8,8 @@ import bpy
 from posefit_shared.body_files import BodyFileError
 
 from .. import session
-from ..rendering_job import MODALITIES, RenderingJob
-from ..rig import SceneError
+from ..jobs.rendering_job import MODALITIES, RenderingJob
+from ..rigs.rig import SceneError
 from .on_armature import OnArmature
 
 

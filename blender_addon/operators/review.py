@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import key_marks, review
+from ..results import key_marks, review
 from .on_armature import OnArmature
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import rig_match
+from ..rigs import rig_match
 from .on_armature import OnArmature
 
 

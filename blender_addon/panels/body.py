@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import bpy
 
-from .. import body_builder
-from ..library_link import check_can_be_animated
-from ..rig import SceneError
-from ..rig_match import match_armature
+from ..rigs import body_builder
+from ..rigs.library_link import check_can_be_animated
+from ..rigs.rig import SceneError
+from ..rigs.rig_match import match_armature
 from .layout import SidebarPanel, draw_words
 
 

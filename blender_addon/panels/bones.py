@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..rig_match import found_bones, property_of
+from ..rigs.rig_match import found_bones, property_of
 from .layout import SidebarPanel
 
 

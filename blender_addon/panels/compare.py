@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import comparison
+from ..results import comparison
 from .layout import SidebarPanel, draw_words
 
 

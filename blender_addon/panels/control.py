@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import bpy
 
-from .. import artist_control
-from ..rig import SceneError
+from ..control import artist_control
+from ..rigs.rig import SceneError
 from .layout import SidebarPanel, draw_words
 
 SHOWN_NAMES = 8

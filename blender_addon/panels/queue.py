@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import bpy
 
-from .. import job_queue, session
+from .. import session
+from ..jobs import job_queue
 from .layout import SidebarPanel, draw_words
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import key_marks, review
+from ..results import key_marks, review
 from .layout import SidebarPanel, draw_words
 
 SHOWN_FRAMES = 5

@@ -20,7 +20,7 @@ BETWEEN = np.arange(1, 40.1, 0.25)
 
 def smooth_motion(count, seed=0, size=0.4):
     """Bones that turn smoothly about poses of their own."""
-    from blender_addon.bone_rotations import BoneMotion
+    from blender_addon.rigs.bone_rotations import BoneMotion
 
     rng = np.random.default_rng(seed)
     time = np.linspace(0, 2, count)[:, None, None]
@@ -32,7 +32,7 @@ def smooth_motion(count, seed=0, size=0.4):
 
 def turned(motion, degrees=20.0, seed=7):
     """The same motion, each bone turned a little further and the root moved."""
-    from blender_addon.bone_rotations import BoneMotion
+    from blender_addon.rigs.bone_rotations import BoneMotion
 
     axes = np.random.default_rng(seed).normal(size=(24, 3))
     axes *= np.radians(degrees) / np.linalg.norm(axes, axis=-1, keepdims=True)
@@ -42,7 +42,7 @@ def turned(motion, degrees=20.0, seed=7):
 
 def part(motion, indices):
     """Some frames of a motion."""
-    from blender_addon.bone_rotations import BoneMotion
+    from blender_addon.rigs.bone_rotations import BoneMotion
 
     return BoneMotion(motion.rotations[indices], motion.root_locations[indices])
 
@@ -50,8 +50,7 @@ def part(motion, indices):
 def add_animated_body(context, motion, frames, modes=MODES):
     """A body with an action `Walk`."""
     import bpy
-
-    from blender_addon import keyframe_writer
+    from blender_addon.keys import keyframe_writer
 
     bpy.ops.posefit.add_body()
     armature = context.object
@@ -65,7 +64,8 @@ def add_animated_body(context, motion, frames, modes=MODES):
 
 def refine(context, armature, frames, motion):
     """What putting a refinement in place does."""
-    from blender_addon import comparison, keyframe_writer
+    from blender_addon.keys import keyframe_writer
+    from blender_addon.results import comparison
 
     before = comparison.state_before(armature)
     name = keyframe_writer.refined_action_name(armature)
@@ -102,7 +102,7 @@ def slerp(before, after, amount):
 
 def keys_of(action):
     """All keys of an action by channel, as arrays."""
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     handle = action.slots[0].handle if hasattr(action, "slots") else 0
     curves = fcurves.curves_in(action, handle)
@@ -120,7 +120,7 @@ def same_keys(one, other):
 
 def add_sparse_body(context):
     """Three Bezier poses of an animator's, of which a refinement keyed all forty frames."""
-    from blender_addon import curve_keys, fcurves
+    from blender_addon.keys import curve_keys, fcurves
 
     armature = add_animated_body(context, part(smooth_motion(40), [0, 19, 39]), POSES)
     for curve in fcurves.curves_of(armature).values():

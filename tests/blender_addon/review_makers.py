@@ -37,7 +37,7 @@ def doubtful_arm(count=4, row=1, value=0.2):
 
 def say(context, armature, frames, result):
     """What putting a refinement in place does with what was said of it."""
-    from blender_addon import findings, key_marks
+    from blender_addon.results import findings, key_marks
 
     findings.remember(armature, frames, result)
     key_marks.renew(armature, context.scene.posefit_review.threshold)

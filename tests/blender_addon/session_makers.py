@@ -15,8 +15,7 @@ FIRST = 3
 def add_shot(folder, count=8):
     """The armature `Shot` of an imported sequence, with camera and footage, from frame 3 on."""
     import bpy
-
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(11)
     motion = random_sequence(rng, count=count, **camera_fields(rng))

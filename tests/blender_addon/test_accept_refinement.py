@@ -126,8 +126,7 @@ def test_beside_a_range_the_artists_curves_stay_to_the_last_quarter_frame(contex
 
 def test_a_cut_of_a_straight_segment_leaves_the_bezier_one_before_it(context, sparse):
     import bpy
-
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     sparse.posefit_comparison.amount = 0
     for curve in fcurves.curves_of(sparse).values():
@@ -158,8 +157,7 @@ def test_only_the_current_frame_is_taken(context, sparse):
 
 def test_an_easing_beside_a_range_stays_on_whole_frames(context, sparse):
     import bpy
-
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     settings = sparse.posefit_comparison
     settings.amount = 0
@@ -215,8 +213,7 @@ def test_a_single_refined_frame_of_a_pose_without_keys_may_be_all_that_is_taken(
 
 def test_other_channels_and_kinds_of_keys_stay(context):
     import bpy
-
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     armature = add_animated_body(context, smooth_motion(10), FRAMES)
     armature.pose.bones["Neck"].keyframe_insert("scale", frame=2)

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from blender_addon import backend_process
+from blender_addon.connection import backend_process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

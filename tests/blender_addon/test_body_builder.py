@@ -10,7 +10,8 @@ pytestmark = pytest.mark.bpy
 
 @pytest.mark.parametrize("seed", range(3))
 def test_blenders_vertices_are_those_of_smpl_for_any_pose_shape_and_place(context, body, seed):
-    from blender_addon import body_builder, sequence_import
+    from blender_addon.rigs import body_builder
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(seed)
     motion = random_sequence(rng, count=3, betas=rng.normal(size=10).astype(np.float32) * 1.5)
@@ -24,7 +25,9 @@ def test_blenders_vertices_are_those_of_smpl_for_any_pose_shape_and_place(contex
 
 
 def test_pose_correctives_are_smpls(context, body):
-    from blender_addon import body_builder, sequence_import
+    from blender_addon.rigs import body_builder
+    from blender_addon.sequences import sequence_import
+
     from posefit_shared import rotations
 
     motion = random_sequence(np.random.default_rng(4), count=1, angle=0.4)
@@ -45,8 +48,7 @@ def test_pose_correctives_are_smpls(context, body):
 
 def test_an_unposed_body_stands_with_its_feet_on_the_cursor(context):
     import bpy
-
-    from blender_addon import body_builder
+    from blender_addon.rigs import body_builder
 
     context.scene.cursor.location = (1.0, 2.0, 0.5)
     assert bpy.ops.posefit.add_body() == {"FINISHED"}
@@ -57,8 +59,8 @@ def test_an_unposed_body_stands_with_its_feet_on_the_cursor(context):
 
 def test_joints_follow_the_shape_and_keyed_rotations_stay(context, body):
     import bpy
-
-    from blender_addon import body_builder, sequence_import
+    from blender_addon.rigs import body_builder
+    from blender_addon.sequences import sequence_import
 
     motion = random_sequence(np.random.default_rng(5), count=1)
     imported = sequence_import.import_sequence(context, motion, sequence_import.ImportOptions("T"))
@@ -75,8 +77,7 @@ def test_joints_follow_the_shape_and_keyed_rotations_stay(context, body):
 
 def test_a_mesh_has_uvs_weights_and_sliders_at_zero(context, body):
     import bpy
-
-    from blender_addon import body_builder
+    from blender_addon.rigs import body_builder
 
     bpy.ops.posefit.add_body()
     mesh = body_builder.mesh_of(context.object)

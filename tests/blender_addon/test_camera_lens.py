@@ -49,7 +49,7 @@ def refine(session, answer=zoomed):
 
 
 def intrinsics(context, armature):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     return scene_reader.read_now(context, armature, [3]).sequence.intrinsics[0]
 

@@ -84,7 +84,7 @@ def test_the_slider_changes_neither_action_and_leaves_none_behind(context, armat
 
 def test_blended_angles_do_not_jump_where_quaternions_and_angles_were_kept_apart(context):
     """The refined action may keep the same rotation by other numbers."""
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     motion = smooth_motion(10)
     armature = add_animated_body(context, motion, FRAMES)
@@ -233,8 +233,9 @@ def test_a_refinement_from_the_middle_of_the_slider_keeps_what_it_did_not_contai
 
 def test_reject_puts_the_shape_back(context, body):
     import bpy
-
-    from blender_addon import body_builder, comparison, keyframe_writer
+    from blender_addon.keys import keyframe_writer
+    from blender_addon.results import comparison
+    from blender_addon.rigs import body_builder
 
     motion = smooth_motion(10)
     armature = add_animated_body(context, motion, FRAMES, {})

@@ -79,7 +79,7 @@ def test_a_worker_that_still_loads_is_said_and_then_its_device(context, session)
 def test_each_request_that_needs_no_upload_measures_the_answer_anew(
     context, session, tmp_path, rng
 ):
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     motion = random_sequence(rng, count=2, **camera_fields(rng))
     options = sequence_import.ImportOptions("Shot", footage=write_footage(tmp_path / "f", 2))
@@ -155,6 +155,6 @@ def test_one_that_was_started_here_and_ends_leaves_its_log(
     ("seconds", "words"), [(0.0, "1 ms"), (0.0123, "13 ms"), (0.9991, "1.0 s"), (2.04, "2.0 s")]
 )
 def test_times_are_rounded_for_people(seconds, words):
-    from blender_addon.connection_view import _duration
+    from blender_addon.connection.connection_view import _duration
 
     assert _duration(seconds) == words

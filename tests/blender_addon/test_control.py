@@ -116,8 +116,7 @@ def test_stiffness_is_sent_for_every_joint(context, shot, session):
 def test_pinned_frames_keep_their_values(context, shot, session, is_keyed):
     """Frame 6 is keyed or lies between keys; both ways it shows what it did."""
     import bpy
-
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     for name, mode in MODES.items():
         shot.pose.bones[name].rotation_mode = mode
@@ -180,7 +179,7 @@ def test_the_frames_of_selected_keys_alone_are_refined(context, shot, session):
 
 
 def select_keys(armature, frames):
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     for curve in fcurves.curves_of(armature).values():
         for key in curve.keyframe_points:

@@ -19,7 +19,7 @@ def armature(context):
 
 
 def test_held_bones_are_drawn_where_they_are_shown(context, armature):
-    from blender_addon import control_overlay
+    from blender_addon.overlays import control_overlay
 
     bones = armature.pose.bones
     bones["L_Hip"].posefit_locked = True
@@ -42,7 +42,7 @@ def test_held_bones_are_drawn_where_they_are_shown(context, armature):
 
 
 def test_nothing_is_drawn_where_nothing_is_held(context, armature):
-    from blender_addon import control_overlay
+    from blender_addon.overlays import control_overlay
 
     points, colours = control_overlay.held_bones(armature, context.evaluated_depsgraph_get())
     assert points.shape == (0, 3)
@@ -51,8 +51,7 @@ def test_nothing_is_drawn_where_nothing_is_held(context, armature):
 
 def test_the_active_armature_is_shown_and_others_in_pose_mode_alone(context, armature):
     import bpy
-
-    from blender_addon import control_overlay
+    from blender_addon.overlays import control_overlay
 
     bpy.ops.posefit.add_body()
     other = context.object
@@ -66,7 +65,7 @@ def test_the_active_armature_is_shown_and_others_in_pose_mode_alone(context, arm
 
 
 def test_pins_are_upright_lines_at_their_frames(context):
-    from blender_addon import control_overlay
+    from blender_addon.overlays import control_overlay
 
     view = SimpleNamespace(region_to_view=lambda x, y: ((x - 3) / 10, y))
     lines = control_overlay.pin_lines((-5, 1, 4, 50), view, (100, 200))

@@ -3,9 +3,8 @@
 
 import numpy as np
 import pytest
-from blender_addon.curve_keys import BEZIER, CONSTANT, LINEAR, Keys
-
-from blender_addon import curve_keys
+from blender_addon.keys import curve_keys
+from blender_addon.keys.curve_keys import BEZIER, CONSTANT, LINEAR, Keys
 
 
 def make_keys(times, values, interpolation=LINEAR, reach=1.0):

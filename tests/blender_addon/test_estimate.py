@@ -52,7 +52,7 @@ def clip(tmp_path, context):
 @pytest.fixture
 def camera(context, clip):
     """A moving camera somewhere in the scene with the clip behind it, from scene frame 11 on."""
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(3)
     motion = random_sequence(rng, count=COUNT, **camera_fields(rng, COUNT, moving=True))
@@ -65,7 +65,7 @@ def camera(context, clip):
 
 def assert_seen_alike(context, body, armature, motion, scene_frames):
     """The body's surface lies before the scene's camera as the motion has it before its own."""
-    from blender_addon import body_builder
+    from blender_addon.rigs import body_builder
 
     for row, frame in enumerate(scene_frames):
         context.scene.frame_set(frame)

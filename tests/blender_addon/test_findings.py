@@ -19,7 +19,7 @@ def armature(context):
 
 
 def found_of(armature):
-    from blender_addon import findings
+    from blender_addon.results import findings
 
     return findings.of_armature(armature)
 
@@ -38,7 +38,9 @@ def heads(context, armature, frame):
 
 
 def test_a_refinement_leaves_what_the_backend_said(context, tmp_path):
-    from blender_addon import apply_refinement, scene_reader, sequence_import
+    from blender_addon.jobs import apply_refinement
+    from blender_addon.scenes import scene_reader
+    from blender_addon.sequences import sequence_import
 
     motion = random_sequence(np.random.default_rng(3), 8, **camera_fields(np.random.default_rng(4)))
     options = sequence_import.ImportOptions("Shot", footage=write_footage(tmp_path / "f", 8))
@@ -145,7 +147,7 @@ def test_refining_some_frames_again_replaces_what_was_said_of_them(context, arma
 
 
 def test_frames_of_a_result_may_come_in_any_order(context, armature):
-    from blender_addon import findings
+    from blender_addon.results import findings
 
     confidence = np.linspace(0, 1, 96).reshape(4, 24)
     findings.remember(armature, [7, 4, 6, 5], result_for(4, confidence, STATUS))

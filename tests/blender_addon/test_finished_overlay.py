@@ -13,7 +13,7 @@ pytestmark = pytest.mark.bpy
 
 
 def bone_heads(armature):
-    from blender_addon.rig import match_bones
+    from blender_addon.rigs.rig import match_bones
 
     match = match_bones(bone.name for bone in armature.data.bones)
     bones = [armature.pose.bones[name] for name in match.bones]
@@ -23,8 +23,7 @@ def bone_heads(armature):
 
 def test_the_figure_lies_on_the_bones_that_are_keyed_afterwards(context, shot, session):
     import bpy
-
-    from blender_addon import finished_overlay
+    from blender_addon.overlays import finished_overlay
 
     shot.scale = (1.5,) * 3
     shot.rotation_euler = (0.3, -0.2, 1.0)
@@ -47,8 +46,7 @@ def test_the_figure_lies_on_the_bones_that_are_keyed_afterwards(context, shot, s
 
 def test_stopped_frames_are_shown_until_that_is_decided(context, shot, session):
     import bpy
-
-    from blender_addon import finished_overlay
+    from blender_addon.overlays import finished_overlay
 
     context.scene.frame_set(4)
     with ScriptedBackend(provisional=half_done) as backend:
@@ -66,8 +64,7 @@ def test_lines_are_drawn(context):
     """Off screen, where Blender's module can draw; the older ones cannot."""
     import gpu
     import mathutils
-
-    from blender_addon import finished_overlay
+    from blender_addon.overlays import finished_overlay
 
     if not hasattr(gpu, "init"):
         return

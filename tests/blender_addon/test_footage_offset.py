@@ -20,7 +20,7 @@ COUNT = 8
 @pytest.fixture
 def shot(context, tmp_path):
     """An armature of eight frames from scene frame 1 on, under a moving camera."""
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(8)
     motion = random_sequence(rng, count=COUNT, **camera_fields(rng, COUNT, moving=True))
@@ -29,7 +29,7 @@ def shot(context, tmp_path):
 
 
 def read(context, armature, scene_frames):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     return scene_reader.read_now(context, armature, scene_frames).sequence
 
@@ -77,7 +77,7 @@ def test_keys_stay_on_the_armatures_own_frames(context, shot, session):
 
 
 def test_an_offset_beyond_the_footage_is_named_in_the_message(context, shot):
-    from blender_addon.rig import SceneError
+    from blender_addon.rigs.rig import SceneError
 
     shot.posefit_footage_offset = 40
     with pytest.raises(SceneError, match=r"frame 41 lies outside .*Footage Offset of Shot is 40"):

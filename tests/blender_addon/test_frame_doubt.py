@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
+from blender_addon.results import frame_doubt
 
-from blender_addon import frame_doubt
 from posefit_shared import skeleton
 
 LEFT_ARM = [skeleton.SMPL_JOINT_NAMES.index(n) for n in ("L_Shoulder", "L_Elbow", "L_Wrist")]

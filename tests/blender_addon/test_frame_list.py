@@ -2,8 +2,8 @@
 """Lists of frames read as people write them; runs without Blender."""
 
 import pytest
-from blender_addon.frame_list import read_frames, write_frames
-from blender_addon.rig import SceneError
+from blender_addon.control.frame_list import read_frames, write_frames
+from blender_addon.rigs.rig import SceneError
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 
 import numpy as np
 import pytest
-from blender_addon.freedom import Freedom, hand_bones
+from blender_addon.control.freedom import Freedom, hand_bones
+from blender_addon.rigs import rig
 
-from blender_addon import rig
 from posefit_shared import skeleton
 
 

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from blender_addon.installed_backend import BackendNoteError, choose_backend, read_note
-
-from blender_addon import installed_backend
+from blender_addon.connection import installed_backend
+from blender_addon.connection.installed_backend import BackendNoteError, choose_backend, read_note
 
 INSTALLER = Path(__file__).resolve().parents[2] / "tools/install/install_backend.py"
 

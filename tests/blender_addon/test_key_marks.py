@@ -28,7 +28,7 @@ def types_at(action, frame):
 
 
 def set_type(action, bone, frame, number):
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     handle = action.slots[0].handle if hasattr(action, "slots") else 0
     for (path, _), curve in fcurves.curves_in(action, handle).items():

@@ -3,9 +3,9 @@
 
 import numpy as np
 import pytest
-from blender_addon.key_reduction import BoneChain, ValueLayout
+from blender_addon.keys import key_reduction
+from blender_addon.keys.key_reduction import BoneChain, ValueLayout
 
-from blender_addon import key_reduction
 from posefit_shared import skeleton
 
 PARENTS = skeleton.SMPL_PARENTS
@@ -26,7 +26,7 @@ def make_chain(units=1.0):
 
 def smooth_values(layout, count=120, noise=0.0):
     """A motion of every bone, as its values."""
-    from blender_addon.rotation_values import from_matrices
+    from blender_addon.keys.rotation_values import from_matrices
 
     from posefit_shared import rotations
 

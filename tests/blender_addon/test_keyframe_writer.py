@@ -13,7 +13,7 @@ pytestmark = pytest.mark.bpy
 @pytest.fixture
 def armature(context):
     """A body with ten frames of motion, action `Walk`."""
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     motion = random_sequence(np.random.default_rng(3), count=10)
     options = sequence_import.ImportOptions("Walk", with_camera=False)
@@ -21,7 +21,7 @@ def armature(context):
 
 
 def make_motion(count, seed=0):
-    from blender_addon.bone_rotations import BoneMotion
+    from blender_addon.rigs.bone_rotations import BoneMotion
 
     rng = np.random.default_rng(seed)
     steps = rng.normal(size=(count, 24, 3)) * 0.1 + rng.normal(size=(24, 3))
@@ -29,14 +29,14 @@ def make_motion(count, seed=0):
 
 
 def all_keys(owner):
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     curves = fcurves.curves_of(owner)
     return {channel: fcurves.read_keys(curve).points.copy() for channel, curve in curves.items()}
 
 
 def write(armature, frames, motion, name="Walk.posefit"):
-    from blender_addon import keyframe_writer
+    from blender_addon.keys import keyframe_writer
 
     return keyframe_writer.key_motion(armature, skeleton.SMPL_JOINT_NAMES, frames, motion, name)
 
@@ -68,8 +68,7 @@ def test_a_refined_frame_changes_that_frame_alone_in_a_copy_of_the_action(armatu
 
 def test_an_armature_without_an_action_gets_one(context):
     import bpy
-
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     bpy.ops.posefit.add_body()
     armature = context.object
@@ -83,7 +82,7 @@ def test_an_armature_without_an_action_gets_one(context):
 
 
 def test_keys_between_and_other_channels_stay(armature):
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     armature.pose.bones["Neck"].keyframe_insert("scale", frame=2)
     armature.pose.bones["Neck"].keyframe_insert("rotation_quaternion", frame=4.5)
@@ -101,7 +100,7 @@ def test_keys_between_and_other_channels_stay(armature):
 
 
 def test_the_artists_own_handles_and_interpolation_survive(armature):
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     channel = ('pose.bones["Neck"].rotation_quaternion', 1)
     curve = fcurves.curves_of(armature)[channel]
@@ -123,7 +122,7 @@ def test_the_artists_own_handles_and_interpolation_survive(armature):
 
 
 def test_quaternions_do_not_flip_between_frames_nor_against_the_old_ones(armature):
-    from blender_addon import fcurves
+    from blender_addon.keys import fcurves
 
     curves = fcurves.curves_of(armature)
     channels = [('pose.bones["Head"].rotation_quaternion', k) for k in range(4)]
@@ -134,7 +133,7 @@ def test_quaternions_do_not_flip_between_frames_nor_against_the_old_ones(armatur
     old = np.stack([fcurves.read_keys(curves[c]).points[:, 1] for c in channels], -1)
     frame = armature.animation_data.action.copy()
     assert frame is not None
-    from blender_addon.bone_rotations import BoneMotion
+    from blender_addon.rigs.bone_rotations import BoneMotion
 
     still = rotations.wxyz_to_matrix(old[4:7])
     motion = BoneMotion(np.repeat(still[:, None], 24, 1), np.zeros((3, 3)))
@@ -147,7 +146,7 @@ def test_quaternions_do_not_flip_between_frames_nor_against_the_old_ones(armatur
 @pytest.mark.parametrize("mode", ["XYZ", "ZXY", "AXIS_ANGLE"])
 def test_a_bones_rotation_mode_is_kept(context, mode):
     import bpy
-    from blender_addon.bone_rotations import BoneMotion
+    from blender_addon.rigs.bone_rotations import BoneMotion
 
     bpy.ops.posefit.add_body()
     armature = context.object

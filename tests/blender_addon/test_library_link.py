@@ -32,8 +32,7 @@ def library(context, tmp_path):
 def shot(library, tmp_path):
     """A file with camera and footage, into which the character's collection is linked."""
     import bpy
-
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     rng = np.random.default_rng(3)
@@ -169,7 +168,7 @@ def test_a_linked_shape_is_not_refined(context, shot, session):
 
 def test_an_empty_that_shows_a_linked_character_says_what_to_do(context, shot, session):
     import bpy
-    from blender_addon.library_link import linked_armature
+    from blender_addon.rigs.library_link import linked_armature
 
     empty = bpy.data.objects.new("Hero", None)
     empty.instance_type, empty.instance_collection = "COLLECTION", shot

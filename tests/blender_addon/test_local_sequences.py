@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from blender_addon.local_sequences import have_one_camera, read_file
+from blender_addon.sequences.local_sequences import have_one_camera, read_file
 from scene_makers import camera_fields, random_sequence
 
 from posefit_shared.sequence import SequenceError, write_sequence

@@ -16,8 +16,7 @@ FRAME = 5
 def armature(context):
     """A refined body of a shape of its own that is scaled, turned, and hangs on a moved empty."""
     import bpy
-
-    from blender_addon import body_builder
+    from blender_addon.rigs import body_builder
 
     armature = add_reviewed_body(context)
     mesh = body_builder.mesh_of(armature)
@@ -32,7 +31,7 @@ def armature(context):
 
 
 def shapes(context, armature, **settings):
-    from blender_addon import mesh_skin, overlay_shapes
+    from blender_addon.overlays import mesh_skin, overlay_shapes
 
     for name, value in settings.items():
         setattr(context.scene.posefit_review, name, value)
@@ -47,7 +46,7 @@ def shown_heads(context, armature):
 
 
 def mesh_of(armature):
-    from blender_addon import body_builder
+    from blender_addon.rigs import body_builder
 
     return body_builder.mesh_of(armature)
 
@@ -59,7 +58,7 @@ def original_shown(context, armature):
 
 @pytest.mark.parametrize("frame", [FRAME, 6.4])
 def test_the_ghosts_joints_are_those_of_the_original(context, armature, frame):
-    from blender_addon import overlay_shapes
+    from blender_addon.overlays import overlay_shapes
 
     context.scene.frame_set(int(frame), subframe=frame % 1)
     shown = armature.evaluated_get(context.evaluated_depsgraph_get())
@@ -90,7 +89,7 @@ def test_the_ghosts_bones_are_lines_between_its_joints(context, armature):
 
 
 def test_colours_lie_on_the_body_and_show_the_doubtful_arm(context, armature):
-    from blender_addon.overlay_geometry import BAD, GOOD
+    from blender_addon.overlays.overlay_geometry import BAD, GOOD
 
     (surface,) = shapes(context, armature, colours="CONFIDENCE", opacity=0.5)
     mesh = mesh_of(armature)
@@ -166,7 +165,7 @@ def test_after_accepting_there_is_no_ghost_but_still_colours(context, armature):
 
 
 def test_nothing_is_read_again_until_something_changes(context, armature):
-    from blender_addon.overlay import Overlay
+    from blender_addon.overlays.overlay import Overlay
 
     overlay = Overlay()
     settings = context.scene.posefit_review
@@ -212,8 +211,7 @@ def test_the_artists_mesh_is_left_as_it_was(context, armature):
 
 def test_nothing_is_drawn_or_listened_to_without_a_window(addon):
     import bpy
-
-    from blender_addon import overlay
+    from blender_addon.overlays import overlay
 
     assert bpy.app.background
     assert overlay._drawing == []

@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
+from blender_addon.overlays import overlay_geometry
 
-from blender_addon import overlay_geometry
 from posefit_shared import rotations
 
 NAMES = ("GOOD", "MIDDLE", "BAD", "UNKNOWN")

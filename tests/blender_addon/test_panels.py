@@ -85,7 +85,9 @@ def test_an_empty_scene_is_told_what_is_missing(context):
 
 
 def test_a_ready_scene_lacks_only_the_backend(context, rng, tmp_path):
-    from blender_addon import panels, sequence_import
+    from blender_addon.sequences import sequence_import
+
+    from blender_addon import panels
 
     motion = random_sequence(rng, count=2, **camera_fields(rng))
     options = sequence_import.ImportOptions("Shot", footage=write_footage(tmp_path / "f", 2))
@@ -106,7 +108,7 @@ def test_a_rig_that_is_not_smpl_is_said_in_the_panel(context):
 
 
 def test_a_running_and_an_ended_refinement_are_shown(context):
-    from blender_addon.refine_job import RefineJob
+    from blender_addon.jobs.refine_job import RefineJob
     from blender_addon.session import SESSION
 
     from posefit_shared.settings import RefineSettings
@@ -126,8 +128,8 @@ def test_a_running_and_an_ended_refinement_are_shown(context):
 
 
 def test_a_stopped_refinement_asks_what_is_to_become_of_its_frames(context):
+    from blender_addon.jobs.refine_job import RefineJob
     from blender_addon.panels import queue
-    from blender_addon.refine_job import RefineJob
     from blender_addon.session import SESSION
 
     from posefit_shared.settings import RefineSettings

@@ -2,7 +2,7 @@
 """Which frames a provisional revision has solved, and those frames alone."""
 
 import numpy as np
-from blender_addon.partial_result import finished_rows, only_rows
+from blender_addon.jobs.partial_result import finished_rows, only_rows
 from scene_makers import random_sequence
 
 from posefit_shared.messages import RefineResult

@@ -20,7 +20,7 @@ KEEP_SHAPE = RefineSettings(refine_shape=False)
 @pytest.fixture
 def other(context, shot):
     """A second armature in the same scene, over the same footage."""
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(12)
     options = sequence_import.ImportOptions("Other", first_scene_frame=3, with_camera=False)
@@ -103,7 +103,7 @@ def test_the_one_that_waits_goes_on_when_the_one_before_it_is_cancelled(context,
 
 
 def test_what_is_missing_is_said_when_it_is_queued_and_not_hours_later(context, shot, session):
-    from blender_addon.rig import SceneError
+    from blender_addon.rigs.rig import SceneError
 
     with ScriptedBackend() as backend:
         connect(session, backend)
@@ -115,8 +115,7 @@ def test_what_is_missing_is_said_when_it_is_queued_and_not_hours_later(context, 
 
 def test_a_shot_is_refined_while_another_scene_is_shown(context, shot, session, tmp_path):
     import bpy
-
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     before = read(context, shot, range(3, 11))
     first_scene = context.scene
@@ -164,8 +163,7 @@ def test_a_constrained_armature_of_another_scene_is_read_there(context, shot, se
 
 def test_a_new_shape_waits_until_its_scene_is_shown(context, shot, session):
     import bpy
-
-    from blender_addon import body_builder
+    from blender_addon.rigs import body_builder
 
     betas = np.linspace(-1, 1, 10).astype(np.float32)
     first_scene = context.scene
@@ -280,7 +278,7 @@ def test_what_was_done_when_the_backend_was_left_can_be_kept(context, shot, sess
 
 
 def test_an_undone_job_with_frames_is_remembered_however_many_end_after_it(context, shot, session):
-    from blender_addon.job_queue import SHOWN_JOBS
+    from blender_addon.jobs.job_queue import SHOWN_JOBS
 
     with ScriptedBackend(provisional=half_done) as backend:
         connect(session, backend)

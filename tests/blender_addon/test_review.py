@@ -55,8 +55,9 @@ def test_where_nothing_is_doubtful_the_frame_stays(context):
 
 def test_a_body_without_findings_is_told_so(context):
     import bpy
+    from blender_addon.results import review
 
-    from blender_addon import panels, review
+    from blender_addon import panels
 
     armature = add_animated_body(context, smooth_motion(10), FRAMES)
     assert not panels.review.POSEFIT_PT_review.poll(context)
@@ -74,8 +75,7 @@ def test_the_panel_counts_frames_and_lists_the_worst(context, armature):
 
 def test_a_listed_frame_is_one_press_away(context, armature):
     import bpy
-
-    from blender_addon import review
+    from blender_addon.results import review
 
     worst = review.worst(armature, 2)
     assert [(one.frame, one.why) for one in worst] == [(7, "failed"), (5, "left arm")]

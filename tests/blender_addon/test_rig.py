@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
+from blender_addon.rigs import bone_rotations, rig, rig_names
 
-from blender_addon import bone_rotations, rig, rig_names
 from posefit_shared import frames, rotations, skeleton
 
 PARENTS = skeleton.SMPL_PARENTS

@@ -32,9 +32,8 @@ def drawn(context):
 
 def test_what_is_missing_is_counted_and_mended(context, shot):
     import bpy
-    from blender_addon.rig import SceneError
-
-    from blender_addon import rig_match
+    from blender_addon.rigs import rig_match
+    from blender_addon.rigs.rig import SceneError
 
     assert "22 of 24 joints have a bone" in drawn(context)
     found = rig_match.found_bones(shot)

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from blender_addon.rotation_values import blend_rotations, from_matrices, to_matrices
+from blender_addon.keys.rotation_values import blend_rotations, from_matrices, to_matrices
 
 from posefit_shared import rotations
 

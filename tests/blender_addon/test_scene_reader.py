@@ -20,7 +20,7 @@ def shot(context, tmp_path):
 
 
 def make_shot(context, folder, moving=True, count=6, first=4):
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(8)
     motion = random_sequence(
@@ -46,7 +46,7 @@ def assert_same_motion(found, expected):
 
 @pytest.mark.parametrize("moving", [False, True])
 def test_a_sequence_comes_back_as_it_went_in(context, tmp_path, moving):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     motion, imported = make_shot(context, tmp_path, moving)
     request = scene_reader.read_now(context, imported.armature, range(6, 12))
@@ -64,7 +64,7 @@ def test_a_sequence_comes_back_as_it_went_in(context, tmp_path, moving):
 
 
 def test_reading_curves_equals_reading_frame_by_frame(context, shot):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     _, imported = shot
     sampled = scene_reader.read_now(context, imported.armature, range(6, 12)).sequence
@@ -77,7 +77,7 @@ def test_reading_curves_equals_reading_frame_by_frame(context, shot):
 
 
 def test_constraints_are_read_as_they_act(context, shot):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     motion, imported = shot
     constraint = imported.armature.pose.bones["L_Elbow"].constraints.new("LIMIT_ROTATION")
@@ -89,7 +89,8 @@ def test_constraints_are_read_as_they_act(context, shot):
 
 
 def test_the_frame_is_restored_also_after_an_error(context, shot):
-    from blender_addon import rig, scene_reader
+    from blender_addon.rigs import rig
+    from blender_addon.scenes import scene_reader
 
     _, imported = shot
     imported.armature.pose.bones["L_Elbow"].constraints.new("LIMIT_SCALE")
@@ -102,7 +103,7 @@ def test_the_frame_is_restored_also_after_an_error(context, shot):
 
 
 def test_a_posed_but_unkeyed_bone_is_read_at_the_current_frame(context, shot):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     _, imported = shot
     context.scene.frame_set(7)
@@ -116,7 +117,8 @@ def test_a_posed_but_unkeyed_bone_is_read_at_the_current_frame(context, shot):
 
 @pytest.mark.parametrize("mode", ["XYZ", "ZYX", "YXZ", "AXIS_ANGLE"])
 def test_rotation_modes_mean_the_same(context, shot, mode):
-    from blender_addon import fcurves, scene_reader, transform_sampling
+    from blender_addon.keys import fcurves, transform_sampling
+    from blender_addon.scenes import scene_reader
 
     _, imported = shot
     bone = imported.armature.pose.bones["L_Knee"]
@@ -135,8 +137,7 @@ def test_rotation_modes_mean_the_same(context, shot, mode):
 
 def test_a_scaled_turned_and_parented_armature_shows_the_same_person(context, shot):
     import bpy
-
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     _, imported = shot
     holder = bpy.data.objects.new("Holder", None)
@@ -146,7 +147,8 @@ def test_a_scaled_turned_and_parented_armature_shows_the_same_person(context, sh
     imported.armature.parent = holder
     imported.armature.location = (0.2, 0.4, 0.1)
     context.view_layer.update()
-    from blender_addon import body_builder
+    from blender_addon.rigs import body_builder
+
     from posefit_shared import body_files
 
     request = scene_reader.read_now(context, imported.armature, range(6, 12))
@@ -167,10 +169,9 @@ def test_a_scaled_turned_and_parented_armature_shows_the_same_person(context, sh
 
 
 def test_intrinsics_are_those_of_blenders_own_projection(context, shot):
+    from blender_addon.scenes import scene_reader
     from bpy_extras.object_utils import world_to_camera_view
     from mathutils import Vector
-
-    from blender_addon import scene_reader
 
     _, imported = shot
     context.scene.frame_set(8)
@@ -186,7 +187,7 @@ def test_intrinsics_are_those_of_blenders_own_projection(context, shot):
 
 @pytest.mark.parametrize("fit", ["FIT", "CROP", "STRETCH"])
 def test_a_render_size_unlike_the_footage_keeps_its_middle_in_the_middle(fit):
-    from blender_addon import scene_camera, scene_footage
+    from blender_addon.scenes import scene_camera, scene_footage
 
     footage = scene_footage.SceneFootage(Path("a"), (320, 240), 1.0, 1, 0, 10)
     matrix = scene_camera.render_to_footage((1920, 1080), (1.0, 1.0), footage, fit)
@@ -198,8 +199,9 @@ def test_a_render_size_unlike_the_footage_keeps_its_middle_in_the_middle(fit):
 
 def test_frames_of_an_image_sequence_follow_start_offset_and_file_numbers(context, tmp_path):
     import bpy
-
-    from blender_addon import rig, scene_footage, sequence_import
+    from blender_addon.rigs import rig
+    from blender_addon.scenes import scene_footage
+    from blender_addon.sequences import sequence_import
 
     folder = write_footage(tmp_path / "numbered", count=8, first_number=37)
     clip = sequence_import.load_clip(folder)
@@ -217,8 +219,7 @@ def test_frames_of_an_image_sequence_follow_start_offset_and_file_numbers(contex
 
 def test_a_background_image_sequence_is_read_by_its_file_numbers(context, tmp_path):
     import bpy
-
-    from blender_addon import scene_footage
+    from blender_addon.scenes import scene_footage
 
     folder = write_footage(tmp_path / "seq", count=5, first_number=11)
     image = bpy.data.images.load(str(folder / "frame_0011.png"))
@@ -288,7 +289,8 @@ def _turned_background(context, imported):
     ],
 )
 def test_a_scene_that_cannot_be_read_says_why(context, shot, spoil, words):
-    from blender_addon import rig, scene_reader
+    from blender_addon.rigs import rig
+    from blender_addon.scenes import scene_reader
 
     _, imported = shot
     spoil(context, imported)
@@ -298,7 +300,8 @@ def test_a_scene_that_cannot_be_read_says_why(context, shot, spoil, words):
 
 
 def test_frames_outside_the_footage_are_refused(context, shot):
-    from blender_addon import rig, scene_reader
+    from blender_addon.rigs import rig
+    from blender_addon.scenes import scene_reader
 
     _, imported = shot
     with pytest.raises(rig.SceneError, match="covers frames 4 to 15"):
@@ -306,7 +309,7 @@ def test_frames_outside_the_footage_are_refused(context, shot):
 
 
 def test_long_constrained_ranges_are_read_in_slices(context, shot):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     _, imported = shot
     imported.armature.pose.bones["L_Elbow"].constraints.new("LIMIT_SCALE")
@@ -328,9 +331,9 @@ def frame_shown(grey, count=8):
 @pytest.mark.parametrize("kind", ["movie", "images"])
 def test_a_movie_clips_decoded_frame_is_the_one_that_blender_shows(context, tmp_path, kind):
     import bpy
+    from blender_addon.scenes import scene_footage
+    from blender_addon.sequences import sequence_import
     from scene_makers import shown_grey, write_movie
-
-    from blender_addon import scene_footage, sequence_import
 
     if kind == "movie":
         path = write_movie(tmp_path / "clip.mp4")
@@ -351,9 +354,8 @@ def test_a_movie_clips_decoded_frame_is_the_one_that_blender_shows(context, tmp_
 @pytest.mark.parametrize("kind", ["movie", "images"])
 def test_a_background_images_decoded_frame_is_the_one_that_blender_shows(context, tmp_path, kind):
     import bpy
+    from blender_addon.scenes import scene_footage
     from scene_makers import shown_grey, write_movie
-
-    from blender_addon import scene_footage
 
     if kind == "movie":
         image = bpy.data.images.load(str(write_movie(tmp_path / "clip.mp4")))

@@ -21,7 +21,7 @@ def export(path, **options):
 
 def make_shot(context, folder, count=6, moving=True, footage=True, **fields):
     """A motion, and the armature of it in the scene."""
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(5)
     camera = camera_fields(rng, count, moving)
@@ -163,7 +163,10 @@ def test_one_picture_behind_the_camera_leaves_every_frame_its_own_number(context
 
 
 def test_a_long_range_is_read_in_slices_and_can_be_stopped(context, tmp_path, monkeypatch):
-    from blender_addon import job_runner, scene_reader, session
+    from blender_addon.jobs import job_runner
+    from blender_addon.scenes import scene_reader
+
+    from blender_addon import session
 
     _, armature = make_shot(context, tmp_path)
     armature.pose.bones["L_Elbow"].constraints.new("LIMIT_SCALE")
@@ -186,7 +189,9 @@ def test_a_long_range_is_read_in_slices_and_can_be_stopped(context, tmp_path, mo
 
 
 def test_an_export_that_is_stopped_while_it_is_worked_out_writes_nothing(context, tmp_path):
-    from blender_addon import sequence_export, session
+    from blender_addon.jobs import sequence_export
+
+    from blender_addon import session
 
     _, armature = make_shot(context, tmp_path)
     job = session.SESSION.export(context, armature, range(3, 9), tmp_path / "a.npz")

@@ -41,7 +41,8 @@ def test_scene_gets_the_footages_rate_size_and_range(context, rng, tmp_path):
 
 
 def test_a_lens_distortion_is_kept_on_the_camera(context, rng):
-    from blender_addon import scene_camera, sequence_import
+    from blender_addon.scenes import scene_camera
+    from blender_addon.sequences import sequence_import
 
     distortion = np.array([0.1, -0.02, 0.001, 0.002, 0.003])
     motion = random_sequence(rng, count=1, distortion=distortion, **camera_fields(rng))
@@ -52,7 +53,7 @@ def test_a_lens_distortion_is_kept_on_the_camera(context, rng):
 
 
 def test_zooming_lenses_are_keyed(context, rng):
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     fields = camera_fields(rng, 3)
     zoom = np.stack([fields["intrinsics"] * (f, f, 1) for f in (1.0, 1.2, 1.5)])
@@ -69,7 +70,8 @@ def test_zooming_lenses_are_keyed(context, rng):
 
 
 def test_a_world_without_up_is_stood_upright_and_looks_the_same(context, rng, body):
-    from blender_addon import body_builder, sequence_import
+    from blender_addon.rigs import body_builder
+    from blender_addon.sequences import sequence_import
 
     fields = camera_fields(rng) | {"world_to_camera": np.eye(4)}
     motion = random_sequence(rng, count=1, world="camera", **fields)

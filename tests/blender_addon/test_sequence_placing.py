@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from blender_addon.sequence_placing import moved, seen_from
+from blender_addon.sequences.sequence_placing import moved, seen_from
 from scene_makers import camera_fields, random_sequence, skin
 
 from posefit_shared import frames, rotations

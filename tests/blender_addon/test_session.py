@@ -20,7 +20,7 @@ FIRST = 3
 @pytest.fixture
 def shot(context, tmp_path):
     """The armature of an imported sequence of eight frames, with camera and footage."""
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(11)
     motion = random_sequence(rng, count=8, **camera_fields(rng))
@@ -63,7 +63,7 @@ def finished(session):
 
 
 def read(context, armature, frames):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     return scene_reader.read_now(context, armature, frames).sequence
 
@@ -133,7 +133,7 @@ def test_scripts_may_wait_for_the_result(context, shot, session):
 
 
 def test_a_shape_that_was_refined_moves_sliders_and_joints(context, shot, session, body):
-    from blender_addon import body_builder
+    from blender_addon.rigs import body_builder
 
     betas = np.linspace(-1, 1, 10).astype(np.float32)
     with ScriptedBackend(answer=lambda request: turned_result(request, betas=betas)) as backend:
@@ -260,9 +260,8 @@ def test_an_undo_while_a_range_is_read_reads_it_again(context, shot, session):
 
 
 def test_a_backend_that_may_not_open_the_path_gets_the_file(context, shot, session, tmp_path):
+    from blender_addon.sequences import sequence_import
     from scene_makers import write_movie
-
-    from blender_addon import sequence_import
 
     clip = sequence_import.load_clip(write_movie(tmp_path / "clip.mp4", 8, (320, 240)))
     sequence_import.show_footage(context.scene, context.scene.camera, clip, FIRST)

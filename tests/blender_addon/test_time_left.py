@@ -2,7 +2,7 @@
 """How long a job will still take, from what a backend says or from how far it has come."""
 
 import pytest
-from blender_addon.time_left import TimeLeft, duration_words
+from blender_addon.jobs.time_left import TimeLeft, duration_words
 
 
 def test_nothing_is_known_before_anything_was_done():

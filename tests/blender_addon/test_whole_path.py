@@ -23,7 +23,7 @@ TURN = rotations.rotvec_to_matrix([0.0, 0.0, 0.3])
 @pytest.fixture
 def shot(context, folder):
     """An armature with eight frames of motion over a video."""
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     rng = np.random.default_rng(5)
     footage = write_movie(folder / "the clip.mp4", 8, (320, 240))
@@ -38,7 +38,7 @@ OPTIONS = ("--handlers", "turning_handlers:run_job", "--device", "cpu")
 @pytest.fixture(scope="module")
 def backend(request, tmp_path_factory):
     """A backend process that turns elbows, shared by the tests that leave it alive."""
-    from blender_addon import backend_process
+    from blender_addon.connection import backend_process
 
     python = Path(request.config.getoption("--backend-python"))
     if not python.is_file():
@@ -84,7 +84,7 @@ def step_until(session, condition, seconds=30.0):
 
 
 def read(context, armature, frames):
-    from blender_addon import scene_reader
+    from blender_addon.scenes import scene_reader
 
     return scene_reader.read_now(context, armature, frames).sequence
 
@@ -118,7 +118,7 @@ def test_a_frame_and_a_range_come_back_as_keys(context, shot, session):
 
 
 def test_the_backend_opens_the_very_frame_that_blender_shows(context, shot, session):
-    from blender_addon.apply_refinement import Refinement
+    from blender_addon.jobs.apply_refinement import Refinement
 
     from posefit_shared.settings import RefineSettings
 
@@ -139,8 +139,7 @@ def test_footage_outside_the_media_roots_is_uploaded(context, shot, session, fol
     import shutil
 
     import bpy
-
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
 
     elsewhere = tmp_path / "elsewhere" / "other.mp4"
     elsewhere.parent.mkdir()
@@ -159,8 +158,8 @@ def test_a_body_file_of_the_users_own_travels_with_the_job(context, shot, sessio
     import shutil
 
     import bpy
+    from blender_addon.rigs import body_builder
 
-    from blender_addon import body_builder
     from posefit_shared import body_files
 
     source = Path(body_files.__file__).parent / "assets" / "free_body.npz"
@@ -227,7 +226,8 @@ def test_footage_that_is_cut_off_fails_in_a_sentence(context, shot, session, fol
 
 
 def test_image_folders_are_read_in_place(context, shot, session, folder):
-    from blender_addon import sequence_import
+    from blender_addon.sequences import sequence_import
+
     from posefit_shared.settings import RefineSettings
 
     clip = sequence_import.load_clip(write_footage(folder / "frames", 8))
@@ -271,9 +271,8 @@ def test_the_real_engine_leaves_locked_bones_and_pinned_frames(
 ):
     """Without a lock and a pin this refinement turns the left shoulder, and changes frame 34."""
     import bpy
+    from blender_addon.keys import fcurves
     from blender_addon.session import SESSION
-
-    from blender_addon import fcurves
 
     clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
     estimate = Path(__file__).with_name("demo_estimate.npz")

@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import bpy  # noqa: E402
 import numpy as np  # noqa: E402
+from blender_addon.rigs import body_builder
+from blender_addon.sequences import sequence_import
 
-from blender_addon import body_builder, sequence_import  # noqa: E402
 from posefit_shared.sequence import Sequence, read_sequence  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ def _render_over(scene: bpy.types.Scene, footage: Path, scene_frame: int, path: 
 
 def _add_footage(strips: bpy.types.bpy_prop_collection, footage: Path) -> None:
     if footage.is_dir():
-        from blender_addon.scene_footage import images_in
+        from blender_addon.scenes.scene_footage import images_in
 
         images = images_in(footage)
         strip = strips.new_image(name="Footage", filepath=str(images[0]), channel=1, frame_start=1)

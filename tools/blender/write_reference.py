@@ -98,7 +98,7 @@ def _scene_settings() -> Iterator[str]:
 
 def _without_joint(prop: bpy.types.Property) -> tuple[str, str]:
     """A property's name and tooltip; the same for those that exist once for each joint."""
-    from blender_addon.rig_match import EVERY_JOINT, property_of
+    from blender_addon.rigs.rig_match import EVERY_JOINT, property_of
 
     for joint in EVERY_JOINT:
         if prop.identifier == property_of(joint):

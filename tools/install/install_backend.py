@@ -30,7 +30,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 OLDEST_PYTHON = (3, 11)
 NOTE_FORMAT = 1
-"""Version of the note's layout; blender_addon/installed_backend.py reads it."""
+"""Version of the note's layout; blender_addon/connection/installed_backend.py reads it."""
 ENVIRONMENT_NAME = re.compile(r"env-\d{8}-\d{6}")
 
 DESCRIBE = """

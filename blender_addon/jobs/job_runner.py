@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does the work of jobs bit by bit: reads scenes, hands requests over, takes replies in.
+
+The part of the session that steps; what can be asked of it is in `session`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import bpy
+
+from posefit_shared.body_files import BodyFileError
+from posefit_shared.client import BackendError
+from posefit_shared.codec import CodecError
+from posefit_shared.messages import Accepted, Failure
+from posefit_shared.sequence import SequenceError
+
+from ..connection.backend_link import BackendLink
+from ..connection.connection_view import ConnectionView
+from ..rigs.rig import SceneError
+from . import job_queue
+from .job import Job
+from .remote_job import RemoteJob
+from .scene_job import SceneJob
+from .sequence_export import ExportJob
+
+logger = logging.getLogger(__name__)
+
+SLICE_SECONDS = 0.02
+"""How long one step may read scenes."""
+BLENDERS_JOBS = ("RENDER", "OBJECT_BAKE")
+"""Work of Blender's own during which no frame may be set and nothing be changed."""
+
+
+class JobRunner:
+    """Jobs, and the backend that most of them go to."""
+
+    def __init__(self, link: BackendLink) -> None:
+        self._link = link
+        self._jobs: list[Job] = []
+        self._shown: tuple | None = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def connection(self) -> ConnectionView:
+        """The connection in words."""
+        return self._link.view
+
+    def step(self) -> bool:
+        """Do what can be done now; true if anything that the panel shows may have changed."""
+        if ended := self._link.watch():
+            self._end_remote(ended)
+        is_rendering = any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS)
+        if not is_rendering:
+            self._read_scenes()
+        self._submit_prepared()
+        if self._link.client is not None:
+            for event in self._link.client.poll():
+                self._receive(event)
+        if not is_rendering:
+            self._place_next()
+        # What operators changed since the last step counts too.
+        before, self._shown = self._shown, self._now_shown()
+        return before != self._shown
+
+    def _place_next(self) -> None:
+        """Put one finished job in place; the next step takes another, and Blender draws between."""
+        for job in self._jobs:
+            if job.is_open and isinstance(job, RemoteJob) and job.has_final and self._apply(job):
+                return
+
+    def _now_shown(self) -> tuple[ConnectionView, list[tuple[float, str, bool]]]:
+        return self.connection, [(job.fraction, job.line, job.is_open) for job in self._jobs]
+
+    def _read_scenes(self) -> None:
+        deadline = time.monotonic() + SLICE_SECONDS
+        for job in self._jobs:
+            if not isinstance(job, SceneJob) or time.monotonic() >= deadline:
+                continue
+            if job.is_waiting and job_queue.ahead_of(self._jobs, job) is None:
+                self._guard(job, job.begin_reading)
+            elif job.is_reading:
+                self._guard(job, lambda job=job: job.read_until(deadline))
+            if job.is_open and job.reading is not None and not job.is_handed_over:
+                job.is_handed_over = True
+                if isinstance(job, ExportJob):
+                    job.write()
+                elif isinstance(job, RemoteJob):
+                    self._prepare(job)
+
+    def _prepare(self, job: RemoteJob) -> None:
+        """Have a request made, away from the main thread."""
+        if self._link.client is None:
+            job.end("the backend is gone", is_problem=True)
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(1, "posefit-files")
+        job.preparing = self._threads.submit(job.preparation(self._link.client))
+        job.words = "sending"
+
+    def _submit_prepared(self) -> None:
+        for job in self._jobs:
+            preparing = job.preparing
+            if preparing is not None and preparing.done():
+                job.preparing = None
+                self._guard(job, lambda job=job, preparing=preparing: self._take(job, preparing))
+
+    def _take(self, job: Job, preparing: Future[Any]) -> None:
+        if isinstance(job, ExportJob):
+            job.take_written(preparing)
+        elif isinstance(job, RemoteJob):
+            self._submit(job, preparing)
+
+    def _submit(self, job: RemoteJob, preparing: Future[Any]) -> None:
+        client = self._link.client
+        if client is None:
+            raise SceneError("the backend is gone")
+        message = job.take_prepared(preparing.result())
+        job.remote_id = client.submit(message, job.priority)
+        if not message.content_hashes():  # else files may travel first
+            self._link.clock.ask(job.remote_id)
+        job.words = "waiting"
+
+    def _receive(self, event: object) -> None:
+        remote_id = getattr(event, "job", None)
+        remote = [job for job in self._jobs if job.is_open and isinstance(job, RemoteJob)]
+        job = next((job for job in remote if job.remote_id == remote_id), None)
+        if not remote_id or job is None:
+            return
+        if isinstance(event, Accepted):
+            self._link.clock.hear(job.remote_id)
+        if isinstance(event, Failure):
+            self._receive_failure(job, event)
+        else:
+            job.hear(event)
+
+    def _receive_failure(self, job: RemoteJob, failure: Failure) -> None:
+        can_upload = job.media is not None and job.media.is_file()
+        if failure.kind == "media" and can_upload and not job.by_upload:
+            # The backend may not open that path: send it the file instead.
+            job.by_upload = True
+            self._prepare(job)
+            return
+        job.end(failure.message, is_problem=True)
+
+    def _apply(self, job: RemoteJob) -> bool:
+        """Put a finished job in place: one operator, one undo step; false if it has to wait."""
+        windows = bpy.context.window_manager.windows
+        modal = [operator for window in windows for operator in window.modal_operators]
+        if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in modal):
+            return False  # the artist is moving something: the next step will do
+        if not job_queue.can_be_placed(job):
+            job.words = f"done, and put in place when scene {job.scene} is shown"
+            return False
+        with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
+            bpy.ops.posefit.apply_result("EXEC_DEFAULT", True, job=job.job_id)
+        return True
+
+    def _end_remote(self, words: str) -> None:
+        for job in self._jobs:
+            if job.is_open and isinstance(job, RemoteJob):
+                self._forget(job)
+                job.end(words, is_problem=True)
+
+    def _forget(self, job: Job) -> None:
+        if isinstance(job, RemoteJob) and job.remote_id and self._link.client is not None:
+            try:
+                self._link.client.cancel(job.remote_id)
+            except BackendError as error:
+                logger.warning("a job could not be cancelled on the backend: %s", error)
+
+    def _guard(self, job: Job, work: Callable[[], None]) -> None:
+        """Do a part of a job; what goes wrong ends that job in words."""
+        try:
+            work()
+        except (SceneError, BodyFileError, SequenceError, BackendError, CodecError) as error:
+            job.end(str(error), is_problem=True)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One refinement on its way: the scene is read, its files are named, the backend reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from posefit_shared.client import Client
+from posefit_shared.messages import Priority, Record, RefineRequest, RefineResult
+from posefit_shared.settings import RefineSettings
+
+from ..control.artist_control import read_freedom
+from ..control.freedom import Freedom
+from ..overlays.stick_figure import figure_lines, joint_places
+from ..rigs.library_link import check_can_be_animated
+from ..rigs.lookup import find_object, find_scene
+from ..rigs.rig import frames_at
+from ..scenes.camera_lens import LensBefore, read_lens
+from ..scenes.scene_reader import SceneReading, SceneRequest
+from .apply_refinement import Refinement, apply_refinement, changes_shape
+from .partial_result import Rows, finished_rows, only_rows
+from .remote_job import RemoteJob, name_body, name_media
+from .scene_job import SceneJob
+
+Prepared = tuple[SceneRequest, RefineRequest]
+"""What was read, worked out, and the message that asks for its refinement."""
+
+
+@dataclass(eq=False)
+class RefineJob(SceneJob, RemoteJob):
+    """What is known of one refinement; changed by the session alone."""
+
+    RESULT: ClassVar[type[Record]] = RefineResult
+    KIND: ClassVar[str] = "refine"
+    settings: RefineSettings
+    """How to refine."""
+    freedom: Freedom = field(default_factory=Freedom, kw_only=True)
+    """What may move."""
+    lens: LensBefore | None = field(default=None, kw_only=True)
+    """The camera's lens, where it is refined as well."""
+    request: SceneRequest | None = field(default=None, kw_only=True)
+    """What was read, worked out."""
+    finished: tuple[int, ...] = field(default=(), kw_only=True)
+    """Places in the request of the frames that the newest revision has solved."""
+    figures: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict, kw_only=True)
+    """Those frames, by scene frame, as (L, 3) ends of lines in the world."""
+
+    @property
+    def line(self) -> str:
+        """How it stands, how many frames are done, and how long it will still take."""
+        if not self.is_open or not self.finished or self.has_final:
+            return super().line
+        return f"{len(self.finished)} of {len(self.scene_frames)} done, {super().line}"
+
+    @property
+    def media(self) -> Path | None:
+        """The footage, once it is known."""
+        return None if self.request is None else self.request.footage
+
+    @property
+    def priority(self) -> Priority:
+        """A single frame comes before ranges: somebody looks at it."""
+        return "interactive" if len(self.scene_frames) == 1 else "normal"
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether frames are done that are not in place."""
+        if self.lens is not None and not self.has_final:
+            return False  # frames that are done belong to a focal length that is not said yet
+        return self.has_final or bool(self.finished)
+
+    @property
+    def must_be_shown(self) -> bool:
+        """A new shape moves rest joints, which Blender allows in the shown scene alone."""
+        refinement = self.refinement()
+        return refinement is not None and changes_shape(refinement)
+
+    def begin_reading(self) -> None:
+        """Read what may move, and the first slice of the scene.
+
+        Raises:
+            SceneError: something is missing or cannot be used, or nothing may move.
+        """
+        armature, scene = find_object(self.armature_uid), find_scene(self.scene_uid)
+        if armature is not None:
+            check_can_be_animated(armature, self.settings.refine_shape)
+        if scene is not None and self.settings.refine_focal != "off":
+            self.lens = read_lens(scene)
+        super().begin_reading()
+        assert armature is not None  # reading has begun
+        assert scene is not None
+        self.freedom = read_freedom(armature, scene, self.scene_frames, self.settings)
+
+    def preparation(self, client: Client) -> Callable[[], Prepared]:
+        """Name the files, work out what was read."""
+        assert self.reading is not None
+        return partial(
+            prepare_request, client, self.reading, self.settings, self.by_upload, self.freedom
+        )
+
+    def take_prepared(self, prepared: Prepared) -> RefineRequest:
+        """The message to send."""
+        self.request, message = prepared
+        return message
+
+    def take_result(self, payload: Record, is_final: bool) -> None:
+        """Take in a revision; a provisional one may hold a part of the frames."""
+        if self.request is None or not isinstance(payload, RefineResult):
+            return
+        super().take_result(payload, is_final)
+        if not is_final:
+            rows = finished_rows(self.request.sequence, payload)
+            self.finished = tuple(rows.tolist())
+            self.figures = _figures(self.request, payload, rows) if len(rows) else {}
+
+    def refinement(self) -> Refinement | None:
+        """What has come of it so far: all frames, or those that are done."""
+        if self.request is None or not self.can_be_kept:
+            return None
+        shape, uid, result = self.settings.refine_shape, self.armature_uid, self.result
+        if self.has_final:
+            return Refinement(
+                self.request, result, shape, uid, freedom=self.freedom, lens=self.lens
+            )
+        rows = finished_rows(self.request.sequence, result)
+        done = only_rows(self.request.sequence, result, rows)
+        return Refinement(self.request, done, shape, uid, rows, self.freedom)
+
+    def apply(self, context: bpy.types.Context) -> str:
+        """Key what has come of it in a new action of its armature."""
+        refinement = self.refinement()
+        assert refinement is not None
+        return apply_refinement(context, refinement)
+
+    def drop(self) -> None:
+        """Forget what has come of it."""
+        super().drop()
+        self.finished, self.figures = (), {}
+
+
+def _figures(
+    request: SceneRequest, result: RefineResult, rows: Rows
+) -> dict[int, npt.NDArray[np.float32]]:
+    done = only_rows(request.sequence, result, rows)
+    frames = frames_at(request.frames, rows)
+    lines = figure_lines(joint_places(done.poses, done.trans, frames), frames.match.parents)
+    return dict(zip(frames.scene_frames, lines, strict=True))
+
+
+def prepare_request(
+    client: Client,
+    reading: SceneReading,
+    settings: RefineSettings,
+    by_upload: bool,
+    freedom: Freedom,
+) -> Prepared:
+    """What a scene reading asks for, its files hashed and announced; may take seconds.
+
+    Runs in a thread of its own: no bpy here.
+
+    Args:
+        client: where the job will go.
+        reading: what was read.
+        settings: how to refine.
+        by_upload: send the footage even where the backend accepts paths.
+        freedom: what may move.
+
+    Raises:
+        SceneError: the footage can neither be named nor sent, or the scale is not SMPL's.
+        BackendError: a file cannot be read.
+    """
+    request = reading.request()
+    assert request.footage is not None  # read_range refuses scenes without, unless told otherwise
+    return request, RefineRequest(
+        sequence=request.sequence,
+        media=name_media(client, request.footage, by_upload),
+        body=name_body(client, request.body),
+        settings=settings,
+        locked_joints=freedom.locked_joints(request.frames.match),
+        stiffness=freedom.joint_stiffness(request.frames.match),
+        pinned_frames=freedom.pinned_positions(request.frames.scene_frames),
+    )

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Work that the backend does: what is sent, what comes back, and how it gets into the scene.
+
+No bpy here but through what a kind of job does in `apply`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from posefit_shared.body_files import FREE_BODY
+from posefit_shared.client import Client
+from posefit_shared.messages import (
+    Accepted,
+    Cancelled,
+    MediaReference,
+    Priority,
+    Progress,
+    Record,
+    Request,
+    Result,
+)
+
+from ..rigs.rig import SceneError
+from .job import Job
+
+
+@dataclass(eq=False)
+class RemoteJob(Job):
+    """What is known of one job of the backend; changed by the session alone."""
+
+    RESULT: ClassVar[type[Record]] = Record
+    """What the backend answers with."""
+    KIND: ClassVar[str] = ""
+    """What the wire calls this kind of job."""
+    remote_id: str = field(default="", kw_only=True)
+    """Its name at the backend, once it was handed over."""
+    by_upload: bool = field(default=False, kw_only=True)
+    """Whether its file travels, instead of being named by path."""
+    result: Any = field(default=None, kw_only=True)
+    """The newest revision that came and is not in place."""
+    has_final: bool = field(default=False, kw_only=True)
+    """Whether that is the last one."""
+
+    @property
+    def media(self) -> Path | None:
+        """The file or folder that the backend works on, once it is known."""
+        raise NotImplementedError
+
+    @property
+    def priority(self) -> Priority:
+        """How urgent it is among the backend's jobs."""
+        return "normal"
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether something has come of it that is not in place."""
+        return self.has_final
+
+    @property
+    def must_be_shown(self) -> bool:
+        """Whether its scene must be the one in the window when it is put in place."""
+        return False
+
+    def preparation(self, client: Client) -> Callable[[], Any]:
+        """What a thread is to do before it can be sent; that function uses no bpy."""
+        raise NotImplementedError
+
+    def take_prepared(self, prepared: Any) -> Request:
+        """The message to send, from what the thread worked out."""
+        return prepared
+
+    def hear(self, event: object) -> None:
+        """Take in what the backend says of it; failures are the session's."""
+        if isinstance(event, Accepted):
+            self.words = f"{event.position} ahead of it" if event.position else "waiting"
+        elif isinstance(event, Progress):
+            self.fraction = event.fraction
+            self.words = event.message or event.stage or "computing"
+            self.time_left.report(time.monotonic(), event.fraction, event.eta_s)
+        elif isinstance(event, Result) and isinstance(event.payload, self.RESULT):
+            self.take_result(event.payload, event.final)
+            if event.final:
+                self.words, self.fraction = "putting it in place", 1.0
+        elif isinstance(event, Cancelled):
+            self.end("the backend cancelled it", is_problem=True)
+
+    def take_result(self, payload: Record, is_final: bool) -> None:
+        """Take in a revision of the result."""
+        self.result, self.has_final = payload, is_final
+
+    def apply(self, context: Any) -> str:
+        """Put into the scene what has come of it.
+
+        Returns:
+            What was done, in words.
+
+        Raises:
+            SceneError: it cannot be put in place; nothing was changed.
+            BodyFileError: the body's file cannot be read.
+        """
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """Forget what has come of it."""
+        self.result, self.has_final = None, False
+
+
+def name_media(client: Client, path: Path, by_upload: bool) -> MediaReference:
+    """A file or folder as the backend finds it; may take seconds, for a thread of its own.
+
+    Args:
+        client: where the job will go.
+        path: a file, or a folder of images.
+        by_upload: send it even where the backend accepts paths.
+
+    Raises:
+        SceneError: it can neither be named nor sent.
+        BackendError: the file cannot be read.
+    """
+    welcome = client.welcome
+    if welcome is not None and welcome.accepts_paths and not by_upload:
+        return MediaReference(path=str(path))
+    if path.is_dir():
+        raise SceneError(
+            f"the backend may not open the folder {path}: start it with --media-root "
+            "naming that folder, or one above it"
+        )
+    return MediaReference(content_hash=client.upload(path, "media"), name=path.name)
+
+
+def name_body(client: Client, body: str) -> str:
+    """A body as the backend finds it: `free`, or the hash of a file that is sent if it lacks it.
+
+    Raises:
+        BackendError: the file cannot be read.
+    """
+    return FREE_BODY if body == FREE_BODY else client.upload(body, "body")

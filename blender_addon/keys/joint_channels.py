@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a refinement keys: the rotation of each SMPL bone and the root's location, in any action."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from ..rigs.rig_match import match_armature
+from . import curve_keys, fcurves
+from .curve_keys import Keys
+from .fcurves import Channel
+from .rotation_values import blend_rotations, rotation_channel, rotation_size
+from .transform_sampling import bone_prefix
+
+Array = npt.NDArray[np.float64]
+_FEW = 4
+"""So many frames are sooner evaluated than read off all of a curve's keys."""
+
+
+@dataclass(frozen=True)
+class JointChannel:
+    """One property of one bone."""
+
+    bone: str
+    """The bone's name."""
+    path: str
+    """The property's data path, from the armature."""
+    mode: str
+    """The bone's rotation mode; empty for a location."""
+    size: int
+    """How many curves it has."""
+
+    @property
+    def channels(self) -> list[Channel]:
+        """Its curves' channels, in order."""
+        return [(self.path, index) for index in range(self.size)]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two motions that are compared; lives no longer than one call."""
+
+    curves: Mapping[Channel, bpy.types.FCurve]
+    """The action's curves."""
+    still: Mapping[Channel, float]
+    """What stands for channels without a curve."""
+
+    def keys(self, channel: Channel) -> Keys:
+        """A channel's keys; none where it has no curve."""
+        curve = self.curves.get(channel)
+        return curve_keys.no_keys() if curve is None else fcurves.read_keys(curve)
+
+    def times(self, joint: JointChannel) -> npt.NDArray[np.float32]:
+        """All frames on which a property has a key."""
+        return np.unique(np.concatenate([self.keys(channel).times for channel in joint.channels]))
+
+    def value(self, channel: Channel, frame: float) -> float:
+        """A channel's value at a frame."""
+        curve = self.curves.get(channel)
+        return self.still.get(channel, 0.0) if curve is None else curve.evaluate(frame)
+
+    def values(self, joint: JointChannel, frames: npt.ArrayLike) -> Array:
+        """A property's values (T, size) at frames (T,)."""
+        if len(np.asarray(frames)) < _FEW:
+            rows = [[self.value(c, frame) for c in joint.channels] for frame in frames]
+            return np.array(rows, np.float64).reshape(len(rows), joint.size)
+        result = np.empty((len(np.asarray(frames)), joint.size))
+        for index, channel in enumerate(joint.channels):
+            curve = self.curves.get(channel)
+            if curve is None:
+                result[:, index] = self.still.get(channel, 0.0)
+            else:
+                result[:, index] = fcurves.sample(curve, frames)
+        return result
+
+
+def joint_channels(armature: bpy.types.Object) -> list[JointChannel]:
+    """The properties that a refinement of this armature keys, root first.
+
+    Raises:
+        SceneError: it is no SMPL armature.
+    """
+    bones = match_armature(armature).bones
+    result = [JointChannel(bones[0], f"{bone_prefix(bones[0])}location", "", 3)]
+    for name in bones:
+        mode = armature.pose.bones[name].rotation_mode
+        path = bone_prefix(name) + rotation_channel(mode)
+        result.append(JointChannel(name, path, mode, rotation_size(mode)))
+    return result
+
+
+def present_values(armature: bpy.types.Object) -> dict[Channel, float]:
+    """What these properties hold now, animated or not."""
+    return {
+        channel: float(value)
+        for joint in joint_channels(armature)
+        for channel, value in zip(joint.channels, armature.path_resolve(joint.path), strict=True)
+    }
+
+
+def blend(
+    joint: JointChannel, original: Side, refined: Side, amount: float, frames: npt.ArrayLike
+) -> Array:
+    """Values (T, size) a share of the way from the original to the refined motion.
+
+    Rotations go along the shortest turn, locations along a line.
+    """
+    before, after = original.values(joint, frames), refined.values(joint, frames)
+    if joint.mode:
+        return blend_rotations(before, after, amount, joint.mode)
+    return (1 - amount) * before + amount * after
+
+
+def changed_span(joint: JointChannel, original: Side, refined: Side) -> tuple[float, float] | None:
+    """The frames between which a property may differ; none where it is the same."""
+    spans = [curve_keys.changed_span(original.keys(c), refined.keys(c)) for c in joint.channels]
+    found = [span for span in spans if span is not None]
+    return (min(s[0] for s in found), max(s[1] for s in found)) if found else None
+
+
+def frames_between(first: float, last: float) -> Array:
+    """Both ends and every whole frame between them."""
+    return np.unique([first, *np.arange(np.ceil(first), np.floor(last) + 1), last])

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a refinement said of each frame and joint, kept with the action that it made.
+
+How sure the backend was, what became of each frame, and how far each joint went from the original.
+These are plain arrays among the action's custom properties: the file saves them, undo takes them
+back, a copy of the action has them too, and they go where the action goes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from posefit_shared import rotations
+from posefit_shared.messages import RefineResult
+from posefit_shared.sequence import STATUSES
+
+from ..rigs.rig_match import match_armature
+from . import comparison, side_poses
+
+FloatArray = npt.NDArray[np.float32]
+
+KEY = "posefit_findings"
+"""The custom property of an action that holds them."""
+SCHEMA = 1
+"""Which fields that property has."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of T refined frames and J joints; nothing in it is Blender's."""
+
+    frames: npt.NDArray[np.int32]
+    """(T,) scene frames, in order of time."""
+    bones: tuple[str, ...]
+    """(J,) names of the joints' bones, in SMPL's order."""
+    status: tuple[str, ...]
+    """(T,) one of `sequence.STATUSES`."""
+    confidence: FloatArray
+    """(T, J) 0 to 1; NaN where the refined joint was not accepted."""
+    moved_mm: FloatArray
+    """(T, J) how far the joint lies from where the original has it."""
+    turned_deg: FloatArray
+    """(T, J) the angle by which the joint's own rotation differs from the original's."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """Figures for people that came with the last refinement, as the backend named them."""
+
+    def at(self, frame: int) -> int | None:
+        """The row of a scene frame; none where that was not refined."""
+        row = int(np.searchsorted(self.frames, frame))
+        return row if row < len(self.frames) and self.frames[row] == frame else None
+
+
+def merge(earlier: Findings | None, later: Findings) -> Findings:
+    """Both, in order of time; on frames that both have, the later ones."""
+    if earlier is None or earlier.bones != later.bones:
+        return later
+    stays = ~np.isin(earlier.frames, later.frames)
+    order = np.argsort(np.concatenate([earlier.frames[stays], later.frames]), kind="stable")
+    kept = _rows(earlier, np.flatnonzero(stays))
+    both = {
+        name: np.concatenate([getattr(kept, name), getattr(later, name)])[order]
+        for name in ("frames", "confidence", "moved_mm", "turned_deg")
+    }
+    words = (*kept.status, *later.status)
+    status = tuple(words[place] for place in order)
+    return Findings(bones=later.bones, status=status, report=later.report, **both)
+
+
+def accepted_part(
+    found: Findings, bones: Collection[str] | None, frames: tuple[int, int] | None
+) -> Findings:
+    """What still holds once only these bones (none: all) on these frames (none: all) were taken."""
+    if frames is not None:
+        found = _rows(
+            found, np.flatnonzero((found.frames >= frames[0]) & (found.frames <= frames[1]))
+        )
+    if bones is None:
+        return found
+    is_taken = np.array([bone in bones for bone in found.bones])
+    return replace(found, confidence=np.where(is_taken, found.confidence, np.float32(np.nan)))
+
+
+def _rows(found: Findings, rows: npt.NDArray[np.intp]) -> Findings:
+    return replace(
+        found,
+        frames=found.frames[rows],
+        status=tuple(found.status[row] for row in rows),
+        confidence=found.confidence[rows],
+        moved_mm=found.moved_mm[rows],
+        turned_deg=found.turned_deg[rows],
+    )
+
+
+# In Blender
+
+
+def action_of(armature: bpy.types.Object | None) -> bpy.types.Action | None:
+    """The action whose findings speak of an armature: the refined one, else the one in use."""
+    if armature is None or armature.type != "ARMATURE":
+        return None
+    refined = armature.posefit_comparison.refined
+    animation = armature.animation_data
+    action = refined or (None if animation is None else animation.action)
+    return action if action is not None and KEY in action else None
+
+
+def of_armature(armature: bpy.types.Object | None) -> Findings | None:
+    """What is known of an armature's frames; none where nothing is."""
+    action = action_of(armature)
+    return None if action is None else read(action)
+
+
+def read(action: bpy.types.Action) -> Findings | None:
+    """What an action holds; none where it holds nothing that can be read."""
+    stored = action.get(KEY)
+    if stored is None or stored.get("schema") != SCHEMA:
+        return None
+    frames = np.array(stored["frames"], np.int32)
+    bones = tuple(stored["bones"].split("\n"))
+    codes = np.array(stored["status"], np.int32)
+    tables = {
+        name: np.array(stored[name], np.float32).reshape(len(frames), len(bones))
+        for name in ("confidence", "moved_mm", "turned_deg")
+    }
+    report = json.loads(stored.get("report", "{}"))
+    return Findings(frames, bones, tuple(STATUSES[c] for c in codes), **tables, report=report)
+
+
+def write(action: bpy.types.Action, found: Findings) -> None:
+    """Have an action hold findings, instead of those that it held; none at all without frames."""
+    drop(action)
+    if not len(found.frames):
+        return
+    action[KEY] = {
+        "schema": SCHEMA,
+        "frames": np.ascontiguousarray(found.frames, np.int32),
+        "bones": "\n".join(found.bones),
+        "status": np.array([STATUSES.index(word) for word in found.status], np.int32),
+        "confidence": found.confidence.astype(np.float32).ravel(),
+        "moved_mm": found.moved_mm.astype(np.float32).ravel(),
+        "turned_deg": found.turned_deg.astype(np.float32).ravel(),
+        "report": json.dumps(dict(found.report)),
+    }
+
+
+def drop(action: bpy.types.Action) -> None:
+    """Have an action hold none."""
+    if KEY in action:
+        del action[KEY]
+
+
+def remember(
+    armature: bpy.types.Object, scene_frames: npt.ArrayLike, result: RefineResult
+) -> Findings:
+    """Keep what a refinement said, which the armature is showing and comparing now.
+
+    Args:
+        armature: after `comparison.remember`.
+        scene_frames: (T,) Blender's frames of the result.
+        result: what the backend said.
+    """
+    frames = np.asarray(scene_frames, np.int32)
+    order = np.argsort(frames, kind="stable")
+    moved, turned = measured_change(armature, frames[order])
+    later = Findings(
+        frames=frames[order],
+        bones=match_armature(armature).bones,
+        status=tuple(result.status[row] for row in order),
+        confidence=np.asarray(result.confidence, np.float32)[order],
+        moved_mm=moved,
+        turned_deg=turned,
+        report=result.report,
+    )
+    action = armature.posefit_comparison.refined
+    found = merge(read(action), later)
+    write(action, found)
+    return found
+
+
+def keep_accepted(
+    armature: bpy.types.Object, bones: Collection[str] | None, frames: tuple[int, int] | None
+) -> None:
+    """Keep of an armature's findings what was accepted, with the change that is left.
+
+    Args:
+        armature: whose refined action holds the accepted keys, while the original is still known.
+        bones: names of those that were taken; none: all.
+        frames: first and last scene frame that was taken; none: all.
+    """
+    action = armature.posefit_comparison.refined
+    found = read(action)
+    if found is None:
+        return
+    found = accepted_part(found, bones, frames)
+    moved, turned = measured_change(armature, found.frames)
+    write(action, replace(found, moved_mm=moved, turned_deg=turned))
+
+
+def measured_change(
+    armature: bpy.types.Object, frames: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """How far (mm) and by what angle (degrees) each joint differs, both (T, J), at frames (T,).
+
+    The bones' own keys decide; constraints and bones above the root are left out.
+    """
+    original, refined = comparison.sides(armature)
+    before, after = (side_poses.bone_turns(armature, side, frames) for side in (original, refined))
+    heads = (side_poses.posed_bones(armature, turns)[..., :3, 3] for turns in (before, after))
+    step = np.subtract(*heads) * (1000.0 / side_poses.units_per_metre(armature))
+    turn = np.swapaxes(before[..., :3, :3], -1, -2) @ after[..., :3, :3]
+    angle = np.linalg.norm(rotations.matrix_to_rotvec(turn), axis=-1)
+    moved = np.linalg.norm(step, axis=-1)
+    return moved.astype(np.float32), np.degrees(angle).astype(np.float32)

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A sequence → a body with its motion, the camera that filmed it, and the footage behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from posefit_shared import frames, sequence
+
+from ..keys.fcurves import curves_of, ensure_curve, set_keys
+from ..keys.keyframe_writer import key_motion
+from ..rigs import body_builder, rig
+from ..rigs.bone_rotations import continuous_wxyz
+from ..rigs.rig import SceneError
+from ..scenes import scene_camera, scene_footage
+from ..scenes.scene_reader import read_rig
+from .sequence_placing import moved
+
+Array = npt.NDArray[np.float64]
+
+CAMERA_WORLD_TO_ZUP: Array = frames.YUP_TO_ZUP @ frames.OPENCV_TO_BLENDER_CAMERA
+"""Stands a world that is an OpenCV camera's frame upright: forward is y, up is z."""
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How a sequence comes in."""
+
+    name: str
+    """Name of the body and its action."""
+    body: str = "free"
+    """`free`, or the path of the body file that the betas belong to."""
+    footage: Path | None = None
+    """Video file or folder of images; none leaves the camera without a background."""
+    with_camera: bool = True
+    """Also make the sequence's camera, and the scene's picture size and rate."""
+    pose_correctives: bool = False
+    """Also make the pose correctives."""
+    first_scene_frame: int = 1
+    """Scene frame of the footage's first frame."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came in."""
+
+    armature: bpy.types.Object
+    camera: bpy.types.Object | None
+    notes: tuple[str, ...]
+    """Sentences that the user should read."""
+
+
+def import_sequence(
+    context: bpy.types.Context, motion: sequence.Sequence, options: ImportOptions
+) -> Imported:
+    """Build a body with the motion of a sequence, its camera and its footage.
+
+    Raises:
+        SceneError: the body or the footage does not fit the sequence.
+        BodyFileError: the body file cannot be read.
+    """
+    body = body_builder.load_body(options.body)
+    notes = _check_body(motion, body)
+    clip = None if options.footage is None else load_clip(options.footage)
+    if clip is not None:
+        _check_clip(clip, motion)
+    betas = motion.betas if motion.betas.ndim == 1 else motion.betas.mean(axis=0)
+    if motion.betas.ndim == 2 and np.ptp(motion.betas, axis=0).max() > 1e-4:
+        notes.append("the shape changes over time in the file: its mean is used")
+    if motion.world == "camera":
+        motion = _upright(motion, body_builder.rest_joints(body, betas)[0])
+        notes.append("what is up is not known: the camera is taken to be level")
+    build = body_builder.BodyOptions(
+        options.name, options.body, motion.gender, options.pose_correctives
+    )
+    armature = body_builder.build_body(context, body, betas, build)
+    scene_frames = key_sequence(armature, motion, options.first_scene_frame, options.name)
+    camera = None
+    if options.with_camera:
+        camera = _build_view(context, motion, clip, scene_frames, options)
+        notes += [] if camera else ["the file has no camera"]
+    return Imported(armature, camera, tuple(notes))
+
+
+def key_sequence(
+    armature: bpy.types.Object, motion: sequence.Sequence, first_scene_frame: int, name: str
+) -> list[int]:
+    """Key a sequence's poses in a new action of an armature; gives back the scene frames."""
+    indices = np.arange(len(motion)) if motion.frame_indices is None else motion.frame_indices
+    scene_frames = (indices + first_scene_frame).tolist()
+    still = read_rig(armature)
+    count = len(motion)
+    at_frames = rig.RigFrames(
+        match=still.match,
+        rest=still.rest,
+        rest_axes=still.rest_axes,
+        units_per_metre=still.units_per_metre,
+        rest_pelvis=still.rest_pelvis,
+        scene_frames=tuple(scene_frames),
+        object_matrices=np.repeat(still.object_matrices, count, axis=0),
+        above_root=np.repeat(still.above_root, count, axis=0),
+    )
+    bones = rig.pose_to_motion(motion.poses, motion.trans, at_frames)
+    key_motion(armature, still.match.bones, scene_frames, bones, name)
+    return scene_frames
+
+
+def load_clip(path: Path) -> bpy.types.MovieClip:
+    """A movie clip of a video file or a folder of images.
+
+    Raises:
+        SceneError: nothing there that Blender can read.
+    """
+    if path.is_dir():
+        images = scene_footage.images_in(path)
+        if not images:
+            raise SceneError(f"the folder {path} holds no images: choose the footage's folder")
+        path = images[0]
+    if not path.is_file():
+        raise SceneError(f"the footage {path} is not there: choose it again")
+    clip = bpy.data.movieclips.load(str(path), check_existing=True)
+    if not scene_footage.is_readable(clip):
+        bpy.data.movieclips.remove(clip)
+        raise SceneError(f"Blender cannot read the footage {path}: convert it, or choose another")
+    return clip
+
+
+def size_of_clip(path: Path) -> tuple[int, int]:
+    """Width and height of a video file's or a folder's pictures.
+
+    Raises:
+        SceneError: nothing there that Blender can read.
+    """
+    width, height = (int(n) for n in load_clip(path).size)
+    return width, height
+
+
+def build_camera(
+    context: bpy.types.Context, motion: sequence.Sequence, scene_frames: list[int], name: str
+) -> bpy.types.Object:
+    """A camera with the lens and motion of a sequence's, keyed where it changes."""
+    data = bpy.data.cameras.new(name)
+    camera = bpy.data.objects.new(name, data)
+    context.collection.objects.link(camera)
+    camera.rotation_mode = "QUATERNION"
+    cameras = [motion.camera(t) for t in range(len(motion))]
+    size = cameras[0].image_size
+    lenses = [frames.lens_from_intrinsics(c.intrinsics, size) for c in cameras]
+    data.sensor_fit = "HORIZONTAL"
+    data.sensor_width = lenses[0]["sensor_width_mm"]
+    table = np.array([[one["lens_mm"], one["shift_x"], one["shift_y"]] for one in lenses])
+    columns = zip(("lens", "shift_x", "shift_y"), table.T, strict=True)
+    _set_or_key(data, {(path, 0): values for path, values in columns}, scene_frames)
+    matrices = [frames.opencv_to_blender_camera(c.world_to_camera) for c in cameras]
+    world = np.stack(matrices)
+    wxyz = continuous_wxyz(world[:, :3, :3])
+    channels = {("location", k): world[:, k, 3] for k in range(3)}
+    channels |= {("rotation_quaternion", k): wxyz[:, k] for k in range(4)}
+    _set_or_key(camera, channels, scene_frames)
+    if np.any(cameras[0].distortion):
+        camera[scene_camera.DISTORTION_KEY] = cameras[0].distortion.tolist()
+    render = context.scene.render
+    render.resolution_x, render.resolution_y = size
+    render.resolution_percentage = 100
+    render.pixel_aspect_x = lenses[0]["pixel_aspect_x"]
+    render.pixel_aspect_y = lenses[0]["pixel_aspect_y"]
+    return camera
+
+
+def show_footage(
+    scene: bpy.types.Scene, camera: bpy.types.Object, clip: bpy.types.MovieClip, first_frame: int
+) -> None:
+    """Put a clip behind a camera, its first frame on a scene frame."""
+    clip.frame_start = first_frame
+    background = camera.data.background_images.new()
+    background.source = "MOVIE_CLIP"
+    background.clip = clip
+    background.frame_method = "STRETCH"
+    background.alpha = 1.0
+    camera.data.show_background_images = True
+    scene.active_clip = clip
+
+
+def set_frame_rate(scene: bpy.types.Scene, rate: float) -> None:
+    """Make a scene run at a rate, frames per second, whole or not."""
+    scene.render.fps = max(1, round(rate))
+    scene.render.fps_base = scene.render.fps / rate
+
+
+def _build_view(
+    context: bpy.types.Context,
+    motion: sequence.Sequence,
+    clip: bpy.types.MovieClip | None,
+    scene_frames: list[int],
+    options: ImportOptions,
+) -> bpy.types.Object | None:
+    scene = context.scene
+    camera = None
+    if motion.has_camera:
+        camera = build_camera(context, motion, scene_frames, f"{options.name}.camera")
+        scene.camera = camera
+    rate = motion.mocap_framerate
+    if clip is not None and camera is not None:
+        show_footage(scene, camera, clip, options.first_scene_frame)
+        rate = clip.fps if clip.source == "MOVIE" and clip.fps > 0 else rate
+    set_frame_rate(scene, rate)
+    scene.frame_start, scene.frame_end = min(scene_frames), max(scene_frames)
+    scene.frame_set(scene_frames[0])
+    return camera
+
+
+def _set_or_key(
+    owner: bpy.types.ID, channels: dict[tuple[str, int], Array], scene_frames: list[int]
+) -> None:
+    """Set channels that hold still, key those that move."""
+    moving = any(np.ptp(values) > 1e-9 for values in channels.values())
+    if moving:
+        owner.animation_data_create().action = bpy.data.actions.new(owner.name)
+    present = curves_of(owner)
+    for (path, index), values in channels.items():
+        if moving:
+            curve = present.get((path, index)) or ensure_curve(owner, (path, index), "Camera")
+            set_keys(curve, scene_frames, values)
+        current = getattr(owner, path)
+        if isinstance(current, float):
+            setattr(owner, path, values[0])
+        else:
+            current[index] = values[0]
+
+
+def _check_body(motion: sequence.Sequence, body: body_builder.BodyArrays) -> list[str]:
+    if motion.poses.shape[1] != body.num_joints:
+        raise SceneError(
+            f"the sequence poses {motion.poses.shape[1]} joints ({motion.model_type}), the body "
+            f"{body.name} has {body.num_joints}: choose a body file of that model"
+        )
+    if motion.body and motion.body not in (body.name, body.content_hash):
+        return [
+            f"the file's shape was made for another body than {body.name}: proportions may differ, "
+            "choose the body file that it belongs to"
+        ]
+    return []
+
+
+def _check_clip(clip: bpy.types.MovieClip, motion: sequence.Sequence) -> None:
+    size = tuple(int(n) for n in clip.size)
+    if motion.image_size is not None and size != motion.image_size:
+        raise SceneError(
+            f"the footage is {size[0]} x {size[1]} pixels, the sequence's camera is for "
+            f"{motion.image_size[0]} x {motion.image_size[1]}: choose the footage that it was "
+            "made from"
+        )
+
+
+def _upright(motion: sequence.Sequence, rest_pelvis: Array) -> sequence.Sequence:
+    """The same motion seen by the same camera, in a world where the camera is level."""
+    turn = CAMERA_WORLD_TO_ZUP
+    changed = moved(motion, turn, rest_pelvis).replace(world="gravity")
+    if motion.world_to_camera is not None:
+        return changed.replace(world_to_camera=motion.world_to_camera @ frames.invert(turn))
+    return changed
