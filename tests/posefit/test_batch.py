@@ -231,6 +231,20 @@ def test_a_journal_on_a_full_disk_is_the_same_sentence(tmp_path, monkeypatch):
         run(table, output)
 
 
+def test_a_log_on_a_full_disk_is_the_same_sentence(tmp_path):
+    table, output = write_table(tmp_path / "in", "break-1"), tmp_path / "out"
+    (output / ".batch/logs").mkdir(parents=True)
+    (output / ".batch/logs/break-1.log").symlink_to("/dev/full")
+    with pytest.raises(DiskFullError, match="is full .* 0 of 1 jobs are done"):
+        run(table, output)
+
+
+def test_it_is_said_how_a_process_ended(tmp_path):
+    table = write_table(tmp_path / "in", "exit-1")
+    failed = run(table, tmp_path / "out", retries=0).failed
+    assert "the worker process exited with status 7" in failed["exit-1"]
+
+
 def test_half_a_line_of_the_journal_is_taken_away(tmp_path):
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)

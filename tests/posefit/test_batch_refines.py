@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A batch gives what `posefit refine` gives, and a page that shows where to look first."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -30,7 +31,7 @@ SETTINGS = ("--displacement", "flow", "--no-keypoints", "--rounds", "1", "--crop
 
 @pytest.fixture(scope="module")
 def clips(free_body, tmp_path_factory):
-    """A folder with two pairs of a sequence and pictures, and one without pictures."""
+    """A folder with two pairs of a sequence and pictures, a shot, and one without pictures."""
     folder = tmp_path_factory.mktemp("many clips")
     for k, name in enumerate(("歩く", "run 2")):
         rng = np.random.default_rng(k)
@@ -40,6 +41,14 @@ def clips(free_body, tmp_path_factory):
         for frame in range(FRAMES):
             Image.fromarray(footage.read(frame)).save(folder / name / f"{frame}.png")
         write_sequence(folder / f"{name}.npz", made.disturbed(truth, rng, 0.05, 0.01))
+    intrinsics, world_to_camera = made.camera()
+    camera = {
+        "name": "one", "footage": "../run 2", "image_size": list(made.SIZE),
+        "intrinsics": intrinsics.tolist(), "world_to_camera": world_to_camera.tolist(),
+    }  # fmt: skip
+    (folder / "shot").mkdir()
+    shot = json.dumps({"cameras": [camera], "people": ["../run 2.npz"]})
+    (folder / "shot/shot.json").write_text(shot)
     (folder / "lost.npz").write_bytes((folder / "歩く.npz").read_bytes())
     return folder
 
@@ -68,6 +77,12 @@ def test_a_batch_gives_the_arrays_that_refine_gives(clips, output, tmp_path):
             np.testing.assert_array_equal(found[key], values, err_msg=key)
 
 
+def test_a_shot_of_one_camera_gives_what_its_sequence_alone_gives(output):
+    expected, found = arrays(output / "run 2/run 2.npz"), arrays(output / "shot/run 2.npz")
+    for key in ("poses", "trans", "betas", "status"):
+        np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
+
+
 def test_figures_and_pictures_lie_beside_the_result(output):
     summary = read_summary(output / "歩く")
     assert summary.frames == FRAMES
@@ -84,8 +99,8 @@ def test_the_page_shows_what_failed_and_the_worst_frames_and_fetches_nothing(out
     page = (output / "report.html").read_text("utf-8")
     assert "no clip belongs to lost.npz" in page
     assert "歩く, frame" in page
-    assert page.count('class="compare even"') == 2
-    assert "2<small> of 3</small>" in page
+    assert page.count('class="compare even"') == 3
+    assert "3<small> of 4</small>" in page
     assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)""", page)
 
 
@@ -93,9 +108,9 @@ def test_a_finished_batch_is_told_in_one_line_and_does_nothing(clips, output, ca
     before = (output / "歩く/summary.json").stat().st_mtime_ns
     assert main(["batch", str(clips), "--output", str(output), *SETTINGS]) == 1
     said = capfd.readouterr().err
-    assert "2 of 3 jobs are done already; 1 are left" in said
-    assert "[3/3] lost: FAILED: no clip belongs to lost.npz" in said
-    assert "2 of 3 jobs done, 1 failed" in said
+    assert "3 of 4 jobs are done already; 1 are left" in said
+    assert "[4/4] lost: FAILED: no clip belongs to lost.npz" in said
+    assert "3 of 4 jobs done, 1 failed" in said
     assert (output / "歩く/summary.json").stat().st_mtime_ns == before
 
 

@@ -7,6 +7,7 @@ nobody would take the result. Whatever libraries print goes to the job's log.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -78,7 +79,8 @@ def _outcome(
             order["fingerprint"], _teller(answers),
         )  # fmt: skip
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may lie on a full disk
+            traceback.print_exc()
         kind, words = failure_of(error)
         return {"event": "failed", "kind": kind, "words": words}
     return {"event": "finished"}

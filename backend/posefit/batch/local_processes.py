@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from .executor import Event, Failed, Finished, Progress
 from .jobs import Job
 
 __all__ = ["LocalProcesses", "ProcessLimits"]
+
+_EXIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ class _Process:
             with contextlib.suppress(ValueError):
                 answers.put((self, json.loads(line)))
         answers.put((self, None))
+
+    def exit_status(self) -> int:
+        """How it ended, once it says no more; it is ended if it lives on."""
+        try:
+            return self.popen.wait(_EXIT_S)
+        except subprocess.TimeoutExpired:
+            kill_process(self.popen)
+            return self.popen.wait()
 
     def end(self) -> None:
         """End it at once, with all that it started."""
@@ -158,8 +168,8 @@ class LocalProcesses:
             return []
         job = process.job
         if answer is None:
+            words = words_for_exit(process.exit_status())
             self._remove(process)
-            words = words_for_exit(process.popen.wait())
             return [] if job is None else [Failed(job.name, "broke", words)]
         process.sign_at = time.monotonic()
         if job is None:
@@ -184,8 +194,3 @@ class LocalProcesses:
     def _remove(self, process: _Process) -> None:
         process.end()
         self._places[self._places.index(process)] = None
-
-
-def machine_map(machine: Any) -> dict[str, Any]:
-    """A machine's settings as plain values, without the device, which each process has its own."""
-    return {name: value for name, value in asdict(machine).items() if name != "device"}
