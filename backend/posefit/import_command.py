@@ -143,9 +143,18 @@ def _write_everybody(imported: Imported, files: ImportFiles) -> list[Sequence]:
     if files.footage is not None:
         shot = _shot(imported, files.footage, files.output, names)
         if shot is not None:
-            (files.output / "shot.json").write_text(json.dumps(shot, indent=1) + "\n", "utf-8")
+            _write_text(files.output / "shot.json", json.dumps(shot, indent=1) + "\n")
             logger.info("%s: everybody before one camera", files.output / "shot.json")
     return [one.sequence for one in imported.people]
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ImporterError(
+            f"could not write {path} ({error.strerror or error}): choose another folder"
+        ) from error
 
 
 def _shot(

@@ -128,8 +128,11 @@ def _facing(rest: Array, joints: dict[str, int]) -> Array:
 
 
 def _between(first: Array, other: Array) -> Array:
-    """(3, 3) the shortest rotation from one direction to another."""
-    first, other = (v / max(np.linalg.norm(v), 1e-12) for v in (first, other))
+    """(3, 3) the shortest rotation from one direction to another; none where one has no length."""
+    lengths = np.linalg.norm(first), np.linalg.norm(other)
+    if min(lengths) < 1e-9:
+        return np.eye(3)
+    first, other = first / lengths[0], other / lengths[1]
     axis = np.cross(first, other)
     sine, cosine = np.linalg.norm(axis), first @ other
     if sine < 1e-9:

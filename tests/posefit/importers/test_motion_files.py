@@ -321,6 +321,20 @@ def test_limbs_point_where_the_bvhs_limbs_point_though_it_rests_otherwise(tmp_pa
         np.testing.assert_allclose(unit[0], unit[1], atol=1e-5)
 
 
+def test_bones_of_no_length_turn_nothing(tmp_path):
+    """CMU's shoulders begin where the chest does."""
+    rest = body().joint_template.numpy().copy()
+    for side in "LR":
+        rest[SMPL_JOINT_NAMES.index(f"{side}_Shoulder")] = rest[
+            SMPL_JOINT_NAMES.index(f"{side}_Collar")
+        ]
+    poses, places = bvh_motion()
+    (person,) = read(write_bvh(tmp_path / "b.bvh", rest, poses, places, scale=1.0))
+    collar = SMPL_JOINT_NAMES.index("L_Collar")
+    found = rotvec_to_matrix(person.sequence.poses[:, collar])
+    np.testing.assert_allclose(found, rotvec_to_matrix(poses[:, collar]), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

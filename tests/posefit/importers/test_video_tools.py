@@ -269,6 +269,15 @@ def test_romp_bodies_are_seen_where_romp_draws_their_pelvis(tmp_path, size):
     assert worst(pixels_of(sequence), picture["pj2d_org"][:, :24]) < 0.12 * side / 2
 
 
+@pytest.mark.parametrize("size", [SIZE, (720, 1280)])
+def test_romps_camera_is_the_same_whether_the_size_is_told_or_worked_out(tmp_path, size):
+    np.savez(tmp_path / "p.npz", results=romp_picture([moving()], [1], size))
+    (worked_out,) = read(tmp_path / "p.npz")
+    (told,) = read(tmp_path / "p.npz", ImportOptions(image_size=size))
+    np.testing.assert_allclose(told.sequence.intrinsics, worked_out.sequence.intrinsics, atol=1e-9)
+    np.testing.assert_allclose(told.sequence.trans, worked_out.sequence.trans, atol=1e-6)
+
+
 def test_bev_bodies_are_seen_where_bev_draws_them(tmp_path):
     picture = romp_picture([moving(), moving(1)], None, SIZE, is_bev=True)
     np.savez(tmp_path / "picture.npz", results=picture)
