@@ -82,7 +82,7 @@ def test_it_ends_with_the_blender_that_started_it(stand_in, tmp_path, end):
     code = (
         f"import sys, time; sys.path.insert(0, {str(REPOSITORY)!r})\n"
         "from pathlib import Path\n"
-        "from blender_addon import backend_process\n"
+        "from blender_addon.connection import backend_process\n"
         f"b = backend_process.start(Path({str(stand_in)!r}), [], Path({str(tmp_path / 'log')!r}))\n"
         "while b.address() is None: time.sleep(0.05)\n"
         "print(b.process.pid, flush=True)\n" + ("" if end == "exit" else "time.sleep(60)\n")

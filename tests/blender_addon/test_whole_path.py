@@ -203,7 +203,7 @@ def test_a_backend_that_blender_started_and_that_is_killed_midway_is_said(
     assert SESSION.has_log
     os.killpg(SESSION._link.backend.process.pid, signal.SIGKILL)
     step_until(SESSION, lambda: not job.is_open)
-    assert "the backend ended" in job.words
+    assert "the backend was killed from outside" in job.words
     assert SESSION.connection.kind == "lost"
     assert SESSION.has_log  # now is when it is wanted
     assert shot.animation_data.action == old
