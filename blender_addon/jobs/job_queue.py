@@ -13,7 +13,7 @@ from .refine_job import RefineJob
 from .remote_job import RemoteJob
 from .scene_job import SceneJob
 
-SHOWN_JOBS = 2
+SHOWN_JOBS = 1
 """Jobs that ended, and that the panel remembers."""
 NOTHING_CHANGED = "cancelled, nothing was changed"
 

@@ -7,8 +7,11 @@ import bpy
 
 USUAL_LENGTH, SHORTEST_LENGTH = 34, 16
 """Characters in a line of a sidebar as wide as Blender opens it, and the least ever."""
-MARGIN_PIXELS, CHARACTER_PIXELS = 86, 5.8
+MARGIN_PIXELS, CHARACTER_PIXELS = 86, 5.6
 """What tabs, borders and an icon take, and what a character of Blender's font does (mean)."""
+
+ICON_CHARACTERS = 4
+"""How many more characters fit where no icon stands before them."""
 
 
 class SidebarPanel:
@@ -20,10 +23,11 @@ class SidebarPanel:
 
 
 def draw_words(layout: bpy.types.UILayout, words: str, icon: str) -> None:
-    """A sentence in as many lines as it needs, the icon before the first."""
-    for line in wrapped(words, line_length()):
+    """A sentence in as many lines as it needs, the icon before the first, where it has one."""
+    has_icon = icon != "NONE"
+    for line in wrapped(words, line_length() + (0 if has_icon else ICON_CHARACTERS)):
         layout.label(text=line, icon=icon)
-        icon = "BLANK1"
+        icon = "BLANK1" if has_icon else "NONE"
 
 
 def line_length() -> int:

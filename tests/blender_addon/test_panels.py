@@ -200,3 +200,18 @@ def test_a_wider_sidebar_takes_longer_lines(monkeypatch):
 
     assert length(50) < length(292) < length(600)
     assert length(584, scale=2.0) == length(292)
+
+
+def test_lines_of_a_sentence_stand_below_each_other_with_an_icon_and_without():
+    from blender_addon.panels.layout import draw_words
+
+    def icons(icon):
+        found = []
+        layout = SimpleNamespace(label=lambda *, text, icon: found.append(icon))
+        draw_words(layout, "painting the texture of the person, forty seconds left of it all", icon)
+        return found
+
+    first, *others = icons("INFO")
+    assert first == "INFO"
+    assert set(others) == {"BLANK1"}
+    assert set(icons("NONE")) == {"NONE"}

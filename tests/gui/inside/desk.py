@@ -78,6 +78,7 @@ class Desk:
         self.environment |= {
             "DISPLAY": f":{display}",
             "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / ".config"),
             "LANG": "C.UTF-8",
             "LIBGL_ALWAYS_SOFTWARE": "1",
             "BLENDER_USER_RESOURCES": str(self.output / "blender_user"),
@@ -160,7 +161,10 @@ class Desk:
     def picture(self, name: str) -> None:
         """Keep a picture of the screen."""
         self._pictures += 1
-        time.sleep(0.4)  # what was asked for is drawn by then
+        if len(self._processes) > 1 and self._processes[-1].poll() is None:
+            for _ in range(2):  # by the second answer Blender has drawn what it knew at the first
+                self.turn()
+        time.sleep(0.4)
         target = self.output / f"{self._pictures:02d}_{name}.png"
         self._x("import", "-window", "root", str(target))
 
@@ -170,31 +174,34 @@ class Desk:
         """Move the mouse; pixels from the screen's upper left corner."""
         self._x("xdotool", "mousemove", str(round(x)), str(round(y)))
 
+    def turn(self) -> None:
+        """Wait until Blender has taken in all that mouse and keyboard did."""
+        self.ask("turn")
+
     def press(self, x: float, y: float, times: int = 1) -> None:
         """Click."""
         self.move(x, y)
-        time.sleep(0.15)
-        for _ in range(times):
+        self.turn()
+        for _ in range(times):  # a second click comes soon enough to make it a double one
             self._x("xdotool", "mousedown", "1", "sleep", "0.06", "mouseup", "1")
-            time.sleep(0.06)
-        time.sleep(0.15)
+        self.turn()
 
     def drag(self, x: float, y: float, to_x: float) -> None:
         """Pull sideways with the button held down."""
         self.move(x, y)
-        time.sleep(0.15)
+        self.turn()
         self._x("xdotool", "mousedown", "1")
         for k in range(1, 9):
             self.move(x + (to_x - x) * k / 8, y)
-            time.sleep(0.4)  # Blender draws in between; what it did not see is no drag
+            self.turn()  # what Blender did not see is no drag
         self._x("xdotool", "mouseup", "1")
-        time.sleep(0.15)
+        self.turn()
 
     def keys(self, *names: str) -> None:
         """Press keys, one after another."""
         for name in names:
             self._x("xdotool", "key", "--clearmodifiers", name)
-            time.sleep(0.1)
+            self.turn()
 
     def type(self, text: str) -> None:
         """Type a text."""
@@ -205,7 +212,7 @@ class Desk:
         x, y, width, height = self.state["sidebar"]["area"]
         for part in (0.6, 0.5, 0.4):  # a message box goes away only when the mouse leaves it
             self.move(x + width * part, self.height - (y + height * 0.5))
-            time.sleep(0.15)
+            self.turn()
 
     # Buttons
 
@@ -214,8 +221,8 @@ class Desk:
         known = self._places.get(wanted)
         if known is not None and _is_it(self._probe(*known), wanted):
             return known
-        for scroll in ("none", "top", "down", "down", "down", "down"):
-            self._scroll(scroll)
+        for steps in (0, -60, 8, 8, 8, 8):
+            self.scroll(steps)
             place = self._scan(wanted)
             if place is not None:
                 self._places[wanted] = place
@@ -267,6 +274,8 @@ class Desk:
             if _is_it(self._probe(x, y), wanted):
                 rest = range(y, y + 60, 3)
                 below = next(one for one in rest if not _is_it(self._probe(x, one), wanted))
+                if below > bottom - 4:
+                    return None  # cut off by the sidebar's end: to be scrolled to
                 return x, (y + below) // 2 - 2
         return None
 
@@ -275,13 +284,14 @@ class Desk:
         time.sleep(HOVER_SECONDS)
         return str(self.ask("under_cursor", x=x, y=self.height - 1 - y))
 
-    def _scroll(self, where: str) -> None:
-        if where == "none":
+    def scroll(self, steps: int) -> None:
+        """Turn the mouse wheel over the sidebar, downwards; 60 upwards is its top."""
+        if steps == 0:
             return
         bar = self.state["sidebar"]
         self.move(bar["x"] + bar["width"] / 2, self.height - bar["y"] - bar["height"] / 2)
-        button, times = ("4", 60) if where == "top" else ("5", 8)
-        self._x("xdotool", "click", "--repeat", str(times), "--delay", "10", button)
+        button = "5" if steps > 0 else "4"
+        self._x("xdotool", "click", "--repeat", str(abs(steps)), "--delay", "10", button)
         time.sleep(0.3)
 
     def _x(self, *command: str) -> None:
