@@ -76,7 +76,7 @@ def main() -> int:
         "backend": beside(sidebar(of("tab"), 330), sidebar(of("connected"), 330)),
         "dialog": smaller(without_middle(of("estimate_dialog"), 230, 1034), 1000),
         "imported": cut(of("imported"), VIEW),
-        "under_way": sidebar(of("refine_range_under_way"), 1019, 480),
+        "under_way": sidebar(of("refine_range_under_way"), 990, 480),
         "before_after": beside(cut(of("imported"), PERSON), cut(of("frame_refined"), PERSON)),
         "compare": cut(of("comparing"), VIEW),
         "killed": sidebar(of("backend_killed"), 420),
