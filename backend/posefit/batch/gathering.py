@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import csv
 import heapq
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..whole_files import replace_file
 from .folder import OutputFolder
 from .jobs import Job
 from .summary import CHANGE_EDGES_MM, CONFIDENCE_EDGES, JobSummary, WorstFrame
@@ -87,26 +87,25 @@ def gather(jobs: Sequence[Job], folder: OutputFolder, failed: Mapping[str, str])
     figures = BatchFigures(jobs=len(jobs), failed=dict(failed))
     worst: list[tuple[float, int, ShownFrame]] = []
     least: list[tuple[float, int, JobSummary]] = []
-    path = folder.path / "summary.csv"
-    partial = folder.path / ".summary.csv.part"
-    with partial.open("w", encoding="utf-8-sig", newline="", errors="backslashreplace") as handle:
-        table = csv.writer(handle)
-        table.writerow(COLUMNS)
-        for number, job in enumerate(jobs):
-            summary = None if job.name in failed else folder.summary(job)
-            table.writerow(_row(job, summary, failed.get(job.name, ""), folder.path))
-            if summary is None:
-                continue
-            figures.add(summary)
-            for place, frame in enumerate(summary.worst):
-                entry = ShownFrame(job.name, frame)
-                # The heap's first is the surest; jobs that come first win a draw.
-                _keep(worst, (-frame.confidence, -(number * 1000 + place), entry), SHOWN_FRAMES)
-            sure = 2.0 if summary.median_confidence is None else summary.median_confidence
-            _keep(least, (-sure, -number, summary), SHOWN_JOBS)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8-sig", newline="", errors="backslashreplace") as handle:
+            table = csv.writer(handle)
+            table.writerow(COLUMNS)
+            for number, job in enumerate(jobs):
+                summary = None if job.name in failed else folder.summary(job)
+                table.writerow(_row(job, summary, failed.get(job.name, ""), folder.path))
+                if summary is None:
+                    continue
+                figures.add(summary)
+                for place, frame in enumerate(summary.worst):
+                    entry = ShownFrame(job.name, frame)
+                    # The heap's first is the surest; jobs that come first win a draw.
+                    _keep(worst, (-frame.confidence, -(number * 1000 + place), entry), SHOWN_FRAMES)
+                sure = 2.0 if summary.median_confidence is None else summary.median_confidence
+                _keep(least, (-sure, -number, summary), SHOWN_JOBS)
+
+    replace_file(folder.path / "summary.csv", write)
     figures.worst = [entry for _, _, entry in sorted(worst, reverse=True)]
     figures.shown_jobs = [summary for _, _, summary in sorted(least, reverse=True)]
     return figures

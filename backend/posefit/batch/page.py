@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import base64
-import os
 from html import escape
 from pathlib import Path
 
 from ..report.charts import bar_chart
 from ..report.page import page_html
 from ..report.sections import card
+from ..whole_files import replace_file
 from .gathering import BatchFigures, ShownFrame
 from .summary import CHANGE_EDGES_MM, CONFIDENCE_EDGES, JobSummary
 
@@ -43,12 +43,8 @@ def write_page(folder: Path, figures: BatchFigures, title: str) -> Path:
         parts.append(_distributions(figures))
         parts.append(_jobs(figures))
     parts.append(_limits())
-    file, partial = folder / "report.html", folder / ".report.html.part"
-    with partial.open("w", encoding="utf-8", errors="backslashreplace") as handle:
-        handle.write(page_html(title, "".join(parts)))
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(file)
+    file, page = folder / "report.html", page_html(title, "".join(parts))
+    replace_file(file, lambda path: path.write_text(page, "utf-8", "backslashreplace"))
     return file
 
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from torch import nn
 from ..displacement.kinds import DisplacementNetwork, NetworkSizes
 from ..displacement.weights import Calibration, load_network, save_network
 from ..errors import PosefitError
+from ..whole_files import replace_file
 from .moments import MomentsError, Optimizer, moments_of, put_moments
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "Progress",
     "read_checkpoint",
     "read_moments",
-    "replace_file",
     "write_checkpoint",
 ]
 
@@ -66,20 +64,6 @@ class Progress:
     """What `weights.safetensors` holds: the averaged weights of the `last` step, or the `best`."""
     shipped_epe: float | None = None
     """Their end-point error on the batches that validation on the way uses, pixels."""
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file under another name and moves it into place, whole or not at all.
-
-    Args:
-        path: the file.
-        write: called with the path to write to.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_checkpoint(

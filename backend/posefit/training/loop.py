@@ -14,9 +14,10 @@ import torch
 
 from ..displacement.kinds import kind_of
 from ..displacement.weights import Calibration
+from ..whole_files import replace_file
 from .board import open_board
 from .check import check_generator
-from .checkpoint import Progress, replace_file, write_checkpoint
+from .checkpoint import Progress, write_checkpoint
 from .compiled import load_compiled, save_compiled
 from .config import TrainingConfig
 from .draws import Draws

@@ -17,9 +17,10 @@ from PIL import Image
 
 from ..displacement.kinds import DisplacementNetwork
 from ..displacement.weights import load_network, save_network
+from ..whole_files import replace_file
 from .batch import TrainingBatch
 from .board import Board
-from .checkpoint import BEST, Progress, replace_file
+from .checkpoint import BEST, Progress
 from .config import TrainingConfig
 from .learner import Learner
 from .log import append_line
