@@ -13,17 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from posefit_shared.skeleton import BODY_PARTS
+
 FloatArray = npt.NDArray[np.float32]
 
-BODY_PARTS: dict[str, tuple[int, ...]] = {
-    "trunk": (0, 3, 6, 9),
-    "head": (12, 15),
-    "left arm": (13, 16, 18, 20),
-    "right arm": (14, 17, 19, 21),
-    "left leg": (1, 4, 7, 10),
-    "right leg": (2, 5, 8, 11),
-}
-"""Joints of each part, which SMPL, SMPL-H and SMPL-X share; hands, jaw and eyes do not count."""
 NOT_COMPUTED = ("no_person", "failed")
 """What became of frames that have no result."""
 

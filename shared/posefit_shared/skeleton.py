@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "BODY_PARTS",
     "JOINT_NAMES",
     "MODEL_JOINT_COUNTS",
     "PARENTS",
@@ -42,6 +43,16 @@ SMPL_MIRROR: tuple[int, ...] = (
 
 _BODY_22 = SMPL_JOINT_NAMES[:22]
 _FINGERS = ("Index", "Middle", "Pinky", "Ring", "Thumb")
+
+BODY_PARTS: dict[str, tuple[int, ...]] = {
+    "trunk": (0, 3, 6, 9),
+    "head": (12, 15),
+    "left arm": (13, 16, 18, 20),
+    "right arm": (14, 17, 19, 21),
+    "left leg": (1, 4, 7, 10),
+    "right leg": (2, 5, 8, 11),
+}
+"""Joints of each part, which SMPL, SMPL-H and SMPL-X share; hands, jaw and eyes do not count."""
 
 
 def _hand_names(side: str) -> tuple[str, ...]:

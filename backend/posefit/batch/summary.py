@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from posefit_shared.skeleton import BODY_PARTS
+
 __all__ = [
     "CHANGE_EDGES_MM",
     "CONFIDENCE_EDGES",
@@ -34,15 +36,6 @@ CHANGE_EDGES_MM = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 """Lower edges of the bins of change; the last one is open."""
 CONFIDENCE_EDGES = tuple(k / 10 for k in range(10))
 """Lower edges of the bins of confidence."""
-BODY_PARTS = {
-    "trunk": (0, 3, 6, 9),
-    "head": (12, 15),
-    "left arm": (13, 16, 18, 20),
-    "right arm": (14, 17, 19, 21),
-    "left leg": (1, 4, 7, 10),
-    "right leg": (2, 5, 8, 11),
-}
-"""Joints of each part, which SMPL, SMPL-H and SMPL-X share."""
 _NOT_COMPUTED = {"no_person": "the person was not seen", "failed": "no solution was found"}
 _LARGEST_FILE = 4 << 20
 
