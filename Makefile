@@ -13,6 +13,9 @@ EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 PYTEST := PYTHONPATH=tests $(BIN)/python -m pytest --jaxtyping-packages=$(subst $(SPACE),$(COMMA),$(foreach name,$(CHECKED),posefit.$(name))),type_checker.check
 BLENDER_TESTS := -m pytest tests/blender_addon
+ENVIRONMENTS := .venv/.test $(if $(PYTHON311),.venv-bpy42/.installed) $(if $(PYTHON313),.venv-bpy52/.installed)
+# macOS's make has no such option: there the parts' lines mix.
+OUTPUT_SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # Idle OpenMP threads that spin take the cores from those that work (docs/solver.md).
 export OMP_WAIT_POLICY := PASSIVE
 
@@ -23,7 +26,10 @@ export OMP_WAIT_POLICY := PASSIVE
 demo: .venv/.runtime $(if $(PYTHON311),.venv-bpy42/.installed)
 	$(BIN)/posefit demo --output demo
 
-test: lint-ruff test-main test-blender
+# Two parts at a time, each on one core. All are run, and one that fails fails the whole.
+test: $(ENVIRONMENTS)
+	@echo "Each part's results follow when it has ended"
+	@OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs=2 $(OUTPUT_SYNC) test-main test-blender42 test-blender52 lint-ruff
 
 test-fast: .venv/.test
 	$(PYTEST) -m "not slow and not pytorch3d and not ray and not gpu"
@@ -47,7 +53,7 @@ lint: lint-ruff
 
 # ------------------------------------------------------------------ parts of them
 
-.PHONY: test-main lint-ruff
+.PHONY: test-main test-blender42 test-blender52 lint-ruff
 
 test-main: .venv/.test
 	$(PYTEST) -m "not pytorch3d and not ray and not gpu"
@@ -56,8 +62,12 @@ lint-ruff: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test-blender: .venv/.test $(if $(PYTHON311),.venv-bpy42/.installed) $(if $(PYTHON313),.venv-bpy52/.installed)
+test-blender: test-blender42 test-blender52
+
+test-blender42: .venv/.test $(if $(PYTHON311),.venv-bpy42/.installed)
 	$(if $(PYTHON311),.venv-bpy42/bin/python $(BLENDER_TESTS),@echo "no Python 3.11 here: not tested on Blender 4.2")
+
+test-blender52: .venv/.test $(if $(PYTHON313),.venv-bpy52/.installed)
 	$(if $(PYTHON313),.venv-bpy52/bin/python $(BLENDER_TESTS),@echo "no Python 3.13 here: not tested on Blender 5.2")
 
 test-blender-full: .venv/.test .venv-bpy42/.installed .venv-bpy45/.installed .venv-bpy50/.installed .venv-bpy52/.installed
