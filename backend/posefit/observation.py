@@ -224,7 +224,7 @@ def withheld_patches(body: BodyModel) -> Bool[Tensor, " vertex"]:
     of the rounds that led to it.
     """
     cell = (body.v_template / _PATCH_M).floor().long()
-    return (cell @ cell.new_tensor([1, 2, 3])) % _WITHHELD == 0
+    return (cell * cell.new_tensor([1, 2, 3])).sum(-1) % _WITHHELD == 0
 
 
 def _metres_per_pixel(
