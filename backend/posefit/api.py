@@ -29,6 +29,7 @@ from .evaluate import evaluate
 from .evidence import EvidenceFiles
 from .footage import Footage, open_footage
 from .importers import ImportedPerson, ImportOptions, import_file
+from .others import in_camera_of, in_world_of
 from .overlay import CLAY, render_overlay
 from .parameters import parameters_of_sequence
 from .pipeline import Freedom, Hooks, Refinement
@@ -150,6 +151,7 @@ def refine_motion(
     settings: RefineSettings | None = None,
     texture: Texture | PathLike | None = None,
     evidence: EvidenceFiles | None = None,
+    others: Iterable[Motion] = (),
     freedom: Freedom | None = None,
     body: Body = "free",
     uv: str | None = None,
@@ -166,6 +168,8 @@ def refine_motion(
         settings: how; `posefit refine`'s defaults unless given.
         texture: the person's, if it was painted before.
         evidence: files of other tools' findings.
+        others: motions of other people in the same footage, who may stand before this one; with
+            several cameras they are in one world.
         freedom: joints and frames that must not move.
         body: whom the motion poses.
         uv: an .obj with texture coordinates, or `xatlas`; the body's own unless given.
@@ -183,6 +187,8 @@ def refine_motion(
     sequence, model = _sequence(motion), _body(body, device, uv)
     views = _views(sequence, footage)
     files = RefineFiles(Path(), evidence=evidence or EvidenceFiles())
+    placed = in_camera_of if len(views) == 1 else in_world_of
+    person = Person(sequence, views, Path(), placed(sequence, [_sequence(one) for one in others]))
     painted = texture if texture is None or isinstance(texture, Texture) else None
     if texture is not None and painted is None:
         painted = load_png(Path(texture), model)  # pyright: ignore[reportArgumentType]
@@ -193,7 +199,7 @@ def refine_motion(
     return refine_views(
         sequence, views, body=model, settings=settings, texture=painted, freedom=freedom,
         hooks=hooks, rasterizer=rasterizer,
-        evidence=evidence_of_person(files, Person(sequence, views, Path()), model),
+        evidence=evidence_of_person(files, person, model), others=person.others,
     )  # fmt: skip
 
 

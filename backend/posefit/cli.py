@@ -154,6 +154,7 @@ def refine(
     densepose: Path | None = None,
     iuv_mapping: Path | None = None,
     masks: Path | None = None,
+    others: tuple[Path, ...] = (),
     device: Device = "auto",
     rasterizer: Rasterizer = "warp",
     server: str | None = None,
@@ -174,6 +175,8 @@ def refine(
         densepose: Folder of DensePose's IUV maps, one a frame.
         iuv_mapping: What the maps mean on the body: DensePose's UV_Processed.mat, or an .npz.
         masks: Folder of person masks, one a frame.
+        others: Sequence files of other people in the footage, who may stand before this one; a
+            shot's people know of each other.
         device: Where to compute.
         rasterizer: Warp, or PyTorch3D's own as the reference.
         server: Address of a running backend (tcp://127.0.0.1:5557) that computes instead.
@@ -183,7 +186,7 @@ def refine(
 
     evidence = EvidenceFiles(keypoints_file, densepose, iuv_mapping, masks)
     commands.refine_files(
-        commands.RefineFiles(output, sequence, frames, shot, texture, report, evidence),
+        commands.RefineFiles(output, sequence, frames, shot, texture, report, evidence, others),
         body=body, uv=uv, device=device, rasterizer=rasterizer, server=server, settings=settings,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from posefit_shared.sequence import Sequence as PoseSequence
 from .body import BodyModel, PoseParameters, pose_body
 from .errors import RefinementError
 from .observation import TextureMaps
+from .others import Occluders
 from .pictures import body_boxes
 from .solver import Evidence, LandmarkPixels
 from .views import View
@@ -35,6 +36,8 @@ class Clip:
     """The person's texture for each frame, painted by other frames."""
     evidence: Sequence[Evidence] = ()
     """What other tools found, with a row for each frame of the sequence."""
+    others: Occluders | None = None
+    """Who else is there and may hide this person."""
 
 
 def clip_seconds(clip: Clip) -> npt.NDArray[np.float64]:

@@ -146,10 +146,10 @@ def refine_files(
     uv: str | None = None,
 ) -> list[Sequence]:
     """`posefit refine`: refine each person of a shot, or one sequence, and write what came out."""
-    if server is not None and (files.evidence or uv is not None):
+    if server is not None and (files.evidence or files.others or uv is not None):
         raise RefinementError(
-            "evidence files and texture coordinates are read where the refinement runs: leave out "
-            "--server, or them"
+            "evidence files, other people and texture coordinates are read where the refinement "
+            "runs: leave out --server, or them"
         )
     people = people_of_files(files)
     model = load_body(body, choose_device(device if server is None else "cpu"), uv=uv)
@@ -164,7 +164,7 @@ def refine_files(
                 refinement = refine_views(
                     person.sequence, person.views, body=model, settings=settings, texture=texture,
                     hooks=hooks, rasterizer=rasterizer,
-                    evidence=evidence_of_person(files, person, model),
+                    evidence=evidence_of_person(files, person, model), others=person.others,
                 )  # fmt: skip
                 sequence = refinement.sequence
             else:

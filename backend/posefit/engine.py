@@ -24,6 +24,7 @@ from .keypoints.detection import Keypoints, detect_keypoints
 from .keypoints.evidence import evidence_for_refinement
 from .method import Method
 from .observation import TextureMaps
+from .others import Occluders, OtherPerson
 from .parameters import parameters_of_sequence
 from .pictures import body_boxes
 from .pipeline import Clip, Freedom, Hooks, Refinement, refine
@@ -69,6 +70,7 @@ def refine_views(
     hooks: Hooks | None = None,
     rasterizer: str = "warp",
     evidence: Sequence[Evidence] = (),
+    others: Sequence[OtherPerson] = (),
 ) -> Refinement:
     """Refine a sequence against its pictures, with everything it takes.
 
@@ -83,6 +85,7 @@ def refine_views(
         hooks: progress, cancelling, provisional results.
         rasterizer: `warp` or `pytorch3d`.
         evidence: what other tools found (`evidence.evidence_of_files`), a row a frame.
+        others: who else is in the pictures and may hide the person.
 
     Raises:
         RefinementError, FootageError, TextureError, DisplacementError: in words.
@@ -95,8 +98,12 @@ def refine_views(
     landmarks = ()
     if settings.keypoints:
         landmarks = _landmarks(sequence, views, body, method, hooks, alone=estimator is None)
-    textures = _textures(sequence, views, body, estimator, texture, settings, hooks)
-    clip = Clip(sequence, views, landmarks, textures, evidence)
+    occluders = Occluders.of(sequence, others, views, body)
+    if occluders is not None:
+        landmarks = occluders.hide_landmarks(landmarks, sequence)
+        evidence = occluders.hide_landmarks(evidence, sequence)
+    textures = _textures(sequence, views, body, estimator, texture, occluders, settings, hooks)
+    clip = Clip(sequence, views, landmarks, textures, evidence, occluders)
     share = _PREPARATION if settings.keypoints or estimator is not None else 0.0
     later = Hooks(
         progress=lambda fraction, stage: hooks.progress(share + (1 - share) * fraction, stage),
@@ -175,6 +182,7 @@ def _textures(
     body: BodyModel,
     estimator: DisplacementEstimator | None,
     texture: Texture | None,
+    occluders: Occluders | None,
     settings: RefineSettings,
     hooks: Hooks,
 ) -> TextureMaps:
@@ -188,6 +196,7 @@ def _textures(
         views,
         body,
         exclusion_seconds=settings.texture_exclusion_seconds,
+        others=occluders,
         check_cancelled=hooks.check_cancelled,
     )
 

@@ -19,6 +19,7 @@ from .body import BodyModel, PoseParameters, pose_body
 from .crop import crop_frames
 from .displacement import DisplacementEstimator, DisplacementField
 from .modalities import render_modalities
+from .others import Occluders
 from .pictures import Picture, body_boxes, project_points
 from .rasterizer import Fragments
 from .solver import SurfacePoints
@@ -81,6 +82,8 @@ class Observer:
     """Surface points a frame that go to the solver."""
     withheld_points: int = 300
     """Surface points a frame that judge it."""
+    others: Occluders | None = None
+    """Who else is there and may hide this person."""
 
     def look(
         self,
@@ -126,15 +129,16 @@ class Observer:
             boxes = boxes[visible]
         if not present:
             return _nothing(len(frames), self.max_points, self.withheld_points, vertices)
-        seen = self._predict(present, boxes, vertices[shown], textures([frames[k] for k in shown]))
+        seen = self._predict(present, boxes, [frames[k] for k in shown], vertices[shown], textures)
         return _spread(seen, shown, len(frames))
 
     def _predict(
         self,
         pictures: Sequence[Picture],
         boxes: np.ndarray,
+        frames: Sequence[int],
         vertices: Float[Tensor, "batch vertex 3"],
-        texture: Tensor | None,
+        textures: TextureMaps,
     ) -> Look:
         device = vertices.device
         crop = crop_frames(
@@ -155,10 +159,15 @@ class Observer:
             world_to_camera,
             crop.intrinsics,
             (self.crop_size, self.crop_size),
-            texture=texture,
+            texture=textures(frames),
             backend=self.rasterizer,
         )
         field = self.estimator.predict(crop.images, modalities)
+        if self.others is not None:
+            seen = self.others.hide(
+                fragments, frames, world_to_camera, crop.intrinsics, backend=self.rasterizer
+            )
+            field = replace(field, visibility=field.visibility * (seen.pix_to_face >= 0))
         targets = aggregate(fragments, self.body.faces, self.body.num_vertices, field)
         projected = project_points(vertices, world_to_camera, crop.intrinsics)
         projected = projected.nan_to_num(0.0)

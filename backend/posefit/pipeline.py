@@ -96,7 +96,7 @@ def refine(
             "picture: switch one of them on, or name evidence files"
         )
     check_refinable(settings, len(clip.views))
-    observer = _observer(body, estimator, settings, method, rasterizer)
+    observer = _observer(clip, body, estimator, settings, method, rasterizer)
     run = Run(clip, body, settings, method, freedom, hooks, Stopwatch(), observer)
     betas, run = run.with_shape_and_camera(start)
     near = slid_parameters(start, run.camera, clip.sequence, body)
@@ -124,6 +124,7 @@ def refine(
 
 
 def _observer(
+    clip: Clip,
     body: BodyModel,
     estimator: DisplacementEstimator | None,
     settings: RefineSettings,
@@ -138,4 +139,5 @@ def _observer(
         crop_size=settings.crop_size,
         crop_margin=method.crop_margin,
         rasterizer=rasterizer,
+        others=clip.others,
     )

@@ -197,6 +197,7 @@ class Run:
             [with_refined_cameras(of_view, part.camera) for of_view in pictures],
             torch.from_numpy(clip_seconds(self.clip))[part.rows], search,
             exclusion_seconds=self.settings.texture_exclusion_seconds, free=free,
+            others=None if self.clip.others is None else self.clip.others.of_frames(part.rows),
         )  # fmt: skip
         return part.turned(self.body, twists.angles)
 

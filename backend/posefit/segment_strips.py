@@ -9,8 +9,9 @@ from a single rendering each. `twist_evidence` compares, `twist_search` conclude
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from torch.nn.functional import grid_sample, normalize
 
 from .body import BodyModel, vertex_normals
 from .crop import crop_frames
+from .others import Occluders
 from .pictures import Picture, body_boxes
-from .rasterizer import rasterize
+from .rasterizer import Fragments, rasterize
 from .texture.observation import outline_trust
 
 __all__ = ["ANGLES", "SEGMENTS", "SegmentGrid", "Strips", "observe_strips", "segment_grid"]
@@ -150,6 +152,7 @@ def observe_strips(
     vertices: Float[Tensor, "frame vertex 3"],
     pictures: Sequence[Picture | None],
     *,
+    others: Occluders | None = None,
     backend: str = "warp",
 ) -> Strips:
     """The unrolled skin that each frame shows under its estimate.
@@ -159,6 +162,7 @@ def observe_strips(
         body: whose faces are drawn.
         vertices: posed, world, metres.
         pictures: of each frame; None where there is none, which then shows nothing.
+        others: who else is there, in the same frames; what they hide is not seen.
         backend: of the rasterizer.
     """
     shape = (len(pictures), *grid.hold.shape)
@@ -167,7 +171,10 @@ def observe_strips(
         part = range(first, min(first + _BATCH_FRAMES, len(pictures)))
         rows, present, boxes = _in_view(vertices, pictures, part)
         if rows:
-            rgb[rows], weight[rows] = _look(grid, body, vertices[rows], present, boxes, backend)
+            hide = None if others is None else partial(others.hide, frames=rows, backend=backend)
+            rgb[rows], weight[rows] = _look(
+                grid, body, vertices[rows], present, boxes, hide, backend
+            )
     return Strips(_without_light(rgb, weight), weight)
 
 
@@ -190,6 +197,7 @@ def _look(
     vertices: Float[Tensor, "batch vertex 3"],
     pictures: Sequence[Picture],
     boxes: np.ndarray,
+    hide: Callable[..., Fragments] | None,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Colours of the points, and √ of the pixels that each stands for."""
@@ -203,6 +211,8 @@ def _look(
         vertices @ world_to_camera[:, :3, :3].transpose(1, 2) + world_to_camera[:, None, :3, 3]
     )
     fragments = rasterize(in_camera, body.faces, intrinsics, size, backend=backend)
+    if hide is not None:
+        fragments = hide(fragments, world_to_camera=world_to_camera, intrinsics=intrinsics)
     points = grid.on_surface(in_camera)
     normals = normalize(grid.on_surface(vertex_normals(in_camera, body.faces)), dim=-1)
     seen = points @ intrinsics[:, None, None].transpose(-1, -2)

@@ -9,10 +9,10 @@ more. When poses have been refined, painting again gives a sharper map.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,10 @@ from posefit_shared.sequence import Sequence as PoseSequence
 from .body import BodyModel, PoseParameters, axis_angle_to_matrix, pose_body
 from .crop import Crop, crop_frames
 from .keypoints.detection import detect_keypoints
+from .others import Occluders
 from .parameters import parameters_of_sequence
 from .pictures import body_boxes
+from .rasterizer import Fragments
 from .texture import (
     SurfaceColors,
     TexelGrid,
@@ -106,6 +108,7 @@ def paint_from_views(
     exclusion_seconds: float = 0.25,
     max_sources: int = 16,
     texture_size: int = 256,
+    others: Occluders | None = None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> Callable[[Sequence[int]], Float[Tensor, "texture 4 size size"] | None]:
     """The map that each frame of a sequence is compared with, painted by other frames.
@@ -117,6 +120,7 @@ def paint_from_views(
         exclusion_seconds: frames nearer than this, in any view, never paint for a frame.
         max_sources: frames that are looked at.
         texture_size: side of the maps, texels.
+        others: who else is there; what they hide is not painted.
         check_cancelled: called between frames; raises to stop.
 
     Returns:
@@ -133,13 +137,13 @@ def paint_from_views(
     circumstances = circumstances_of(sequence, views, parameters)
     sources = choose_sources(views, circumstances, max_sources)
     grid = texel_grid(body, texture_size)
-    seen, colors = _observe(sources, views, parameters, body, grid, check_cancelled)
+    seen, colors = _observe(sources, views, parameters, body, grid, others, check_cancelled)
     if colors is None:
         logger.warning("no frame shows the person: no texture is used")
         return lambda frames: None
     painter = TexturePainter(grid, colors)
 
-    @functools.lru_cache(maxsize=_REMEMBERED_MAPS)
+    @lru_cache(maxsize=_REMEMBERED_MAPS)
     def one_map(frame: int) -> Tensor:
         weights = source_weights(circumstances, frame, seen, exclusion_seconds)
         return (painter.paint(weights) * 255).round().byte()
@@ -183,6 +187,7 @@ def paint_texture(
         parameters,
         body,
         grid,
+        None,
         check_cancelled,
         crop_size=min(max(texture_size, 384), 1024),
     )
@@ -285,6 +290,7 @@ def _observe(
     parameters: PoseParameters,
     body: BodyModel,
     grid: TexelGrid,
+    others: Occluders | None,
     check_cancelled: Callable[[], None],
     *,
     crop_size: int = 384,
@@ -305,7 +311,8 @@ def _observe(
             check_cancelled()
             picture = view.footage.read(int(view.frame_indices[frames[i]]))
             shot = _Shot(picture, mask, view.camera(frames[i]), boxes[i])
-            parts.append(_observe_shot(shot, vertices[i], body, grid, crop_size))
+            hide = None if others is None else partial(others.hide, frames=[frames[i]])
+            parts.append(_observe_shot(shot, vertices[i], body, grid, crop_size, hide))
             seen.append(Source(k, frames[i]))
     return seen, SurfaceColors.join(parts) if parts else None
 
@@ -326,6 +333,7 @@ def _observe_shot(
     body: BodyModel,
     grid: TexelGrid,
     crop_size: int,
+    hide: Callable[..., Fragments] | None,
 ) -> SurfaceColors:
     def cut(image: npt.NDArray[np.uint8]) -> Crop:
         return crop_frames([image], shot.box[None], [shot.camera], crop_size, device=body.device)
@@ -335,14 +343,18 @@ def _observe_shot(
     if shot.mask is not None:
         person = cut(np.repeat(shot.mask[..., None], 3, axis=-1)).images[:, 0].to(body.dtype)
     extrinsics = torch.tensor(shot.camera.world_to_camera, dtype=body.dtype, device=body.device)
+    intrinsics = crop.intrinsics.to(body.dtype)
+    if hide is not None:
+        hide = partial(hide, world_to_camera=extrinsics[None], intrinsics=intrinsics)
     return observe_surface(
         grid,
         body,
         vertices[None],
         crop.images.to(body.dtype),
         extrinsics[None],
-        crop.intrinsics.to(body.dtype),
+        intrinsics,
         person,
+        hide,
     )
 
 

@@ -28,6 +28,7 @@ from .body import (
     pose_body,
 )
 from .method import TwistSearch
+from .others import Occluders
 from .pictures import Picture
 from .segment_strips import ANGLES, SEGMENTS, observe_strips, segment_grid
 from .twist_evidence import (
@@ -88,6 +89,7 @@ def find_twists(
     *,
     exclusion_seconds: float = 0.25,
     free: Bool[Tensor, "frame segment"] | None = None,
+    others: Occluders | None = None,
     backend: str = "warp",
 ) -> Twists:
     """How far the segments of some frames of one person should turn about their bones.
@@ -100,6 +102,7 @@ def find_twists(
         search: what counts how much, and when a turn is decided.
         exclusion_seconds: frames nearer than this share their errors and say nothing of them.
         free: segments that may turn; all by default.
+        others: who else is there; what they hide says nothing.
         backend: of the rasterizer.
 
     Returns:
@@ -112,7 +115,10 @@ def find_twists(
     told = None
     if search.picture_weight > 0 and len(seconds) > 1 and views:
         vertices, grid = pose_body(body, parameters).vertices, segment_grid(body)
-        strips = [observe_strips(grid, body, vertices, one, backend=backend) for one in views]
+        strips = [
+            observe_strips(grid, body, vertices, one, others=others, backend=backend)
+            for one in views
+        ]
         evidence = torch.stack([pattern_evidence(one, sources) for one in strips]).sum(0)
         apart = (seconds[sources.cpu()][:, None] - seconds).abs() >= exclusion_seconds
         told = _doubted(evidence, search) * apart[..., None, None].to(evidence)

@@ -26,6 +26,8 @@ FILE_COLUMNS = (
 WORD_COLUMNS = ("body", "uv")
 """Columns with a body or texture coordinates: a file, or a name that posefit knows."""
 MAX_JOBS = 1_000_000
+MAX_PEOPLE = 64
+"""Jobs of one footage that know of each other, as in a shot; more are tries of the same people."""
 _NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|]{1,120}")
 _VIDEO_SUFFIXES = (
     ".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ts", ".mts", ".m2ts",
@@ -61,6 +63,8 @@ class Job:
     """What the maps mean."""
     masks: Path | None = None
     """Person masks."""
+    others: tuple[Path, ...] = ()
+    """Sequences of other people in the same footage, who may hide this one."""
     body: str = "free"
     """Body file, or `free`."""
     uv: str | None = None
@@ -73,16 +77,19 @@ class Job:
     def to_map(self) -> dict[str, Any]:
         """The job as plain values, which go to another process."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {
+        plain = {
             name: str(value) if isinstance(value, Path) else value for name, value in values.items()
-        } | {"settings": self.settings.to_map()}
+        }
+        others = [str(path) for path in self.others]
+        return plain | {"others": others, "settings": self.settings.to_map()}
 
     @classmethod
     def from_map(cls, values: dict[str, Any]) -> Job:
         """The job that `to_map` described."""
         paths = {name: Path(values[name]) for name in FILE_COLUMNS if values.get(name)}
         settings = RefineSettings.from_map(values["settings"])
-        return cls(**{**values, **paths, "settings": settings})
+        others = tuple(Path(path) for path in values["others"])
+        return cls(**{**values, **paths, "others": others, "settings": settings})
 
     def input_files(self) -> Iterator[Path]:
         """Files and folders that the result depends on."""
@@ -90,6 +97,7 @@ class Job:
             path = getattr(self, name)
             if path is not None:
                 yield path
+        yield from self.others
         for word in (self.body, self.uv):
             if word and Path(word).is_file():
                 yield Path(word)
@@ -121,7 +129,24 @@ def read_jobs(source: Path, defaults: Job | None = None) -> list[Job]:
     else:
         raise BatchError(f"no table or folder of jobs at {source}: check the path")
     _check_names(source, jobs)
-    return jobs
+    return _with_others(jobs)
+
+
+def _with_others(jobs: list[Job]) -> list[Job]:
+    """Jobs that know who else is in their footage: the other jobs' sequences of the same file."""
+    people: dict[Path, list[Path]] = {}
+    for job in jobs:
+        if job.footage is not None and job.sequence is not None:
+            known = people.setdefault(job.footage.absolute(), [])
+            if job.sequence not in known:
+                known.append(job.sequence)
+    return [
+        replace(job, others=tuple(path for path in together if path != job.sequence))
+        if job.footage is not None
+        and 1 < len(together := people.get(job.footage.absolute(), [])) <= MAX_PEOPLE
+        else job
+        for job in jobs
+    ]  # fmt: skip
 
 
 def _check_names(source: Path, jobs: list[Job]) -> None:

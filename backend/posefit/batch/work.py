@@ -107,6 +107,7 @@ def run_job(
             person.sequence, person.views, body=body, settings=job.settings, texture=texture,
             hooks=Hooks(progress=tell, check_cancelled=lambda: progress(told[0], told[1])),
             rasterizer=machine.rasterizer, evidence=evidence_of_person(files, person, body),
+            others=person.others,
         )  # fmt: skip
         write_sequence(person.output, refinement.sequence)
         figures.add(person, refinement.sequence, body, folder)
@@ -121,7 +122,11 @@ def _files(job: Job, folder: Path) -> RefineFiles:
     output = folder if job.shot is not None else folder / f"{job.name}.npz"
     evidence = EvidenceFiles(job.keypoints_file, job.densepose, job.iuv_mapping, job.masks)
     footage = job.footage
-    return RefineFiles(output, job.sequence, footage, job.shot, evidence=evidence)
+    # Another job's file may be bad; that is no reason for this one to fail.
+    return RefineFiles(
+        output, job.sequence, footage, job.shot, evidence=evidence, others=job.others,
+        skip_bad_others=True,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=4)

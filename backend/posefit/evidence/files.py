@@ -9,6 +9,7 @@ from pathlib import Path
 from posefit_shared.sequence import Sequence
 
 from ..body import BodyModel
+from ..others import Occluders
 from ..solver import Evidence
 from ..views import View
 from .densepose import IuvMaps, dense_evidence
@@ -60,7 +61,11 @@ class EvidenceFiles:
 
 
 def evidence_of_files(
-    files: EvidenceFiles, sequence: Sequence, view: View, body: BodyModel
+    files: EvidenceFiles,
+    sequence: Sequence,
+    view: View,
+    body: BodyModel,
+    others: Occluders | None = None,
 ) -> list[Evidence]:
     """Everything that the files say of the sequence's person in a view.
 
@@ -69,6 +74,7 @@ def evidence_of_files(
         sequence: where the person is thought to be.
         view: its camera and frames.
         body: the model that the sequence poses.
+        others: who else is there; masks say nothing where they stand in front.
 
     Returns:
         One entry a kind, a row a frame of the sequence.
@@ -87,5 +93,5 @@ def evidence_of_files(
         found.append(dense_evidence(maps, charts, sequence, view, body))
     if files.masks is not None:
         masks = MaskFiles.of(files.masks, names)
-        found.append(silhouette_evidence(masks, sequence, view, body))
+        found.append(silhouette_evidence(masks, sequence, view, body, others))
     return found

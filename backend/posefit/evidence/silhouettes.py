@@ -17,10 +17,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from posefit_shared.frames import Camera
 from posefit_shared.sequence import Sequence
 
 from ..body import BodyModel, pose_body
 from ..crop import crop_frames
+from ..others import Occluders
 from ..parameters import parameters_of_sequence
 from ..pictures import body_boxes
 from ..solver import Silhouettes
@@ -82,7 +84,11 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> npt.NDArray[np.uint8]:
 
 
 def silhouette_evidence(
-    masks: MaskFiles, sequence: Sequence, view: View, body: BodyModel
+    masks: MaskFiles,
+    sequence: Sequence,
+    view: View,
+    body: BodyModel,
+    others: Occluders | None = None,
 ) -> Silhouettes:
     """What the masks of a view say of the sequence's person.
 
@@ -91,6 +97,7 @@ def silhouette_evidence(
         sequence: where the person is thought to be.
         view: its camera and frames.
         body: the model that the sequence poses.
+        others: who else is there; where they stand in front is unknown.
 
     Raises:
         EvidenceError: a mask is broken, or none shows the person.
@@ -112,7 +119,10 @@ def silhouette_evidence(
         known = (mask < _NOBODY) | (mask >= _PERSON)
         picture = np.stack([(mask >= _PERSON) * 255, known * 255, 0 * mask], -1).astype(np.uint8)
         crop = crop_frames([picture], box, [camera], MAP_SIZE)
-        maps[t] = _Map.of(crop.images[0, 0].numpy() > 0.5, crop.images[0, 1].numpy() > 0.5)
+        is_known = crop.images[0, 1].numpy() > 0.5
+        if others is not None:
+            is_known &= ~_hidden(others, t, vertices, camera, crop.intrinsics)
+        maps[t] = _Map.of(crop.images[0, 0].numpy() > 0.5, is_known)
         intrinsics[t] = crop.intrinsics[0].numpy()
     if not any(one.weights.any() for one in maps):
         raise EvidenceError(
@@ -133,6 +143,17 @@ def silhouette_evidence(
         intrinsics=tensor(intrinsics),
         world_to_camera=tensor(np.stack([view.camera(t).world_to_camera for t in range(frames)])),
     )
+
+
+def _hidden(
+    others: Occluders, frame: int, vertices: torch.Tensor, camera: Camera, intrinsics: torch.Tensor
+) -> npt.NDArray[np.bool_]:
+    """(H, W) where somebody stands before the middle of the body."""
+    extrinsics = torch.tensor(camera.world_to_camera[None]).to(vertices)
+    middle = extrinsics[0, 2, :3] @ vertices.mean((0, 1)) + extrinsics[0, 2, 3]
+    lens = intrinsics.to(vertices)
+    depth = others.depth([frame], extrinsics, lens, (MAP_SIZE, MAP_SIZE))
+    return (depth[0] < middle).cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -56,6 +57,7 @@ def observe_surface(
     world_to_camera: Float[Tensor, "source 4 4"],
     intrinsics: Float[Tensor, "source 3 3"],
     person: Float[Tensor, "source height width"] | None = None,
+    hide: Callable[[Fragments], Fragments] | None = None,
 ) -> SurfaceColors:
     """Colours of the surface that faces the camera, unhidden by the body itself.
 
@@ -70,12 +72,15 @@ def observe_surface(
         world_to_camera: OpenCV cameras.
         intrinsics: of the crops, pixels.
         person: 1 where the person is seen, 0 on background and occluders.
+        hide: empties fragments that somebody else hides.
     """
     size = (images.shape[2], images.shape[3])
     in_camera = (
         vertices @ world_to_camera[:, :3, :3].transpose(1, 2) + world_to_camera[:, None, :3, 3]
     )
     fragments = rasterize(in_camera, body.faces, intrinsics, size)
+    if hide is not None:
+        fragments = hide(fragments)
     trust = outline_trust(fragments)
     if person is not None:
         trust = trust * person
