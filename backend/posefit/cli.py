@@ -90,6 +90,7 @@ def import_motion(
     up: Up = "auto",
     focal: float | None = None,
     rate: float | None = None,
+    relink: bool = True,
 ) -> None:
     """Make a sequence of another tool's result (docs/importing.md).
 
@@ -105,12 +106,14 @@ def import_motion(
         up: Up axis of plain SMPL files.
         focal: Focal length in pixels for weak-perspective cameras, instead of the tool's own.
         rate: Frames a second, where file and footage do not say.
+        relink: Join tracks that break off and go on under another number (docs/importing.md).
     """
     from .import_command import ImportFiles, import_people
 
     import_people(
         ImportFiles(file, output, footage),
         format_name=format, person=person, body=body, world=world, up=up, focal=focal, rate=rate,
+        relink=relink,
     )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ def import_people(
     up: Literal["auto", "z", "y", "-y"] = "auto",
     focal: float | None = None,
     rate: float | None = None,
+    relink: bool = True,
 ) -> list[Sequence]:
     """`posefit import`: write one person, or everybody of a file.
 
@@ -55,6 +56,7 @@ def import_people(
         up: up axis of plain SMPL files.
         focal: focal length of weak-perspective cameras, pixels.
         rate: frames a second.
+        relink: whether broken tracks of one person are joined.
 
     Returns:
         What was written.
@@ -67,7 +69,7 @@ def import_people(
     size, footage_rate = _footage(files.footage)
     options = ImportOptions(
         body=body, image_size=size, frame_rate=rate or footage_rate, world=world, up=up,
-        focal_px=focal,
+        focal_px=focal, relink=relink,
     )  # fmt: skip
     imported = import_file(files.file, options, format_name)
     logger.info("%s: taken for %s (%s)", files.file, imported.title, imported.format)

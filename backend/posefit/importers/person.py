@@ -38,6 +38,8 @@ class ImportOptions:
     """Up axis of a plain SMPL file; `auto` is z."""
     focal_px: float | None = None
     """Focal length for a weak-perspective camera, instead of the tool's own."""
+    relink: bool = True
+    """Whether tracks that break off and go on under another number are joined (`relinking`)."""
 
 
 @dataclass(frozen=True)

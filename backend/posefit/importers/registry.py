@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from posefit_shared.body_files import BodyFileError
 from posefit_shared.sequence import SequenceError
@@ -29,6 +30,7 @@ from .human_data import read_human_data, recognises_human_data
 from .person import ImportedPerson, ImporterError, ImportOptions
 from .phalp import read_phalp, recognises_phalp
 from .refused import why_not
+from .relinking import relinked
 from .romp import read_romp, recognises_romp
 from .slahmr import read_slahmr, recognises_slahmr
 from .smpl_files import read_amass, read_smpl, recognises_amass, recognises_smpl
@@ -46,6 +48,9 @@ class Format:
     """What it is, for people."""
     recognises: Callable[[Content], bool]
     read: Callable[[Content, ImportOptions], list[ImportedPerson]]
+    tracks: Literal["true", "in camera", "in one world"] = "true"
+    """Whether person ids are true, or a tracker's, which loses people: those are joined again where
+    motions can be compared, which in a world of each track's own they cannot."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +65,26 @@ class Imported:
 
 
 FORMATS: dict[str, Format] = {
-    "wham": Format("results of WHAM", recognises_wham, read_wham),
-    "phalp": Format("tracks of 4D-Humans, TokenHMR or PHALP", recognises_phalp, read_phalp),
+    "wham": Format("results of WHAM", recognises_wham, read_wham, "in camera"),
+    "phalp": Format(
+        "tracks of 4D-Humans, TokenHMR or PHALP", recognises_phalp, read_phalp, "in camera"
+    ),
     "gvhmr": Format("results of GVHMR", recognises_gvhmr, read_gvhmr),
-    "romp": Format("results of ROMP or BEV", recognises_romp, read_romp),
-    "vibe": Format("results of VIBE or PARE", recognises_crops, read_crops),
-    "pymafx": Format("results of PyMAF-X", recognises_pymafx, read_pymafx),
-    "cliff": Format("results of CLIFF", recognises_cliff, read_cliff),
-    "tram": Format("results of TRAM", recognises_tram, read_tram),
-    "prompthmr": Format("results of PromptHMR", recognises_prompthmr, read_prompthmr),
-    "slahmr": Format("results of SLAHMR", recognises_slahmr, read_slahmr),
+    "romp": Format("results of ROMP or BEV", recognises_romp, read_romp, "in camera"),
+    "vibe": Format("results of VIBE or PARE", recognises_crops, read_crops, "in camera"),
+    "pymafx": Format("results of PyMAF-X", recognises_pymafx, read_pymafx, "in camera"),
+    "cliff": Format("results of CLIFF", recognises_cliff, read_cliff, "in camera"),
+    "tram": Format("results of TRAM", recognises_tram, read_tram, "in one world"),
+    "prompthmr": Format(
+        "results of PromptHMR", recognises_prompthmr, read_prompthmr, "in one world"
+    ),
+    "slahmr": Format("results of SLAHMR", recognises_slahmr, read_slahmr, "in one world"),
     "3dpw": Format("a sequence of 3DPW", recognises_threedpw, read_threedpw),
     "emdb": Format("a sequence of EMDB", recognises_emdb, read_emdb),
     "rich": Format("a sequence of RICH", recognises_rich, read_rich),
-    "humandata": Format("HumanData of MMHuman3D", recognises_human_data, read_human_data),
+    "humandata": Format(
+        "HumanData of MMHuman3D", recognises_human_data, read_human_data, "in camera"
+    ),
     "aist": Format("a motion of AIST++", recognises_aist, read_aist),
     "bvh": Format("a BVH motion", recognises_bvh, read_bvh),
     "amass": Format("a motion of AMASS", recognises_amass, read_amass),
@@ -148,6 +159,9 @@ def import_file(
         ) from error
     if not people:
         raise ImporterError(f"{path.name} ({chosen.title}) has no people")
+    options = options or ImportOptions()
+    if options.relink and chosen.tracks != "true":
+        people = relinked(people, shares_world=chosen.tracks == "in one world")
     people.sort(key=lambda one: (-len(one.sequence), one.sequence.person_id))
     return Imported(format_name, chosen.title, tuple(people))
 

@@ -85,6 +85,19 @@ def test_frames_in_which_phalp_only_waits_are_gaps(tmp_path):
     assert any("gaps" in note for note in other.notes)
 
 
+def test_a_track_that_phalp_broke_is_one_person_unless_told_otherwise(tmp_path):
+    motion = moving(frames=10)
+    parts = [
+        dataclasses.replace(motion, **{k: v[part] for k, v in vars(motion).items()})
+        for part in (slice(0, 4), slice(7, 10))
+    ]
+    path = write_phalp(tmp_path / "d.pkl", {3: (parts[0], 0), 8: (parts[1], 7)})
+    (person,) = read(path)
+    assert person.sequence.frame_indices.tolist() == [0, 1, 2, 3, 7, 8, 9]
+    assert "track 8 from frame 7 on is taken for track 3 after 3 frames" in person.notes[-1]
+    assert len(read(path, ImportOptions(relink=False))) == 2
+
+
 def wham_person(motion, world, hips_world, frames):
     count = len(motion.poses)
     return {
