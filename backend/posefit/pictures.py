@@ -2,12 +2,14 @@
 """The part of each frame that matters to one person, decoded once and kept for all rounds.
 
 Frames are cut out generously around the first estimate, so that memory follows the person's size
-and the window's length, not the footage's resolution or the clip's length.
+and the window's length, not the footage's resolution or the clip's length. A thread decodes the
+next window's frames while this one's are worked on (`PicturesAhead`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +21,14 @@ from torch import Tensor
 from posefit_shared import frames as coordinate_frames
 from posefit_shared.frames import Camera
 
+from .ahead import frames_ahead
+from .body import BodyModel, PoseParameters, pose_body
 from .crop import square_boxes
 from .views import View
 
-__all__ = ["Picture", "body_boxes", "load_pictures", "project_points"]
+__all__ = ["Picture", "PicturesAhead", "body_boxes", "load_pictures", "project_points"]
 
+_POSED_AT_ONCE = 64
 _GENEROUS = 2.0
 """Side of a cut-out by the side of the body's bounds: rounds may move the body by half of it."""
 
@@ -101,14 +106,91 @@ def load_pictures(
     Raises:
         FootageError: a frame cannot be decoded.
     """
-    cameras = [view.camera(frame) for frame in frames]
-    boxes = body_boxes(vertices, cameras, margin=_GENEROUS)
-    return [
-        _cut_out(view.footage.read(int(view.frame_indices[frame])), box, camera)
-        if view.has_picture(frame) and np.isfinite(box).all()
-        else None
-        for frame, box, camera in zip(frames, boxes, cameras, strict=True)
-    ]
+    boxes = body_boxes(vertices, [view.camera(frame) for frame in frames], margin=_GENEROUS)
+    return [_picture(view, frame, box) for frame, box in zip(frames, boxes, strict=True)]
+
+
+class PicturesAhead:
+    """The pictures of a clip's windows, each frame decoded once, in a thread, before it is needed.
+
+    As long as the block lasts nobody else may read the views' footage.
+
+    Args:
+        views: where the pictures come from.
+        body: whom the estimates pose.
+        parameters: first estimate in all frames.
+        waiting: called now and then while a picture is not there yet; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[View],
+        body: BodyModel,
+        parameters: PoseParameters,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._exit = ExitStack()
+        self._kept: list[dict[int, Picture | None]] = [{} for _ in views]
+        self._rows = []
+        with ExitStack() as opened:
+            for view in views:
+                boxes = _boxes_of_clip(view, body, parameters)
+                rows = frames_ahead(
+                    lambda frame, view=view, boxes=boxes: _picture(view, frame, boxes[frame]),
+                    range(len(boxes)), _bytes_of(view, boxes), waiting,
+                )  # fmt: skip
+                self._rows.append(opened.enter_context(rows))
+            self._exit = opened.pop_all()
+
+    def __enter__(self) -> PicturesAhead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def take(self, frames: Sequence[int]) -> list[list[Picture | None]]:
+        """For each view the pictures of a window; None as in `load_pictures`.
+
+        Args:
+            frames: of the sequence, rising; no window begins before the one taken last.
+
+        Raises:
+            FootageError: a frame cannot be decoded.
+        """
+        taken = []
+        for k, rows in enumerate(self._rows):
+            kept = {frame: one for frame, one in self._kept[k].items() if frame >= frames[0]}
+            following = max(self._kept[k], default=-1) + 1
+            for frame in range(following, frames[-1] + 1):
+                kept[frame] = next(rows)
+            self._kept[k] = kept
+            taken.append([kept[frame] for frame in frames])
+        return taken
+
+
+def _boxes_of_clip(
+    view: View, body: BodyModel, parameters: PoseParameters
+) -> npt.NDArray[np.float64]:
+    """(T, 3) generous boxes; NaN where the body cannot be seen."""
+    parts = []
+    for first in range(0, len(parameters), _POSED_AT_ONCE):
+        vertices = pose_body(body, parameters[first : first + _POSED_AT_ONCE]).vertices
+        cameras = [view.camera(first + k) for k in range(len(vertices))]
+        parts.append(body_boxes(vertices, cameras, margin=_GENEROUS))
+    return np.concatenate(parts)
+
+
+def _bytes_of(view: View, boxes: npt.NDArray[np.float64]) -> int:
+    """Of the largest cut-out."""
+    sides = boxes[np.isfinite(boxes[:, 2]), 2]
+    width, height = (np.minimum(sides, size).max(initial=1.0) for size in view.footage.size)
+    return int(3 * width * height)
+
+
+def _picture(view: View, frame: int, box: npt.NDArray[np.float64]) -> Picture | None:
+    if not view.has_picture(frame) or not np.isfinite(box).all():
+        return None
+    return _cut_out(view.footage.read(int(view.frame_indices[frame])), box, view.camera(frame))
 
 
 def _cut_out(

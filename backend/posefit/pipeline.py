@@ -104,13 +104,16 @@ def refine(
     windows = split_windows(len(start), settings.window_frames, settings.window_overlap)
     shape = run.window_shape(len(windows), len(start))
     parts: list[Part] = []
-    for k, window in enumerate(windows):
-        rows = torch.arange(window.start, window.stop)
-        parts.append(run.refine_part(start_shaped[rows], near[rows], rows, shape=shape))
-        if shape != "fixed":
-            start_shaped = replace(start_shaped, betas=parts[0].parameters.betas)
-        hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
-        hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
+    with run.pictures_ahead(near) as ahead:
+        for k, window in enumerate(windows):
+            rows = torch.arange(window.start, window.stop)
+            parts.append(
+                run.refine_part(start_shaped[rows], near[rows], rows, shape=shape, ahead=ahead)
+            )
+            if shape != "fixed":
+                start_shaped = replace(start_shaped, betas=parts[0].parameters.betas)
+            hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
+            hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
     found = joined(clip.sequence, windows, parts, start_shaped, body)
     turned, start = turned_input(clip.sequence, start, parts, body)
     verdict, signs = judge(run, start, parameters_of_sequence(found, body), parts)

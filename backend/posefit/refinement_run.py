@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,7 +27,7 @@ from .contacts import find_contacts
 from .evidence_error import EVIDENCE_NOISE_M, evidence_error_m, points_error_m
 from .method import Method
 from .observation import Look, Observer
-from .pictures import Picture, load_pictures
+from .pictures import Picture, PicturesAhead, load_pictures
 from .shared_errors import expect_from_others
 from .solver import (
     Contacts,
@@ -144,10 +145,16 @@ class Run:
         *,
         shape: ShapeMode = "fixed",
         over_clip: bool = False,
+        ahead: PicturesAhead | None = None,
     ) -> Part:
-        """Look and solve in turns; `over_clip` for frames that decide what the clip shares."""
+        """Look and solve in turns; `over_clip` for frames that decide what the clip shares, `ahead`
+        for windows, whose pictures are decoded beside the work on the ones before."""
         frames = rows.tolist()
-        pictures = self._pictures(frames, reference) if self.observer is not None else []
+        pictures: list[list[Picture | None]] = []
+        if ahead is not None:
+            pictures = self.watch.time("decode", ahead.take, frames)
+        elif self.observer is not None:
+            pictures = self._pictures(frames, reference)
         found: list[Evidence] = [take_frames(one, rows) for one in self.clip.landmarks]
         found += [take_frames(one, rows) for one in self.clip.evidence]
         # Betas of the reference are those that were found: the shape is not pulled back.
@@ -171,6 +178,14 @@ class Run:
             if last and (touching := self._contacts(part)) is not None:
                 part = self._solved(part, evidence, "fixed", contacts=touching)
         return part if over_clip or not looks else self._judged(part, reference, looks, pictures)
+
+    def pictures_ahead(self, reference: PoseParameters) -> AbstractContextManager:
+        """The pictures of all windows, made ahead; None where nobody looks at them."""
+        if self.observer is None:
+            return nullcontext()
+        return PicturesAhead(
+            self.clip.views, self.body, reference, waiting=self.hooks.check_cancelled
+        )
 
     def _judged(self, part: Part, given: PoseParameters, looks: Sequence[Look], pictures) -> Part:
         """The part with what was held out from making it: a new look, and points not told."""

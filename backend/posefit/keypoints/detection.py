@@ -14,11 +14,13 @@ as a whole is mended: sides that traded places (`sides`), landmarks that leapt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..ahead import frames_ahead
 from ..footage import Footage
 from .blazepose import MIN_SCORE, BlazePose, Landmarks, Region, box_overlap
 from .sides import mend_sides
@@ -44,6 +46,7 @@ STEADY_OVERLAP = 0.75
 """Least overlap of a region and the person found in it; below, they are looked at again."""
 TILE_SHARE = 0.6
 """Side of the overlapping tiles in which small people are looked for, as a share of the picture."""
+_NO_MASK = np.zeros((0, 0), np.float32)
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
@@ -87,16 +90,19 @@ def detect_keypoints(
     seen: list[Landmarks | None] = []
     masks = np.zeros((len(indices), MASK_SIDE, MASK_SIDE), np.uint8)
     boxes = np.zeros((len(indices), 4), np.float32)
-    for k, index in enumerate(indices):
-        if cancelled is not None and cancelled():
-            raise KeypointsCancelledError("looking for keypoints was cancelled")
-        step = int(index - indices[k - 1]) if k else 1
-        landmarks, region = follower.follow(footage.read(int(index)), hints[k], step)
-        if landmarks is not None and region is not None and with_masks:
-            masks[k], boxes[k] = _upright_mask(landmarks.mask, region)
-        seen.append(landmarks)
-        if progress is not None:
-            progress(k + 1, len(indices))
+    frame_bytes = 3 * footage.size[0] * footage.size[1]
+    with frames_ahead(footage.read, indices, frame_bytes) as pictures:
+        for k, image in enumerate(pictures):
+            if cancelled is not None and cancelled():
+                raise KeypointsCancelledError("looking for keypoints was cancelled")
+            step = int(indices[k] - indices[k - 1]) if k else 1
+            landmarks, region = follower.follow(image, hints[k], step)
+            if landmarks is not None and region is not None and with_masks:
+                masks[k], boxes[k] = _upright_mask(landmarks.mask, region)
+            # A region's mask is 256 kB a frame: what is wanted of it lies in `masks`.
+            seen.append(landmarks and replace(landmarks, mask=_NO_MASK))
+            if progress is not None:
+                progress(k + 1, len(indices))
     found = _gather(indices, seen, masks if with_masks else None, boxes if with_masks else None)
     return doubt_jumps(mend_sides(found), footage.times[found.frame_indices])
 

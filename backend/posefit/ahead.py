@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Things made in a thread shortly before they are needed: decoding beside computing."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Generic, TypeVar
+
+import numpy as np
+
+__all__ = ["Ahead", "frames_ahead"]
+
+_Made = TypeVar("_Made")
+
+_WAIT_S = 0.1
+"""How often a side that waits looks whether the other is done."""
+_MOST_BYTES = 192 << 20
+"""Memory of what lies ready."""
+_MOST_READY = 32
+
+
+class Ahead(Generic[_Made]):
+    """What `make(0)`, `make(1)`, … give, in order, at most so many made before they are asked for.
+
+    All of them are made in one thread, which has ended when the block is left; whatever they use
+    must be left alone by others until then. An error is raised where its result would have come.
+
+    Args:
+        make: gives one result.
+        count: how many there are.
+        most: results that may lie ready, at least 1.
+        waiting: called now and then while the next one is not there yet; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], _Made],
+        count: int,
+        most: int,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._make, self._count, self._waiting = make, count, waiting
+        self._ready: queue.Queue[tuple[_Made | None, Exception | None]] = queue.Queue(most)
+        self._given = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Ahead[_Made]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[_Made]:
+        return self
+
+    def __next__(self) -> _Made:
+        if self._given == self._count:
+            raise StopIteration
+        while True:
+            try:
+                made, error = self._ready.get(timeout=_WAIT_S)
+                break
+            except queue.Empty:
+                self._waiting()
+        if error is not None:
+            self._given = self._count
+            raise error
+        self._given += 1
+        return made  # pyright: ignore[reportReturnType]
+
+    def _run(self) -> None:
+        for k in range(self._count):
+            try:
+                result: tuple[_Made | None, Exception | None] = (self._make(k), None)
+            except Exception as error:  # raised again where the result was wanted
+                result = (None, error)
+            while not self._stopped.is_set():
+                try:
+                    self._ready.put(result, timeout=_WAIT_S)
+                    break
+                except queue.Full:
+                    continue
+            if self._stopped.is_set() or result[1] is not None:
+                return
+
+
+def frames_ahead(
+    read: Callable[[int], _Made],
+    indices: Sequence[int] | np.ndarray,
+    frame_bytes: int,
+    waiting: Callable[[], None] = lambda: None,
+) -> Ahead[_Made]:
+    """Frames of footage that are decoded before they are asked for, in bounded memory.
+
+    Args:
+        read: `Footage.read`, or what makes something smaller of its frames.
+        indices: frames in the order in which they are wanted.
+        frame_bytes: of one result.
+        waiting: as for `Ahead`.
+    """
+    most = int(np.clip(_MOST_BYTES // max(frame_bytes, 1), 1, _MOST_READY))
+    return Ahead(lambda k: read(int(indices[k])), len(indices), most, waiting)

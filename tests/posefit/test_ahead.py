@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding beside computing: in order, bounded, each frame once, and nothing left running."""
+
+import threading
+
+import numpy as np
+import pytest
+import synthetic_clip as made
+
+from posefit.ahead import Ahead, frames_ahead
+from posefit.body import pose_body
+from posefit.footage import FootageError
+from posefit.parameters import parameters_of_sequence
+from posefit.pictures import PicturesAhead, load_pictures
+from posefit.views import view_of_sequence
+from posefit.windows import split_windows
+
+
+def is_over():
+    return not any(thread.name == "ahead" for thread in threading.enumerate())
+
+
+def test_results_come_in_order_and_no_more_lie_ready_than_allowed():
+    begun, may_go_on = [], threading.Event()
+
+    def make(k):
+        begun.append(k)
+        if k == 4:
+            may_go_on.set()  # one is given, two lie ready, one waits for room: the fifth is begun
+        return k * k
+
+    with Ahead(make, 20, most=2) as results:
+        assert next(results) == 0
+        next(results)
+        assert may_go_on.wait(10)
+        assert len(begun) <= 5
+        assert [*results] == [k * k for k in range(2, 20)]
+    assert is_over()
+
+
+def test_leaving_early_ends_the_thread_and_an_error_comes_where_its_frame_would():
+    footage = made.ArrayFootage(np.zeros((3, 8, 8, 3), np.uint8))
+    with frames_ahead(footage.read, [0, 1, 2, 7], 192) as frames:
+        assert len([next(frames) for _ in range(3)]) == 3
+        with pytest.raises(FootageError, match="frame 7 was asked for"):
+            next(frames)
+    with frames_ahead(footage.read, [0] * 1000, 192) as frames:
+        next(frames)
+    assert is_over()
+
+
+def test_whoever_waits_can_stop():
+    never = threading.Event()
+
+    class StopError(Exception):
+        pass
+
+    def stop():
+        never.set()
+        raise StopError
+
+    with pytest.raises(StopError), Ahead(lambda k: never.wait(60), 1, 1, stop) as results:
+        next(results)
+    assert is_over()
+
+
+def test_windows_get_the_pictures_of_their_frames_and_each_is_decoded_once(free_body):
+    truth = made.true_sequence(free_body, 9, np.random.default_rng(1))
+    footage = made.filmed(free_body, truth)
+    view = view_of_sequence(truth, footage)
+    parameters = parameters_of_sequence(truth, free_body)
+    whole = load_pictures(view, range(9), pose_body(free_body, parameters).vertices)
+    read, decode = [], footage.read
+    footage.read = lambda index: read.append(index) or decode(index)
+    with PicturesAhead([view], free_body, parameters) as ahead:
+        for window in split_windows(9, 4, 2):
+            frames = [*range(window.start, window.stop)]
+            (pictures,) = ahead.take(frames)
+            for frame, picture in zip(frames, pictures, strict=True):
+                np.testing.assert_array_equal(picture.image, whole[frame].image)
+                np.testing.assert_array_equal(
+                    picture.camera.intrinsics, whole[frame].camera.intrinsics
+                )
+    assert read == [*range(9)]
