@@ -4,8 +4,10 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from posefit.crop import crop_frames, square_boxes
+from posefit.crop.warp_sampling import sample_warp
 from posefit_shared import frames
 from posefit_shared.frames import Camera
 
@@ -84,3 +86,21 @@ def test_opencv_agrees_about_the_lens():
     expected, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera.intrinsics,
                                     camera.distortion)  # fmt: skip
     np.testing.assert_allclose(frames.project(camera, points)[0], expected[:, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize("distortion", DISTORTIONS)
+def test_a_gpus_kernel_samples_as_opencv_does(distortion):
+    """The kernel runs on the CPU here; whole, cut off, finer and coarser than the picture."""
+    k = np.array([[260.0, 0, 155], [0, 250, 118], [0, 0, 1]])
+    camera = Camera(k, np.eye(4), (320, 240), distortion)
+    y, x = np.mgrid[:240, :320]
+    waves = [120 + 100 * np.sin(x / 9 + c) * np.cos(y / 11 - c) for c in range(3)]
+    picture = np.stack(waves, -1).astype(np.uint8)
+    boxes = np.array([[160.0, 120, 48], [151.3, 117.2, 150], [20, 230, 260], [150, 100, 900]])
+    expected = crop_frames([picture] * 4, boxes, [camera] * 4, 64)
+    pictures = [picture, torch.from_numpy(picture), picture[::-1][::-1], picture]
+    samples = np.array([1, 3, 5, 8])
+    found = sample_warp(pictures, boxes, [camera] * 4, samples, 64, torch.device("cpu"))
+    difference = (found - expected.images).abs() * 255
+    assert (difference > 1).float().mean() < (0.02 if distortion.any() else 1e-6)
+    assert difference.max() < 8

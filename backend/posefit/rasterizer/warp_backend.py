@@ -19,33 +19,11 @@ import warp as wp
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..warp_runtime import launch, warp_array
+from . import kernels
 from .fragments import Fragments
 
 __all__ = ["interpolate_warp", "rasterize_warp"]
-
-
-def _start_warp() -> None:
-    """Initialise Warp without its greeting and its lament where there is no CUDA driver.
-
-    The lament is printed by native code, whatever Warp's log level is.
-    """
-    wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
-    if torch.cuda.is_available():
-        wp.init()
-        return
-    stderr = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        wp.init()
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
-
-_start_warp()
-
-from . import kernels  # noqa: E402  (its kernels register themselves with a running Warp)
 
 _CUDA_THREADS = 1 << 18
 """Threads that fill a large GPU: faces of a small batch get several threads each."""
@@ -109,16 +87,16 @@ def interpolate_warp(
     )
     faces, attributes = faces.to(torch.int32).contiguous(), attributes.detach().float().contiguous()
     inputs = (
-        _array(pix_to_face, wp.int32),
-        _array(bary_coords, wp.vec3),
-        _array(faces, wp.vec3i),
-        _array(attributes, wp.float32),
+        warp_array(pix_to_face, wp.int32),
+        warp_array(bary_coords, wp.vec3),
+        warp_array(faces, wp.vec3i),
+        warp_array(attributes, wp.float32),
     )
-    output = _array(values, wp.float32)
+    output = warp_array(values, wp.float32)
 
     def blend(images: Run, lanes: int) -> None:
         threads = (images[1], height, lanes)
-        _launch(kernels.interpolate_pixels, device, threads, *inputs, images[0], lanes, output)
+        launch(kernels.interpolate_pixels, device, threads, *inputs, images[0], lanes, output)
 
     if device.type == "cuda":
         blend((0, batch), width)
@@ -134,14 +112,14 @@ def _draw_on_cuda(
     """Three launches: fill the depth buffer, draw, resolve."""
     device, shape = mesh[0].device, fragments.pix_to_face.shape
     keys = torch.full(shape, kernels.EMPTY_KEY, dtype=torch.int64, device=device)
-    keys_array, mesh_arrays = _array(keys, wp.int64), _mesh_arrays(mesh)
+    keys_array, mesh_arrays = warp_array(keys, wp.int64), _mesh_arrays(mesh)
     num_faces = len(mesh[1])
     lanes = _lanes(shape[0] * num_faces)
     threads = (shape[0], num_faces, lanes[0] * lanes[1])
-    options = (_array(face_mask, wp.bool), near, 0, 0, 1, *lanes, 0, keys_array)
-    _launch(kernels.draw_faces, device, threads, *mesh_arrays, *options)
+    options = (warp_array(face_mask, wp.bool), near, 0, 0, 1, *lanes, 0, keys_array)
+    launch(kernels.draw_faces, device, threads, *mesh_arrays, *options)
     options = (keys_array, 1, 0, 0, shape[2], *_outputs(fragments))
-    _launch(kernels.resolve_pixels, device, tuple(shape), *mesh_arrays, *options)
+    launch(kernels.resolve_pixels, device, tuple(shape), *mesh_arrays, *options)
 
 
 def _draw_on_cpu(
@@ -153,16 +131,16 @@ def _draw_on_cpu(
     num_faces, threads = len(mesh[1]), torch.get_num_threads()
     layers = min(threads, 1 + num_faces // _FACES_WORTH_A_THREAD) if batch < threads else 1
     keys = torch.full((layers * batch, height, width), kernels.EMPTY_KEY, dtype=torch.int64)
-    keys_array, mask_array = _array(keys, wp.int64), _array(face_mask, wp.bool)
+    keys_array, mask_array = warp_array(keys, wp.int64), warp_array(face_mask, wp.bool)
     mesh_arrays, outputs = _mesh_arrays(mesh), _outputs(fragments)
 
     def draw(layer: int, images: Run, faces: Run) -> None:
         options = (mask_array, near, images[0], *faces, 1, 1, layer * batch + images[0], keys_array)
-        _launch(kernels.draw_faces, device, (images[1], 1, 1), *mesh_arrays, *options)
+        launch(kernels.draw_faces, device, (images[1], 1, 1), *mesh_arrays, *options)
 
     def resolve(images: Run, rows: Run) -> None:
         options = (keys_array, layers, images[0], rows[0], 1, *outputs)
-        _launch(kernels.resolve_pixels, device, (images[1], rows[1], 1), *mesh_arrays, *options)
+        launch(kernels.resolve_pixels, device, (images[1], rows[1], 1), *mesh_arrays, *options)
 
     def draw_images(thread: int, images: Run) -> None:
         draw(0, images, (0, num_faces))
@@ -181,28 +159,19 @@ def _draw_on_cpu(
 
 def _mesh_arrays(mesh: tuple[Tensor, Tensor, Tensor]) -> tuple[Any, Any, Any]:
     points, faces, intrinsics = mesh
-    return _array(points, wp.vec3), _array(faces, wp.vec3i), _array(intrinsics, wp.mat33)
+    return (
+        warp_array(points, wp.vec3),
+        warp_array(faces, wp.vec3i),
+        warp_array(intrinsics, wp.mat33),
+    )
 
 
 def _outputs(fragments: Fragments) -> tuple[Any, Any, Any]:
     return (
-        _array(fragments.pix_to_face, wp.int32),
-        _array(fragments.bary_coords, wp.vec3),
-        _array(fragments.zbuf, wp.float32),
+        warp_array(fragments.pix_to_face, wp.int32),
+        warp_array(fragments.bary_coords, wp.vec3),
+        warp_array(fragments.zbuf, wp.float32),
     )
-
-
-def _array(tensor: Tensor, dtype: Any) -> Any:
-    """A Warp view of a contiguous tensor's memory, which must outlive the launches that use it."""
-    return wp.from_torch(tensor, dtype=dtype, requires_grad=False, return_ctype=True)
-
-
-def _launch(kernel: Any, device: torch.device, threads: tuple[int, ...], *inputs: Any) -> None:
-    if device.type == "cuda":
-        stream = wp.stream_from_torch(torch.cuda.current_stream(device))
-        wp.launch(kernel, dim=threads, inputs=inputs, stream=stream)
-    else:
-        wp.launch(kernel, dim=threads, inputs=inputs, device="cpu")
 
 
 def _lanes(num_faces: int) -> tuple[int, int]:

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Square crops of frames around the person, seen through an ideal pinhole camera.
 
-Lens distortion is undone while the crop is sampled, so that everything after it (rendering,
-displacement, solver) works with a pinhole camera in crop pixels. Which frames and poses are
-cropped is the pipeline's business.
+OpenCV samples them on the CPU, a Warp kernel on a GPU. Lens distortion is undone on the way, so
+that everything after it (rendering, displacement, solver) works with a pinhole camera in crop
+pixels. Which frames and poses are cropped is the pipeline's business.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from posefit_shared import frames as coordinate_frames
 from posefit_shared.frames import Camera
+
+from ..upload import upload
+from .cv2_sampling import sample_cv2
 
 __all__ = ["Crop", "crop_frames", "crop_intrinsics", "square_boxes"]
 
@@ -88,7 +88,7 @@ def crop_intrinsics(
 
 
 def crop_frames(
-    frames: Sequence[npt.NDArray[np.uint8]],
+    frames: Sequence[npt.NDArray[np.uint8] | Tensor],
     boxes: npt.ArrayLike,
     cameras: Sequence[Camera],
     size: int,
@@ -97,8 +97,12 @@ def crop_frames(
 ) -> Crop:
     """Sample square crops; the mean over each crop pixel's area, lens distortion undone.
 
+    Crops for a GPU are sampled there (`warp_sampling` says how near they come to OpenCV's), and
+    it is not waited for.
+
     Args:
-        frames: B pictures (H, W, 3), RGB; sizes may differ.
+        frames: B pictures (H, W, 3), uint8, RGB; sizes may differ. Arrays, or tensors, best on
+            the device that the crops go to.
         boxes: (B, 3) centre and side, undistorted source pixels, finite.
         cameras: of the pictures.
         size: side of the crops, pixels.
@@ -107,62 +111,26 @@ def crop_frames(
     Returns:
         The crops with their pinhole cameras.
     """
+    device = torch.device(device)
     boxes = np.asarray(boxes, np.float64)
     sources = np.stack([camera.intrinsics for camera in cameras])
-    intrinsics, source_to_crop = crop_intrinsics(sources, boxes, size)
-    images = np.stack(
-        [
-            _sample(frame, box, camera, size)
-            for frame, box, camera in zip(frames, boxes, cameras, strict=True)
-        ]
-    )
-    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255.0
-    return Crop(
-        images=pixels.contiguous(),
-        intrinsics=torch.tensor(intrinsics, dtype=torch.float32, device=device),
-        source_to_crop=torch.tensor(source_to_crop, dtype=torch.float32, device=device),
-    )
+    matrices = np.stack(crop_intrinsics(sources, boxes, size)).astype(np.float32)
+    intrinsics, source_to_crop = upload(matrices, device)
+    samples = np.clip(np.ceil(boxes[:, 2] / size), 1, _MAX_SUPERSAMPLING).astype(np.int64)
+    if device.type == "cuda":
+        from .warp_sampling import sample_warp
 
-
-def _sample(
-    frame: npt.NDArray[np.uint8], box: npt.NDArray[np.float64], camera: Camera, size: int
-) -> npt.NDArray[np.uint8]:
-    fine = size * min(max(1, math.ceil(box[2] / size)), _MAX_SUPERSAMPLING)
-    steps = (np.arange(fine) + 0.5) * (box[2] / fine)
-    if not np.any(camera.distortion):
-        # cv2 counts from pixel centres, posefit from pixel corners.
-        columns = (steps + box[0] - box[2] / 2 - 0.5).astype(np.float32)
-        rows = (steps + box[1] - box[2] / 2 - 0.5).astype(np.float32)
-        map_x, map_y = np.meshgrid(columns, rows)
+        images = sample_warp(frames, boxes, cameras, samples, size, device)
     else:
-        map_x, map_y = _distorted_maps(steps, box, camera)
-    sampled = cv2.remap(frame, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    if fine == size:
-        return np.asarray(sampled, np.uint8)
-    shrunk = cv2.resize(sampled, (size, size), interpolation=cv2.INTER_AREA)
-    return np.asarray(shrunk, np.uint8)
+        crops = [
+            sample_cv2(_on_host(frame), box, camera, count, size)
+            for frame, box, camera, count in zip(
+                frames, boxes, cameras, samples.tolist(), strict=True
+            )
+        ]
+        images = torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float() / 255.0
+    return Crop(images.contiguous(), intrinsics, source_to_crop)
 
 
-def _distorted_maps(
-    steps: npt.NDArray[np.float64], box: npt.NDArray[np.float64], camera: Camera
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Where each sample of the ideal crop lies in the distorted picture, in cv2's pixel count.
-
-    The lens map is smooth: it is evaluated on a coarse grid and interpolated between.
-    """
-    coarse = np.linspace(0.0, box[2], 33)
-    grid = np.stack(np.meshgrid(coarse, coarse), axis=-1) + (box[:2] - box[2] / 2)
-    k = camera.intrinsics
-    ideal = (grid - k[:2, 2]) @ np.linalg.inv(k[:2, :2]).T
-    bent = coordinate_frames.distort_points(camera.distortion, ideal) @ k[:2, :2].T + k[:2, 2]
-    at = (steps / box[2] * 32).astype(np.float32)
-    at_x, at_y = np.meshgrid(at, at)
-    maps = cv2.remap(
-        (bent - 0.5).astype(np.float32),
-        at_x,
-        at_y,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    maps = np.asarray(maps, np.float32)
-    return np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1])
+def _on_host(frame: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:
+    return frame.cpu().numpy() if isinstance(frame, Tensor) else frame
