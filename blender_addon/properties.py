@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 
+from posefit_shared.key_files import CurveKeys, read_client_keys
 from posefit_shared.settings import RefineSettings
 
 from .connection.installed_backend import BackendChoice, choose_backend
@@ -26,6 +29,12 @@ class PosefitPreferences(bpy.types.AddonPreferences):
         description="Where a running backend listens, as tcp://HOST:PORT",
         default=DEFAULT_ADDRESS,
     )
+    key_file: bpy.props.StringProperty(
+        name="Key File",
+        description="Your keys for a backend on another machine, as its operator gave them to you; "
+        "empty for one on this machine",
+        subtype="FILE_PATH",
+    )
     backend_python: bpy.props.StringProperty(
         name="Backend Python",
         description="A Python that has posefit, for Start Here; empty takes the backend that "
@@ -35,6 +44,7 @@ class PosefitPreferences(bpy.types.AddonPreferences):
 
     def draw(self, context: bpy.types.Context) -> None:
         self.layout.prop(self, "address")
+        self.layout.prop(self, "key_file")
         self.layout.prop(self, "backend_python")
         words = backend_choice(context).words
         if words:
@@ -177,6 +187,16 @@ def range_to_refine(scene: bpy.types.Scene) -> range:
 def preferences(context: bpy.types.Context) -> PosefitPreferences:
     """The user's settings."""
     return context.preferences.addons[ROOT_PACKAGE].preferences
+
+
+def chosen_keys(context: bpy.types.Context) -> CurveKeys | None:
+    """The artist's keys for the backend at the address; none where no file was chosen.
+
+    Raises:
+        KeyFileError: the file cannot be read, or others could read it.
+    """
+    chosen = preferences(context).key_file
+    return read_client_keys(Path(bpy.path.abspath(chosen))) if chosen else None
 
 
 def backend_choice(context: bpy.types.Context) -> BackendChoice:

@@ -17,6 +17,7 @@ from pathlib import Path
 import bpy
 
 from posefit_shared.body_files import BodyFileError
+from posefit_shared.key_files import CurveKeys
 from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings
 
@@ -43,14 +44,18 @@ class Session(JobRunner):
 
     # The connection
 
-    def connect(self, address: str) -> None:
+    def connect(self, address: str, keys: CurveKeys | None = None) -> None:
         """Begin to talk to a backend; returns at once.
+
+        Args:
+            address: where it listens.
+            keys: of this client; none: the backend asks for none.
 
         Raises:
             ConnectError: the address is malformed or not allowed.
         """
         self.disconnect()
-        self._link.connect(address)
+        self._link.connect(address, keys)
 
     def start_backend(
         self,

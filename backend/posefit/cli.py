@@ -21,16 +21,20 @@ import tyro
 
 from posefit_shared.body_files import BodyFileError
 from posefit_shared.client import BackendError
+from posefit_shared.key_files import KeyFileError
 from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings, SettingsError
 
 from .errors import PosefitError
+from .server_commands import keys, serve
 
 __all__ = ["main"]
 
 logger = logging.getLogger(__name__)
 
-_USER_ERRORS = (PosefitError, BackendError, BodyFileError, SequenceError, SettingsError)
+_USER_ERRORS = (
+    PosefitError, BackendError, BodyFileError, KeyFileError, SequenceError, SettingsError,
+)  # fmt: skip
 Device = Literal["auto", "cpu", "cuda"]
 Rasterizer = Literal["warp", "pytorch3d"]
 Settings = Annotated[RefineSettings, tyro.conf.arg(name="")]
@@ -161,6 +165,7 @@ def refine(
     device: Device = "auto",
     rasterizer: Rasterizer = "warp",
     server: str | None = None,
+    key_file: Path | None = None,
     settings: Settings = _DEFAULTS,
 ) -> None:
     """Move the body of a sequence until it lies over the footage.
@@ -183,14 +188,17 @@ def refine(
         device: Where to compute.
         rasterizer: Warp, or PyTorch3D's own as the reference.
         server: Address of a running backend (tcp://127.0.0.1:5557) that computes instead.
+        key_file: This client's keys, where the backend lets in known clients only.
     """
     from . import commands
     from .evidence import EvidenceFiles
+    from .remote import Server
 
     evidence = EvidenceFiles(keypoints_file, densepose, iuv_mapping, masks)
     commands.refine_files(
         commands.RefineFiles(output, sequence, frames, shot, texture, report, evidence, others),
-        body=body, uv=uv, device=device, rasterizer=rasterizer, server=server, settings=settings,
+        body=body, uv=uv, device=device, rasterizer=rasterizer,
+        server=None if server is None else Server(server, key_file), settings=settings,
     )  # fmt: skip
 
 
@@ -287,36 +295,6 @@ def evaluate(
     sys.stdout.write("\n")
 
 
-def serve(
-    bind: str = "tcp://127.0.0.1:5557",
-    media_root: tuple[Path, ...] = (),
-    device: Device = "auto",
-    ready_file: Path | None = None,
-    exit_with_stdin: bool = False,
-) -> int:
-    """Run the backend that Blender and `refine --server` talk to.
-
-    Args:
-        bind: Loopback address and port; port 0 takes a free one.
-        media_root: Folders whose footage clients may name by path.
-        device: Where to compute.
-        ready_file: File that receives the address once the backend listens.
-        exit_with_stdin: End when standard input closes, as it does when the starter dies.
-    """
-    from .server import ServeConfig
-    from .server import serve as run_server
-
-    return run_server(
-        ServeConfig(
-            bind=bind,
-            media_roots=media_root,
-            device=device,
-            ready_file=ready_file,
-            exit_with_stdin=exit_with_stdin,
-        )
-    )
-
-
 def doctor() -> int:
     """Say whether this machine has what posefit needs."""
     from .doctor import examine
@@ -349,8 +327,8 @@ def train() -> int:
 _COMMANDS = {
     function.__name__.removesuffix("_motion"): function
     for function in (
-        demo, estimate, import_motion, texture, refine, batch, evaluate, serve, doctor, bench,
-        train,
+        demo, estimate, import_motion, texture, refine, batch, evaluate, serve, keys, doctor,
+        bench, train,
     )
 }  # fmt: skip
 

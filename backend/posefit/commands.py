@@ -38,7 +38,7 @@ from .evaluate import EvaluationError, evaluate
 from .footage import open_footage
 from .pipeline import Hooks, Refinement
 from .refine_files import Person, RefineFiles, evidence_of_person, people_of_files
-from .remote import refine_on_server
+from .remote import Server, refine_on_server
 from .report import ReportData, write_report
 from .texture import Texture, load_png, save_png
 from .texture_clip import paint_texture
@@ -141,7 +141,7 @@ def refine_files(
     body: str,
     device: str,
     rasterizer: str,
-    server: str | None,
+    server: Server | None,
     settings: RefineSettings,
     uv: str | None = None,
 ) -> list[Sequence]:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from posefit_shared.client import Client, JobFailed
+from posefit_shared.key_files import read_client_keys
 from posefit_shared.messages import FREE_BODY, MediaReference, RefineRequest, RefineResult
 from posefit_shared.sequence import Sequence
 from posefit_shared.settings import RefineSettings
@@ -13,13 +15,34 @@ from posefit_shared.settings import RefineSettings
 from .errors import RefinementError
 from .pipeline import Hooks
 
-__all__ = ["refine_on_server"]
+__all__ = ["Server", "connect", "refine_on_server"]
 
 _CONNECT_S = 10.0
 
 
+@dataclass(frozen=True)
+class Server:
+    """A backend, and how to be let in."""
+
+    address: str
+    """Such as tcp://127.0.0.1:5557."""
+    key_file: Path | None = None
+    """Keys of this client; none: the backend is on this machine and asks for none."""
+
+
+def connect(server: Server, name: str) -> Client:
+    """A client of a backend, not started yet.
+
+    Raises:
+        BackendUnavailable: the address is malformed or needs keys.
+        KeyFileError: the keys cannot be read or trusted.
+    """
+    keys = None if server.key_file is None else read_client_keys(server.key_file)
+    return Client(server.address, curve_keys=keys, name=name)
+
+
 def refine_on_server(
-    address: str,
+    server: Server,
     sequence: Sequence,
     frames: Path,
     *,
@@ -34,7 +57,7 @@ def refine_on_server(
     roots; a video that the backend may not open there is uploaded.
 
     Args:
-        address: of the backend, such as tcp://127.0.0.1:5557.
+        server: the backend.
         sequence: with its camera.
         frames: video file or folder of images.
         body: `free`, or the path of a body file, which is uploaded.
@@ -47,11 +70,12 @@ def refine_on_server(
 
     Raises:
         BackendError: the backend is not there, or the job failed; in words.
+        KeyFileError: the keys cannot be read or trusted.
         RefinementError: no such footage.
     """
     if not frames.exists():
         raise RefinementError(f"no footage at {frames}: check the path")
-    with Client(address, name="posefit refine") as client:
+    with connect(server, "posefit refine") as client:
         client.wait_ready(_CONNECT_S)
         body_name = FREE_BODY if body == FREE_BODY else client.upload(Path(body), "body")
         painted = None if texture is None else client.upload(texture, "texture")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from posefit_shared.addresses import AddressError
 from posefit_shared.client import BackendError, Client
+from posefit_shared.key_files import CurveKeys, KeyFileError
 
 from . import backend_process
 from .connection_view import ConnectionView, describe_connection
@@ -51,15 +52,19 @@ class BackendLink:
         self._problem = ""
         self._log: Path | None = None
 
-    def connect(self, address: str) -> None:
+    def connect(self, address: str, keys: CurveKeys | None = None) -> None:
         """Begin to talk to a backend; returns at once.
+
+        Args:
+            address: where it listens.
+            keys: of this client; none: the backend asks for none.
 
         Raises:
             ConnectError: the address is malformed or not allowed.
         """
         self.clock = AnswerClock()
         try:
-            self.client = Client(address, name=self._client_name)
+            self.client = Client(address, curve_keys=keys, name=self._client_name)
             self.client.start()
         except (AddressError, BackendError) as error:
             raise ConnectError(str(error)) from error
@@ -93,8 +98,8 @@ class BackendLink:
             return self._give_up(self.backend.exit_words)
         if self.client is None and (address := self.backend.address()) is not None:
             try:
-                self.connect(address)
-            except ConnectError as error:
+                self.connect(address, self.backend.keys())
+            except (ConnectError, KeyFileError) as error:
                 return self._give_up(str(error))
         return ""
 

@@ -2,7 +2,8 @@
 """A local backend as a process of its own: started on a free port, stopped with Blender.
 
 No bpy here: who starts it, and with which Python, is the operators' business. The backend writes
-its address into a file once it listens; its output goes to a log file that the user can read. It
+its address into a file once it listens, and the keys of its only client into another that nobody
+else can read; its output goes to a log file that the user can read. It
 ends when its standard input does, so a Blender that crashes leaves none behind.
 """
 
@@ -17,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from posefit_shared.key_files import CurveKeys, read_client_keys
 
 STOP_SECONDS = 5.0
 """How long a backend may take to stop on request before it is killed."""
@@ -39,6 +42,8 @@ class BackendProcess:
     """Where its output goes."""
     ready_path: Path
     """Where it writes its address."""
+    keys_path: Path
+    """Where it writes the keys of its only client, which is this Blender."""
     exit_words: str = field(default="", init=False)
     """How it ended, once it has."""
 
@@ -60,6 +65,14 @@ class BackendProcess:
         words = self.ready_path.read_text(encoding="utf-8").split()
         return words[0] if words else None
 
+    def keys(self) -> CurveKeys:
+        """How this Blender, and nobody else, is let in; there once the address is.
+
+        Raises:
+            KeyFileError: the keys cannot be read, or others could have.
+        """
+        return read_client_keys(self.keys_path)
+
     def stop(self) -> None:
         """End it and its workers, gently first; does nothing where it has ended already."""
         atexit.unregister(self.stop)
@@ -73,7 +86,8 @@ class BackendProcess:
                 _signal(self.process, gently=False)
                 self.process.wait(STOP_SECONDS)
         self.exit_words = self.exit_words or "the backend was stopped"
-        self.ready_path.unlink(missing_ok=True)
+        for path in (self.ready_path, self.keys_path):
+            path.unlink(missing_ok=True)
 
 
 def start(
@@ -97,17 +111,20 @@ def start(
     log_path = folder / "backend.log"
     ready_path = folder / f"backend-{os.getpid()}.address"
     command = [str(python), "-m", "posefit.server", "--bind", "tcp://127.0.0.1:0"]
-    command += ["--exit-with-stdin", "--ready-file", str(ready_path), *options]
+    command += ["--exit-with-stdin", "--ready-file", str(ready_path)]
+    keys_path = ready_path.with_suffix(".keys")
+    command += ["--launch-keys", str(keys_path), *options]
     if media_roots:
         command += ["--media-roots", *(str(root) for root in media_roots)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        ready_path.unlink(missing_ok=True)
+        for path in (ready_path, keys_path):
+            path.unlink(missing_ok=True)
         with log_path.open("wb") as log:
             process = _spawn(command, log.fileno())
     except OSError as error:
         raise BackendStartError(f"the backend could not be started: {error}") from error
-    backend = BackendProcess(process, log_path, ready_path)
+    backend = BackendProcess(process, log_path, ready_path, keys_path)
     atexit.register(backend.stop)
     return backend
 

@@ -12,10 +12,11 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from posefit_shared.user_folder import user_folder
 
 NOTE_FORMAT = 1
 """Version of the note's layout that is read here."""
@@ -54,27 +55,9 @@ class BackendChoice:
     """Whether something has to be mended."""
 
 
-def note_path(
-    platform: str = sys.platform,
-    environment: Mapping[str, str] = os.environ,
-    home: Path | None = None,
-) -> Path:
-    """Where the installer notes a backend for this user; it uses the same rule.
-
-    Args:
-        platform: as `sys.platform` names it.
-        environment: the environment variables.
-        home: the user's home folder; found unless given.
-    """
-    home = Path.home() if home is None else home
-    if platform == "win32":
-        settings = Path(environment.get("APPDATA") or home / "AppData/Roaming")
-    elif platform == "darwin":
-        settings = home / "Library/Application Support"
-    else:
-        settings = Path(environment.get("XDG_CONFIG_HOME", ""))
-        settings = settings if settings.is_absolute() else home / ".config"
-    return settings / "posefit" / "backend.json"
+def note_path() -> Path:
+    """Where the installer notes a backend for this user; it uses the same rule."""
+    return user_folder() / "backend.json"
 
 
 def choose_backend(chosen: str, note: Path | None = None) -> BackendChoice:

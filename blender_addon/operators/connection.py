@@ -8,11 +8,13 @@ from pathlib import Path
 
 import bpy
 
+from posefit_shared.key_files import KeyFileError
+
 from .. import session
 from ..connection.backend_link import ConnectError
 from ..connection.backend_process import BackendStartError
 from ..connection.installed_backend import note_path
-from ..properties import ROOT_PACKAGE, backend_choice, preferences
+from ..properties import ROOT_PACKAGE, backend_choice, chosen_keys, preferences
 
 INSTALL_STEPS = Path(__file__).parents[1] / "install_backend.txt"
 """How to install a backend, for the artist."""
@@ -26,8 +28,8 @@ class POSEFIT_OT_connect(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            session.SESSION.connect(preferences(context).address)
-        except ConnectError as error:
+            session.SESSION.connect(preferences(context).address, chosen_keys(context))
+        except (ConnectError, KeyFileError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}

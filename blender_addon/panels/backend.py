@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import bpy
 
+from posefit_shared.addresses import needs_keys
+
 from .. import session
 from ..properties import backend_choice, evidence_words, preferences
 from .layout import SidebarPanel, draw_words
@@ -35,7 +37,10 @@ class POSEFIT_PT_backend(SidebarPanel, bpy.types.Panel):
             layout.separator()
             column = layout.column(align=True)
             column.label(text="Or one that runs already:")
-            column.prop(preferences(context), "address", text="")
+            chosen = preferences(context)
+            column.prop(chosen, "address", text="")
+            if chosen.key_file or needs_keys(chosen.address):
+                column.prop(chosen, "key_file")
             column.operator("posefit.connect", icon="LINKED")
         else:
             layout.operator("posefit.disconnect", icon="UNLINKED")

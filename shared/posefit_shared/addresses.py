@@ -45,9 +45,16 @@ def check_address(address: str, *, has_keys: bool = False, may_pick_port: bool =
     if not has_keys and not is_loopback(match["host"]):
         raise AddressError(
             f"address {address} is reachable from other machines, which needs keys on both sides: "
-            "use a loopback address such as tcp://127.0.0.1:5557"
+            "give them (posefit keys, docs/security.md), or use a loopback address such as "
+            "tcp://127.0.0.1:5557"
         )
     return address
+
+
+def needs_keys(address: str) -> bool:
+    """Whether a backend at an address can be reached with keys only: it is on another machine."""
+    match = _TCP.fullmatch(address)
+    return match is not None and not is_loopback(match["host"])
 
 
 def is_loopback(host: str) -> bool:

@@ -136,7 +136,7 @@ class Refused(Message):
 
     NAME: ClassVar[str] = "refused"
     kind: Annotated[str, Text(64)]
-    """`protocol_version`, `hello_first`, `full` or `shutdown`."""
+    """`protocol_version`, `hello_first`, `full`, `revoked`, `protocol` or `shutdown`."""
     reason: Sentence
 
 

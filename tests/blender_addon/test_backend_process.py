@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A backend that the extension starts: it says where it listens, and it never stays behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from blender_addon.connection import backend_process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+KEYS = json.dumps({"posefit_keys": 1, "public_key": "a1" * 32, "secret_key": "b2" * 32,
+                   "server_key": "c3" * 32})  # fmt: skip
 
 
 def wait_for(condition, seconds=30.0):
@@ -41,6 +44,8 @@ def stand_in(tmp_path):
         "words = sys.argv\n"
         "print(words)\n"
         "if '--fail' in words: sys.exit('no torch here')\n"
+        "keys = pathlib.Path(words[words.index('--launch-keys') + 1])\n"
+        f"keys.touch(0o600); keys.write_text({KEYS!r})\n"
         "pathlib.Path(words[words.index('--ready-file') + 1]).write_text('tcp://127.0.0.1:1234')\n"
         "sys.stdin.read()\n"
     )
@@ -55,6 +60,7 @@ def test_its_address_and_its_end_are_known(stand_in, tmp_path):
     backend = backend_process.start(stand_in, roots, tmp_path / "log folder")
     wait_for(lambda: backend.address() is not None)
     assert backend.address() == "tcp://127.0.0.1:1234"
+    assert backend.keys().server_key == "c3" * 32
     backend.stop()
     assert not backend.is_running
     assert not is_alive(backend.process.pid)
@@ -62,6 +68,7 @@ def test_its_address_and_its_end_are_known(stand_in, tmp_path):
     assert str(roots[0]) in text
     assert "tcp://127.0.0.1:0" in text
     assert not backend.ready_path.exists()
+    assert not backend.keys_path.exists()
 
 
 def test_one_that_ends_by_itself_gives_its_last_words(stand_in, tmp_path):

@@ -11,6 +11,8 @@ import pytest
 from blender_addon.connection import installed_backend
 from blender_addon.connection.installed_backend import BackendNoteError, choose_backend, read_note
 
+from posefit_shared.user_folder import user_folder
+
 INSTALLER = Path(__file__).resolve().parents[2] / "tools/install/install_backend.py"
 
 
@@ -125,9 +127,9 @@ def test_the_installer_and_the_extension_agree_where_the_note_lies(platform, is_
     if is_set:
         environment = {"XDG_CONFIG_HOME": "/set/config", "APPDATA": "/set/roaming"}
     _, settings = installer.user_folders(platform, environment, tmp_path)
-    found = installed_backend.note_path(platform, environment, tmp_path)
-    assert found == settings / "backend.json"
-    assert found.parent.name == "posefit"
+    assert user_folder(platform, environment, tmp_path) == settings
+    assert settings.name == "posefit"
+    assert installed_backend.note_path() == user_folder() / "backend.json"
 
 
 @pytest.mark.bpy

@@ -68,7 +68,7 @@ def session(addon, shot, backend):
     """The session, connected to the shared backend."""
     from blender_addon.session import SESSION
 
-    SESSION.connect(backend[0].address())
+    SESSION.connect(backend[0].address(), backend[0].keys())
     step_until(SESSION, lambda: SESSION.is_connected, 60)
     yield SESSION
     SESSION.disconnect()

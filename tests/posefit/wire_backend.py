@@ -33,7 +33,8 @@ class Backend:
         self.temporary.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "posefit.server", "--bind", bind, "--device", "cpu"]
         command += ["--handlers", "wire_handlers:run_job", "--limits.worker-restart-s", "0.05"]
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "TMPDIR": str(self.temporary)}
+        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.temporary)}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=log,

@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 import zmq
+from zmq.utils import z85
 
 from posefit_shared import messages
-from posefit_shared.addresses import AddressError, check_address
+from posefit_shared.addresses import AddressError, check_address, needs_keys
 from posefit_shared.client import (
     BackendError,
     BackendTimeout,
@@ -78,6 +79,7 @@ def eventually(condition, patience_s=10.0):
 )  # fmt: skip
 def test_loopback_addresses_need_no_keys(address):
     assert check_address(address) == address
+    assert not needs_keys(address)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,7 @@ def test_other_machines_need_keys_and_the_error_says_so(address):
     with pytest.raises(AddressError, match="needs keys"):
         check_address(address)
     assert check_address(address, has_keys=True) == address
+    assert needs_keys(address)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_keys_encrypt_the_connection():
     socket = context.socket(zmq.ROUTER)
     socket.curve_server, socket.curve_secretkey, socket.rcvtimeo = True, server_secret, 10_000
     port = socket.bind_to_random_port("tcp://127.0.0.1")
-    keys = CurveKeys(public.decode(), secret.decode(), server_public.decode())
+    keys = CurveKeys(*(z85.decode(key).hex() for key in (public, secret, server_public)))
     try:
         with Client(f"tcp://127.0.0.1:{port}", curve_keys=keys, config=QUICK) as client:
             identity, _ = hear(socket, messages.Hello)

@@ -29,6 +29,7 @@ from posefit_shared.messages import Failure, Heartbeat, Limits, Message, Protoco
 from ..worker_messages import WORKER_LIMITS, WORKER_MESSAGES, Alive, Stop, WorkerHello, WorkerReady
 from .config import ServeConfig, ServeError
 from .front_desk import FrontDesk
+from .gate import Gate, open_gate, user_of
 from .job_desk import JobDesk
 from .scratch import scratch_folder
 from .sessions import SessionTable
@@ -60,18 +61,24 @@ def serve(config: ServeConfig) -> int:
         ServeError: the address may not be used or is taken, or a media root is not there.
     """
     _check_config(config)
-    with scratch_folder() as folder, _bell(config.exit_with_stdin) as bell:
-        broker = _Broker(config, folder, bell)
-        try:
-            broker.run()
-        finally:
-            broker.close()
+    gate = open_gate(config)
+    try:
+        with scratch_folder() as folder, _bell(config.exit_with_stdin) as bell:
+            broker = _Broker(config, gate, folder, bell)
+            try:
+                broker.run()
+            finally:
+                broker.close()
+    finally:
+        if config.launch_keys is not None:
+            config.launch_keys.unlink(missing_ok=True)
     return 0
 
 
 def _check_config(config: ServeConfig) -> None:
     try:
-        check_address(config.bind, may_pick_port=True)
+        has_keys = config.curve or config.launch_keys is not None
+        check_address(config.bind, has_keys=has_keys, may_pick_port=True)
     except AddressError as error:
         raise ServeError(str(error)) from error
     for root in config.media_roots:
@@ -120,7 +127,10 @@ def _ring_with_stdin(ring: sockets.socket) -> None:
 class _Broker:
     """Sockets and loop of one backend."""
 
-    def __init__(self, config: ServeConfig, folder: Path, bell: sockets.socket) -> None:
+    def __init__(
+        self, config: ServeConfig, gate: Gate | None, folder: Path, bell: sockets.socket
+    ) -> None:
+        self._gate = gate
         self._config, self._limits, self._bell = config, config.limits, bell
         self._context = zmq.Context()
         self._ready_file: Path | None = None
@@ -128,6 +138,8 @@ class _Broker:
         try:
             self._front = self._open_router(self._limits.wire.part_bytes)
             self._back = self._open_router(-1)
+            if gate is not None:
+                gate.guard(self._front, self._context)
             self.address = self._bind_front(config.bind)
             worker_address = self._bind_back(folder)
         except BaseException:
@@ -148,8 +160,10 @@ class _Broker:
         self._supervisor.start()
         self._announce()
         poller = zmq.Poller()
-        for source in (self._front, self._back, self._bell):
-            poller.register(source, zmq.POLLIN)
+        door = self._gate and self._gate.socket
+        for source in (self._front, self._back, self._bell, door):
+            if source is not None:
+                poller.register(source, zmq.POLLIN)
         next_tick = time.monotonic()
         while True:
             patience = max(0.0, next_tick - time.monotonic())
@@ -157,10 +171,12 @@ class _Broker:
             if self._bell.fileno() in ready:
                 logger.info("the backend was told to end")
                 return
+            if self._gate is not None and door in ready:
+                self._gate.answer()
             if self._back in ready:
                 self._drain(self._back, WORKER_LIMITS, self._hear_worker)
             if self._front in ready:
-                self._drain(self._front, self._limits.wire, self._desk.receive)
+                self._drain(self._front, self._limits.wire, self._hear_client)
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_S
                 self._tick()
@@ -175,6 +191,8 @@ class _Broker:
             self._ready_file.unlink(missing_ok=True)
         for socket in (self._front, self._back):
             socket.close(linger=100 if socket is self._front else 0)
+        if self._gate is not None and self._gate.socket is not None:
+            self._gate.socket.close(linger=0)
         self._context.term()
         logger.info("the backend has ended")
 
@@ -186,10 +204,14 @@ class _Broker:
         socket.router_mandatory = True
         socket.sndhwm = socket.rcvhwm = 256
         socket.maxmsgsize = part_bytes
+        socket.handshake_ivl = int(self._limits.handshake_s * 1000)
         return socket
 
     def _bind_front(self, address: str) -> str:
         self._front.ipv6 = "[" in address
+        # A connection whose other end is no longer there is closed.
+        self._front.heartbeat_ivl = max(1, int(self._limits.client_silence_s * 1000 / 3))
+        self._front.heartbeat_timeout = int(self._limits.client_silence_s * 1000)
         try:
             self._front.bind(address.replace(":0", ":*") if address.endswith(":0") else address)
         except zmq.ZMQError as error:
@@ -243,6 +265,25 @@ class _Broker:
                     reason = "the backend could not handle a message: see its log"
                     self._sessions.send(session, Failure("internal", reason))
 
+    # Clients
+
+    def _hear_client(self, identity: bytes, parts: list[Any]) -> None:
+        user = ""
+        if self._gate is not None:
+            user = user_of(parts)
+            if self._gate.name_of(user) is None:
+                self._desk.turn_away(identity)
+                return
+        self._desk.receive(identity, parts, user)
+
+    def _cut_off_revoked(self) -> None:
+        assert self._gate is not None
+        for session in self._sessions.all():
+            if self._gate.name_of(session.user) is None:
+                logger.warning("%s is cut off: its key has been revoked", session.label)
+                self._desk.turn_away(session.identity)
+                self._jobs.end_session(session)
+
     # Workers
 
     def _hear_worker(self, identity: bytes, parts: list[Any]) -> None:
@@ -288,6 +329,8 @@ class _Broker:
         now = time.monotonic()
         self._supervisor.tick(now)
         self._jobs.tick(now)
+        if self._gate is not None and self._gate.refresh(now):
+            self._cut_off_revoked()
         for session in self._sessions.all():
             silence = now - session.heard_at
             if session.identity is not None and silence > self._limits.client_silence_s:

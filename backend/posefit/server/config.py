@@ -36,6 +36,8 @@ class ServeLimits:
     """Upload pieces and submissions that a client may have under way."""
     heartbeat_s: float = 1.0
     """Silence after which either side says that it is still there."""
+    handshake_s: float = 10.0
+    """Time for a new connection to say what it is before it is dropped."""
     client_silence_s: float = 15.0
     """Silence that counts as a lost client."""
     session_keep_s: float = 600.0
@@ -63,7 +65,14 @@ class ServeConfig:
     """One backend."""
 
     bind: str = DEFAULT_ADDRESS
-    """Loopback address to listen on; port 0 takes a free one."""
+    """Address to listen on; port 0 takes a free one. Other than loopback needs `curve`."""
+    curve: bool = False
+    """Take encrypted connections of allowed clients only (`posefit keys`), and no others."""
+    key_folder: Path | None = None
+    """Where the backend's keys and the list of clients lie; none: the user's own folder."""
+    launch_keys: Path | None = None
+    """File that receives the keys of the one client of this run; removed when it stops. For a
+    program that starts a backend for itself alone."""
     media_roots: tuple[Path, ...] = ()
     """Folders whose footage clients may name by path; none: uploads only."""
     device: str = "auto"

@@ -75,14 +75,27 @@ class FrontDesk:
             Cancel: lambda session, message: self._jobs.cancel(session, message.job),
         }
 
-    def receive(self, identity: bytes, parts: list[Any]) -> None:
-        """Take in one message of a client; whatever it holds is answered in words."""
+    def turn_away(self, identity: bytes | None) -> None:
+        """Tell a connection that its key is no longer allowed."""
+        if identity is not None:
+            reason = "this client's key has been revoked by the backend's operator"
+            self._sessions.answer(identity, Refused("revoked", reason))
+
+    def receive(self, identity: bytes, parts: list[Any], user: str = "") -> None:
+        """Take in one message of a client; whatever it holds is answered in words.
+
+        Args:
+            identity: its connection.
+            parts: the message.
+            user: public key of the client on an encrypted connection; a session belongs to the
+                key that opened it.
+        """
         session = self._sessions.of_identity(identity)
         envelope = None
         try:
             envelope = open_envelope([part.buffer for part in parts], self._limits.wire)
             if envelope.name == Hello.NAME:
-                self._greet(identity, envelope)
+                self._greet(identity, envelope, user)
             elif session is None:
                 reason = "this connection has not said hello, or its session is over: say hello"
                 self._sessions.answer(identity, Refused("hello_first", reason))
@@ -119,12 +132,14 @@ class FrontDesk:
 
     # Sessions
 
-    def _greet(self, identity: bytes, envelope: Envelope) -> None:
+    def _greet(self, identity: bytes, envelope: Envelope, user: str) -> None:
         if refusal := _refusal_of_version(envelope):
             self._sessions.answer(identity, Refused("protocol_version", refusal))
             return
         hello = Hello.from_map(envelope.fields)
         session = self._sessions.of_token(hello.session or "")
+        if session is not None and session.user != user:
+            session = None
         is_resumed = session is not None
         if session is not None:
             self._abandon_uploads(session)
@@ -134,7 +149,7 @@ class FrontDesk:
             self._sessions.answer(identity, Refused("full", reason))
             return
         else:
-            session = self._sessions.open(identity, hello.client_name)
+            session = self._sessions.open(identity, hello.client_name, user)
         logger.info(
             "%s %s (%s)", session.label, "is back" if is_resumed else "connects",
             hello.client_version,

@@ -37,6 +37,8 @@ class Session:
 
     token: str
     name: str
+    user: str = ""
+    """Public key of the client; empty without encryption."""
     identity: bytes | None = None
     heard_at: float = field(default_factory=time.monotonic)
     said_at: float = 0.0
@@ -74,9 +76,9 @@ class SessionTable:
         """The session that a token opens."""
         return self._by_token.get(token)
 
-    def open(self, identity: bytes, name: str) -> Session:
+    def open(self, identity: bytes, name: str, user: str) -> Session:
         """A new session for a connection."""
-        session = Session(secrets.token_hex(16), name)
+        session = Session(secrets.token_hex(16), name, user)
         self._by_token[session.token] = session
         self.attach(session, identity)
         return session

@@ -6,6 +6,7 @@ protocol without its socket, `inbox` the way back, `state` the errors and settin
 """
 
 from ..addresses import DEFAULT_ADDRESS
+from ..key_files import CurveKeys
 from .api import Client
 from .state import (
     BackendError,
@@ -13,7 +14,6 @@ from .state import (
     BackendUnavailable,
     ClientConfig,
     ConnectionState,
-    CurveKeys,
     JobFailed,
     StateChanged,
 )

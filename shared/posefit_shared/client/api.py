@@ -25,8 +25,9 @@ from .. import __version__
 from ..addresses import AddressError, check_address
 from ..codec import CodecError, encode
 from ..content import ContentKind, read_content
+from ..key_files import CurveKeys
 from ..messages import Cancelled, Failure, Priority, Progress, Request, Result, Submit, Welcome
-from .connection import Link, Stop, run_connection
+from .connection import Link, Stop, has_encryption, run_connection
 from .conversation import Conversation, PendingJob
 from .inbox import Inbox
 from .state import (
@@ -35,7 +36,6 @@ from .state import (
     BackendUnavailable,
     ClientConfig,
     ConnectionState,
-    CurveKeys,
     JobFailed,
     StateChanged,
     StateName,
@@ -72,6 +72,8 @@ class Client:
             self.address = check_address(address, has_keys=curve_keys is not None)
         except AddressError as error:
             raise BackendUnavailable(str(error)) from error
+        if curve_keys is not None and not has_encryption():
+            raise BackendUnavailable("this Python's ZeroMQ has no encryption: install another")
         self._inbox = Inbox()
         self._state = ConnectionState("connecting", f"Connecting to {address}.")
         self._lost_since = time.monotonic()

@@ -19,11 +19,35 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from ..codec import CodecError, decode, encode
+from ..key_files import CurveKeys
 from ..messages import Message, ProtocolError, Refused, Status, Welcome
 from .conversation import Conversation, PendingJob
-from .state import ClientConfig, CurveKeys, StateName
+from .state import ClientConfig, StateName
 
 logger = logging.getLogger(__name__)
+
+
+_WATCHED = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_KEYS_WANTED = (
+    "The backend at {} lets in known keys only: give this client its key file (posefit keys new)."
+)
+_BROKEN_OFF = (
+    "The backend at {} broke off the handshake; if it lets in known keys only, give this client "
+    "its key file. Trying again."
+)
+_NO_DOWNGRADE = (
+    "The backend at {} offers no encryption, and this client has keys: nothing was sent. Start it "
+    "with --curve, or leave the key file out on your own machine."
+)
+_WRONG_KEY = (
+    "The backend at {} broke off the handshake; it may not be the one that this client's key file "
+    "was made for. Trying again."
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,11 @@ class Link:
         self.wake.close()
 
 
+def has_encryption() -> bool:
+    """Whether the ZeroMQ that this Python brings can encrypt."""
+    return zmq.has("curve")
+
+
 def run_connection(link: Link) -> None:
     """Body of the worker thread."""
     context = zmq.Context()
@@ -91,7 +120,7 @@ class _Connection:
         """Go from connection to connection until told to stop."""
         while self._stop is None:
             socket = self._open_socket()
-            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            monitor = socket.get_monitor_socket(_WATCHED)
             try:
                 self._talk(socket, monitor)
             finally:
@@ -107,9 +136,9 @@ class _Connection:
         socket.ipv6 = "[" in self._link.address
         keys = self._link.keys
         if keys is not None:
-            socket.curve_publickey = keys.public_key.encode()
-            socket.curve_secretkey = keys.secret_key.encode()
-            socket.curve_serverkey = keys.server_key.encode()
+            socket.curve_publickey = bytes.fromhex(keys.public_key)
+            socket.curve_secretkey = bytes.fromhex(keys.secret_key)
+            socket.curve_serverkey = bytes.fromhex(keys.server_key)
         socket.connect(self._link.address)
         return socket
 
@@ -145,8 +174,8 @@ class _Connection:
             self._take_orders()
             if socket in ready and not self._receive(socket):
                 return
-            if monitor in ready and self._is_disconnected(monitor):
-                self._lose("The backend at {} has closed the connection; trying again.")
+            if monitor in ready:
+                self._hear_of_connection(monitor)
                 return
             if self._is_silent():
                 return
@@ -157,9 +186,26 @@ class _Connection:
         welcome = self._conversation.welcome
         return int(1000 * (min(welcome.heartbeat_s, 1.0) if welcome else 0.25)) // 2 + 1
 
-    def _is_disconnected(self, monitor: zmq.Socket) -> bool:
+    def _hear_of_connection(self, monitor: zmq.Socket) -> None:
+        """Say why the connection broke or never came into being."""
         event = recv_monitor_message(monitor, flags=zmq.NOBLOCK)
-        return event["event"] == zmq.EVENT_DISCONNECTED
+        has_keys = self._link.keys is not None
+        if event["event"] == zmq.EVENT_DISCONNECTED:
+            self._lose("The backend at {} has closed the connection; trying again.")
+        elif event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self._give_up(
+                "The backend at {} does not allow this client's key: ask its operator to "
+                "(posefit keys allow)."
+            )
+        elif event["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+            self._give_up(_NO_DOWNGRADE if has_keys else _KEYS_WANTED)
+        else:
+            self._lose(_WRONG_KEY if has_keys else _BROKEN_OFF)
+
+    def _give_up(self, reason: str) -> None:
+        """Nothing would change by trying again."""
+        self._is_refused = True
+        self._link.set_state("refused", reason.format(self._link.address))
 
     def _is_silent(self) -> bool:
         is_ready = self._conversation.welcome is not None
@@ -223,7 +269,7 @@ class _Connection:
             self._link.set_state("ready", words)
 
     def _refuse(self, message: Refused) -> None:
-        self._is_refused = message.kind == "protocol_version"
+        self._is_refused = message.kind in ("protocol_version", "revoked")
         if self._is_refused:
             self._link.set_state("refused", message.reason)
         elif message.kind != "hello_first":

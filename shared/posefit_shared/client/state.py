@@ -31,15 +31,6 @@ class JobFailed(BackendError):  # noqa: N818  # the project's name for it
 
 
 @dataclass(frozen=True)
-class CurveKeys:
-    """Keys of both ends for an encrypted connection, each 40 characters of Z85."""
-
-    public_key: str
-    secret_key: str
-    server_key: str
-
-
-@dataclass(frozen=True)
 class ConnectionState:
     """Where the connection stands."""
 

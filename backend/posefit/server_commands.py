@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands around a backend: run one, and say who may use it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from posefit_shared.key_files import KeyFileError, read_client_keys, write_client_keys
+
+if TYPE_CHECKING:
+    from .server.keyring import Keyring
+
+__all__ = ["keys", "serve"]
+
+
+def serve(
+    bind: str = "tcp://127.0.0.1:5557",
+    media_root: tuple[Path, ...] = (),
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    curve: bool = False,
+    key_folder: Path | None = None,
+    ready_file: Path | None = None,
+    exit_with_stdin: bool = False,
+) -> int:
+    """Run the backend that Blender and `refine --server` talk to.
+
+    Args:
+        bind: Address and port; port 0 takes a free one. Other than loopback needs --curve.
+        media_root: Folders whose footage clients may name by path.
+        device: Where to compute.
+        curve: Encrypted connections of allowed clients only (docs/security.md).
+        key_folder: Where the backend's keys and its list of clients lie.
+        ready_file: File that receives the address once the backend listens.
+        exit_with_stdin: End when standard input closes, as it does when the starter dies.
+    """
+    from .server import ServeConfig
+    from .server import serve as run_server
+
+    return run_server(
+        ServeConfig(
+            bind=bind, media_roots=media_root, device=device, curve=curve, key_folder=key_folder,
+            ready_file=ready_file, exit_with_stdin=exit_with_stdin,
+        )
+    )  # fmt: skip
+
+
+def keys(
+    action: tyro.conf.Positional[Literal["new", "allow", "list", "revoke"]],
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = "",
+    key: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KEY")] = "",
+    output: Path | None = None,
+    server_key: str | None = None,
+    key_folder: Path | None = None,
+) -> None:
+    """Make keys for clients, and say which clients a backend lets in (docs/security.md).
+
+    Args:
+        action: "new" makes a client's key file, "allow" lets a client in, "revoke" no longer, and
+            "list" prints the backend's public key and all clients.
+        name: The client.
+        key: With allow: the client's public key, or its key file.
+        output: With new: where the client's key file goes (NAME.keys unless given).
+        server_key: With new: public key of a backend on another machine.
+        key_folder: Where the backend's keys and its list of clients lie.
+    """
+    from .server.keyring import Keyring
+
+    keyring = Keyring(key_folder)
+    if action == "list":
+        lines = [f"backend {keyring.backend_pair().public_key}"]
+        lines += [f"client  {public} {client}" for public, client in keyring.allowed().items()]
+    elif not name:
+        raise KeyFileError(f"posefit keys {action} needs the client's name")
+    elif action == "new":
+        lines = _new_client(keyring, name, output or Path(f"{name}.keys"), server_key)
+    elif action == "allow":
+        keyring.allow(name, read_client_keys(Path(key)).public_key if Path(key).is_file() else key)
+        lines = [f"{name} is let in"]
+    else:
+        keyring.revoke(name)
+        lines = [f"{name} is let in no longer"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _new_client(keyring: Keyring, name: str, output: Path, server_key: str | None) -> list[str]:
+    """Write a client's key file; what to do with it."""
+    from .server.keyring import make_client_keys
+
+    if output.exists():
+        raise KeyFileError(f"{output} is there already: keys are not overwritten, remove it first")
+    made = make_client_keys(server_key or keyring.backend_pair().public_key)
+    write_client_keys(output, made)
+    return [
+        f"{output} has {name}'s keys, secret one included: whoever has it is {name}",
+        f"On the backend's machine: posefit keys allow {name} {made.public_key}",
+    ]
