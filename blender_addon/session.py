@@ -109,7 +109,7 @@ class Session(JobRunner):
     @property
     def is_busy(self) -> bool:
         """Whether anything is under way."""
-        return any(job.is_open for job in self._jobs)
+        return any(job_queue.is_active(job) for job in self._jobs)
 
     def refine(
         self,
@@ -231,7 +231,7 @@ class Session(JobRunner):
     def stop(self, job_id: str = "") -> None:
         """Stop everything under way, or the named job; what is done of it is then undecided."""
         for job in self._jobs:
-            if job.is_open and job_id in ("", job.job_id):
+            if job_queue.is_active(job) and job_id in ("", job.job_id):
                 self._forget(job)
                 job.end(job_queue.stopped_words(job))
 
@@ -240,7 +240,7 @@ class Session(JobRunner):
         for job in self._jobs:
             if job.is_open:
                 self._forget(job)
-            if job.is_open or job_queue.is_undecided(job):
+            if job_queue.is_active(job) or job_queue.is_undecided(job):
                 job.end(words)
             if isinstance(job, RemoteJob):
                 job.drop()
@@ -261,11 +261,19 @@ class Session(JobRunner):
         if job.is_problem:
             raise SceneError(job.words)
 
-    def restart_reading(self) -> None:
-        """After an undo: what was read so far may be gone, so read again from the start."""
-        for job in self._jobs:
-            if isinstance(job, SceneJob) and job.is_reading:
-                self._guard(job, job.begin_reading)
+    def after_undo(self) -> None:
+        """What was read and built so far may be gone: the next step begins it anew."""
+        self._is_undone = True
+
+    def after_edit(self, graph: bpy.types.Depsgraph) -> None:
+        """Something in the file was changed: what is built from it is begun anew."""
+        jobs = [job for job in self._jobs if isinstance(job, RefineJob)]
+        builds = {job.build.source_uid: job.build for job in jobs if job.build is not None}
+        if not builds or not graph.id_type_updated("ACTION"):
+            return
+        for update in graph.updates:
+            if build := builds.get(update.id.original.session_uid):
+                build.is_stale = True
 
 
 SESSION = Session()

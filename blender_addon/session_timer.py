@@ -65,7 +65,12 @@ def _on_playback_end(*_: object) -> None:
 
 @persistent
 def _on_undo(*_: object) -> None:
-    SESSION.restart_reading()
+    SESSION.after_undo()
+
+
+@persistent
+def _on_edit(scene: bpy.types.Scene, graph: bpy.types.Depsgraph) -> None:
+    SESSION.after_edit(graph)
 
 
 def _handlers() -> tuple:
@@ -74,5 +79,6 @@ def _handlers() -> tuple:
         (handlers.load_post, _on_load),
         (handlers.undo_post, _on_undo),
         (handlers.redo_post, _on_undo),
+        (handlers.depsgraph_update_post, _on_edit),
         (handlers.animation_playback_post, _on_playback_end),
     )

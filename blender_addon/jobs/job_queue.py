@@ -28,19 +28,24 @@ def ahead_of(jobs: Sequence[Job], job: SceneJob) -> RefineJob | None:
         for other in before
         if isinstance(other, RefineJob) and other.armature_uid == job.armature_uid
     ]
-    return next((other for other in reversed(same) if other.is_open), None)
+    return next((other for other in reversed(same) if is_active(other)), None)
 
 
 def with_job(jobs: Sequence[Job], job: Job) -> list[Job]:
     """The queue with one more job; of those that ended, the last ones are remembered."""
-    done = [old for old in jobs if not old.is_open and not is_undecided(old)]
+    done = [old for old in jobs if not is_active(old) and not is_undecided(old)]
     forgotten = done[:-SHOWN_JOBS]
     return [*(old for old in jobs if old not in forgotten), job]
 
 
+def is_active(job: Job) -> bool:
+    """Whether something is still to be done for a job."""
+    return job.is_open or (isinstance(job, RemoteJob) and job.is_kept)
+
+
 def is_undecided(job: Job) -> bool:
     """Whether something has come of a job that ended, and is neither in place nor dropped."""
-    return isinstance(job, RemoteJob) and not job.is_open and job.can_be_kept
+    return isinstance(job, RemoteJob) and not is_active(job) and job.can_be_kept
 
 
 def can_be_placed(job: RemoteJob) -> bool:

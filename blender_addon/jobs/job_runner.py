@@ -22,17 +22,19 @@ from posefit_shared.sequence import SequenceError
 
 from ..connection.backend_link import BackendLink
 from ..connection.connection_view import ConnectionView
+from ..keys.keyframe_writer import drop_unfinished
+from ..rigs.lookup import in_scene
 from ..rigs.rig import SceneError
+from ..slices import SLICE_SECONDS
 from . import job_queue
 from .job import Job
+from .refine_job import RefineJob
 from .remote_job import RemoteJob
 from .scene_job import SceneJob
 from .sequence_export import ExportJob
 
 logger = logging.getLogger(__name__)
 
-SLICE_SECONDS = 0.02
-"""How long one step may read scenes."""
 BLENDERS_JOBS = ("RENDER", "OBJECT_BAKE")
 """Work of Blender's own during which no frame may be set and nothing be changed."""
 
@@ -45,6 +47,7 @@ class JobRunner:
         self._jobs: list[Job] = []
         self._shown: tuple | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._is_undone = False
 
     @property
     def connection(self) -> ConnectionView:
@@ -53,38 +56,51 @@ class JobRunner:
 
     def step(self) -> bool:
         """Do what can be done now; true if anything that the panel shows may have changed."""
+        deadline = time.monotonic() + SLICE_SECONDS
+        if self._is_undone:
+            self._begin_anew()
         if ended := self._link.watch():
             self._end_remote(ended)
         is_rendering = any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS)
         if not is_rendering:
-            self._read_scenes()
+            self._read_scenes(deadline)
         self._submit_prepared()
         if self._link.client is not None:
             for event in self._link.client.poll():
                 self._receive(event)
         if not is_rendering:
-            self._place_next()
+            self._place_next(deadline)
         # What operators changed since the last step counts too.
         before, self._shown = self._shown, self._now_shown()
         return before != self._shown
 
-    def _place_next(self) -> None:
-        """Put one finished job in place; the next step takes another, and Blender draws between."""
+    def _place_next(self, deadline: float) -> None:
+        """Put one finished job in place, or a part of it; Blender draws between two steps."""
         for job in self._jobs:
-            if job.is_open and isinstance(job, RemoteJob) and job.has_final and self._apply(job):
+            if isinstance(job, RemoteJob) and job.is_to_be_placed and self._apply(job, deadline):
                 return
+
+    def _begin_anew(self) -> None:
+        """After an undo: what was read and built so far may be gone, or be there once more."""
+        self._is_undone = False
+        for job in self._jobs:
+            if isinstance(job, SceneJob) and job.is_reading:
+                self._guard(job, job.begin_reading)
+            if isinstance(job, RefineJob):
+                job.begin_anew()
+        drop_unfinished()
 
     def _now_shown(self) -> tuple[ConnectionView, list[tuple[float, str, bool]]]:
         return self.connection, [(job.fraction, job.line, job.is_open) for job in self._jobs]
 
-    def _read_scenes(self) -> None:
-        deadline = time.monotonic() + SLICE_SECONDS
+    def _read_scenes(self, deadline: float) -> None:
         for job in self._jobs:
-            if not isinstance(job, SceneJob) or time.monotonic() >= deadline:
+            if not isinstance(job, SceneJob):
                 continue
-            if job.is_waiting and job_queue.ahead_of(self._jobs, job) is None:
+            is_waiting, is_reading = job.is_waiting, job.is_reading
+            if is_waiting and job_queue.ahead_of(self._jobs, job) is None:
                 self._guard(job, job.begin_reading)
-            elif job.is_reading:
+            elif is_reading:
                 self._guard(job, lambda job=job: job.read_until(deadline))
             if job.is_open and job.reading is not None and not job.is_handed_over:
                 job.is_handed_over = True
@@ -92,6 +108,8 @@ class JobRunner:
                     job.write()
                 elif isinstance(job, RemoteJob):
                     self._prepare(job)
+            if is_reading and time.monotonic() >= deadline:
+                return
 
     def _prepare(self, job: RemoteJob) -> None:
         """Have a request made, away from the main thread."""
@@ -148,8 +166,12 @@ class JobRunner:
             return
         job.end(failure.message, is_problem=True)
 
-    def _apply(self, job: RemoteJob) -> bool:
-        """Put a finished job in place: one operator, one undo step; false if it has to wait."""
+    def _apply(self, job: RemoteJob, deadline: float) -> bool:
+        """Put a finished job in place, in as many steps as it takes; false if it has to wait.
+
+        What it consists of is built beside the scene first. Then one operator, which is the undo
+        step, puts it in place.
+        """
         windows = bpy.context.window_manager.windows
         modal = [operator for window in windows for operator in window.modal_operators]
         if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in modal):
@@ -157,6 +179,8 @@ class JobRunner:
         if not job_queue.can_be_placed(job):
             job.words = f"done, and put in place when scene {job.scene} is shown"
             return False
+        if not _is_built(job, deadline):
+            return True
         with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
             bpy.ops.posefit.apply_result("EXEC_DEFAULT", True, job=job.job_id)
         return True
@@ -180,3 +204,12 @@ class JobRunner:
             work()
         except (SceneError, BodyFileError, SequenceError, BackendError, CodecError) as error:
             job.end(str(error), is_problem=True)
+
+
+def _is_built(job: RemoteJob, deadline: float) -> bool:
+    """Whether all is there that is put in place; some of it is built, until a time."""
+    try:
+        with in_scene(job.scene_uid, job.scene) as context:
+            return job.build_until(context, deadline)
+    except (SceneError, BodyFileError, SequenceError):
+        return True  # putting it in place fails likewise, and says why

@@ -25,8 +25,10 @@ from ..rigs.lookup import find_object, find_scene
 from ..rigs.rig import frames_at
 from ..scenes.camera_lens import LensBefore, read_lens
 from ..scenes.scene_reader import SceneReading, SceneRequest
-from .apply_refinement import Refinement, apply_refinement, changes_shape
+from .apply_refinement import apply_refinement
+from .build_refinement import RefinementBuild
 from .partial_result import Rows, finished_rows, only_rows
+from .refinement import Refinement
 from .remote_job import RemoteJob, name_body, name_media
 from .scene_job import SceneJob
 
@@ -52,6 +54,8 @@ class RefineJob(SceneJob, RemoteJob):
     """Places in the request of the frames that the newest revision has solved."""
     figures: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict, kw_only=True)
     """Those frames, by scene frame, as (L, 3) ends of lines in the world."""
+    build: RefinementBuild | None = field(default=None, kw_only=True)
+    """Its action, as far as it is built."""
 
     @property
     def line(self) -> str:
@@ -81,7 +85,7 @@ class RefineJob(SceneJob, RemoteJob):
     def must_be_shown(self) -> bool:
         """A new shape moves rest joints, which Blender allows in the shown scene alone."""
         refinement = self.refinement()
-        return refinement is not None and changes_shape(refinement)
+        return refinement is not None and refinement.changes_shape
 
     def begin_reading(self) -> None:
         """Read what may move, and the first slice of the scene.
@@ -134,16 +138,37 @@ class RefineJob(SceneJob, RemoteJob):
         done = only_rows(self.request.sequence, result, rows)
         return Refinement(self.request, done, shape, uid, rows, self.freedom)
 
+    def build_until(self, context: bpy.types.Context, deadline: float) -> bool:
+        """Build the action that it will be put in place with."""
+        if self.build is None:
+            refinement = self.refinement()
+            assert refinement is not None
+            if "refined" not in refinement.result.status:
+                return True  # nothing will be changed
+            self.build = RefinementBuild(refinement, context.scene.posefit_review.threshold)
+        return self.build.until(deadline)
+
     def apply(self, context: bpy.types.Context) -> str:
-        """Key what has come of it in a new action of its armature."""
+        """Have its armature use the refined action."""
         refinement = self.refinement()
         assert refinement is not None
-        return apply_refinement(context, refinement)
+        return apply_refinement(context, refinement, self.build)
+
+    def begin_anew(self) -> None:
+        """What is built of its action holds no longer."""
+        if self.build is not None:
+            self.build.drop()
 
     def drop(self) -> None:
         """Forget what has come of it."""
         super().drop()
         self.finished, self.figures = (), {}
+
+    def end(self, words: str, is_problem: bool = False) -> None:
+        """Nothing more will come of it; what was being built goes."""
+        super().end(words, is_problem)
+        self.begin_anew()
+        self.build = None
 
 
 def _figures(

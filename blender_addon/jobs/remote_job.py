@@ -46,6 +46,14 @@ class RemoteJob(Job):
     has_final: bool = field(default=False, kw_only=True)
     """Whether that is the last one."""
 
+    is_kept: bool = field(default=False, kw_only=True)
+    """Whether what has come of it is to be put in place, though it was stopped."""
+
+    @property
+    def is_to_be_placed(self) -> bool:
+        """Whether its result waits to be put in place."""
+        return self.is_kept or (self.is_open and self.has_final)
+
     @property
     def media(self) -> Path | None:
         """The file or folder that the backend works on, once it is known."""
@@ -93,6 +101,19 @@ class RemoteJob(Job):
         """Take in a revision of the result."""
         self.result, self.has_final = payload, is_final
 
+    def build_until(self, context: Any, deadline: float) -> bool:
+        """Make ready, bit by bit, what is to be put in place; true once it is.
+
+        Args:
+            context: in the job's scene.
+            deadline: by `time.monotonic()`; at least one bit is done.
+
+        Raises:
+            SceneError: it cannot be put in place; nothing was changed.
+            BodyFileError: the body's file cannot be read.
+        """
+        return True
+
     def apply(self, context: Any) -> str:
         """Put into the scene what has come of it.
 
@@ -107,7 +128,12 @@ class RemoteJob(Job):
 
     def drop(self) -> None:
         """Forget what has come of it."""
-        self.result, self.has_final = None, False
+        self.result, self.has_final, self.is_kept = None, False, False
+
+    def end(self, words: str, is_problem: bool = False) -> None:
+        """Nothing more will come of it."""
+        super().end(words, is_problem)
+        self.is_kept = False
 
 
 def name_media(client: Client, path: Path, by_upload: bool) -> MediaReference:

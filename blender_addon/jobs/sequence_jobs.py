@@ -28,9 +28,10 @@ from ..rigs.lookup import find_scene
 from ..rigs.rig import SceneError
 from ..scenes import scene_camera
 from ..scenes.clip_view import ClipView, camera_of_clip
-from ..scenes.frame_stepping import matrices_over, to_end
+from ..scenes.frame_stepping import matrices_over
 from ..sequences.sequence_import import ImportOptions, import_sequence
 from ..sequences.sequence_placing import seen_from
+from ..slices import to_end
 from .remote_job import RemoteJob, name_body, name_media
 
 

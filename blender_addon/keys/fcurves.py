@@ -8,6 +8,8 @@ bulk: 24 bones × 300 frames take milliseconds, where keyframe_insert takes a se
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import bpy
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,33 @@ Channel = tuple[str, int]
 HANDLES = ("handle_left", "handle_right")
 FEW_FRAMES = 8
 """Fewer than this are evaluated one by one sooner than all keys are read."""
+
+
+@dataclass(frozen=True)
+class ActionSlot:
+    """One slot of an action, by what stays theirs: it outlives a wait, as no bpy object does."""
+
+    uid: int
+    """The action's number for as long as the file is open; 0: no action."""
+    handle: int
+    """Which slot (`slot_handle`); of no meaning before Blender 4.4."""
+
+    @property
+    def action(self) -> bpy.types.Action | None:
+        """The action, if it is still there."""
+        return next((one for one in bpy.data.actions if one.session_uid == self.uid), None)
+
+    @property
+    def curves(self) -> dict[Channel, bpy.types.FCurve]:
+        """Its curves, by channel; empty where the action is gone."""
+        action = self.action
+        return {} if action is None else curves_in(action, self.handle)
+
+
+def slot_of(owner: bpy.types.ID) -> ActionSlot:
+    """What animates an ID now."""
+    action = None if owner.animation_data is None else owner.animation_data.action
+    return ActionSlot(0 if action is None else action.session_uid, slot_handle(owner))
 
 
 def curves_of(owner: bpy.types.ID) -> dict[Channel, bpy.types.FCurve]:
@@ -74,40 +103,54 @@ def use_action(owner: bpy.types.ID, action: bpy.types.Action | None, handle: int
             animation.action_slot = slot
 
 
-def ensure_curve(owner: bpy.types.ID, channel: Channel, group: str) -> bpy.types.FCurve:
-    """The curve of a channel in the action that the owner uses, made where it is missing."""
-    data_path, index = channel
-    action = owner.animation_data.action
-    if bpy.app.version >= (5, 0):
-        return action.fcurve_ensure_for_datablock(owner, data_path, index=index, group_name=group)
-    if hasattr(action, "fcurve_ensure_for_datablock"):
-        curve = action.fcurve_ensure_for_datablock(owner, data_path, index=index)
-        bag = action.layers[0].strips[0].channelbag(owner.animation_data.action_slot)
-        curve.group = bag.groups.get(group) or bag.groups.new(group)
-        return curve
-    found = action.fcurves.find(data_path, index=index)
-    return found or action.fcurves.new(data_path, index=index, action_group=group)
-
-
-def use_new_action(owner: bpy.types.ID, name: str) -> bpy.types.Action:
-    """Give the owner an action of its own to change, a copy of the one it had.
-
-    The one it had is kept with the file by a fake user and never touched.
+def ensure_curve(
+    action: bpy.types.Action, handle: int, channel: Channel, group: str
+) -> bpy.types.FCurve:
+    """The curve of a channel in one slot of an action, made where it is missing.
 
     Args:
-        owner: what is animated.
+        action: the action, in use or not.
+        handle: which slot (`slot_handle`); of no meaning before Blender 4.4.
+        channel: data path and array index.
+        group: name of the group that a new curve is put in.
+    """
+    data_path, index = channel
+    if not hasattr(action, "layers"):
+        found = action.fcurves.find(data_path, index=index)
+        return found or action.fcurves.new(data_path, index=index, action_group=group)
+    bag = _ensure_channel_bag(action, handle)
+    curve = bag.fcurves.find(data_path, index=index)
+    if curve is None:
+        curve = bag.fcurves.new(data_path, index=index)
+        curve.group = bag.groups.get(group) or bag.groups.new(group)
+    return curve
+
+
+def _ensure_channel_bag(action: bpy.types.Action, handle: int) -> bpy.types.ActionChannelbag:
+    bags = _channel_bags(action, handle)
+    if bags:
+        return bags[0]
+    layer = action.layers[0] if action.layers else action.layers.new("Layer")
+    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+    slot = next(slot for slot in action.slots if slot.handle == handle)
+    return strip.channelbag(slot, ensure=True)
+
+
+def new_action(owner: bpy.types.ID, name: str) -> ActionSlot:
+    """An action for an owner to use, that nothing uses yet: a copy of the one it has, or empty.
+
+    Args:
+        owner: what is to be animated.
         name: the new action's name; Blender adds a number where it is taken.
     """
-    animation = owner.animation_data or owner.animation_data_create()
-    old = animation.action
-    if old is None:
-        animation.action = bpy.data.actions.new(name)
-        return animation.action
-    old.use_fake_user = True
-    new = old.copy()
-    new.name = name
-    use_action(owner, new, slot_handle(owner))
-    return new
+    old = None if owner.animation_data is None else owner.animation_data.action
+    action = bpy.data.actions.new(name) if old is None else old.copy()
+    action.name = name
+    action.use_fake_user = False
+    handle = slot_handle(owner)
+    if not handle and hasattr(action, "slots"):
+        handle = action.slots.new(id_type=owner.id_type, name=owner.name).handle
+    return ActionSlot(action.session_uid, handle)
 
 
 def read_keys(curve: bpy.types.FCurve) -> Keys:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..rigs.rig_match import match_armature
 from . import curve_keys, fcurves
 from .curve_keys import Keys
-from .fcurves import Channel
+from .fcurves import ActionSlot, Channel
 from .rotation_values import blend_rotations, rotation_channel, rotation_size
 from .transform_sampling import bone_prefix
 
@@ -77,6 +77,19 @@ class Side:
             else:
                 result[:, index] = fcurves.sample(curve, frames)
         return result
+
+
+@dataclass(frozen=True)
+class SideSource:
+    """Where one of the two motions is found again after a wait."""
+
+    slot: ActionSlot
+    still: Mapping[Channel, float]
+    """What stands for channels without a curve."""
+
+    def side(self) -> Side:
+        """The motion, for one call."""
+        return Side(self.slot.curves, self.still)
 
 
 def joint_channels(armature: bpy.types.Object) -> list[JointChannel]:

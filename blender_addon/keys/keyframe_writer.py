@@ -8,7 +8,7 @@ computed, stays as it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import bpy
 import mathutils
@@ -19,11 +19,20 @@ from posefit_shared import rotations
 
 from ..control.freedom import Freedom
 from ..rigs.bone_rotations import BoneMotion, continuous_wxyz
-from .fcurves import Channel, curves_of, ensure_curve, sample, set_keys, use_new_action
+from ..rigs.lookup import find_object
+from ..slices import to_end
+from .fcurves import ActionSlot, Channel, ensure_curve, new_action, sample, set_keys, use_action
 from .rotation_values import from_matrices, rotation_channel
 from .transform_sampling import bone_prefix
 
 Array = npt.NDArray[np.float64]
+
+UNFINISHED = ".posefit unfinished"
+"""Name of an action that is being built; Blender's lists leave out names that begin with a dot."""
+
+
+class RemovedError(Exception):
+    """What was being built, or what it was built for, was removed: it must begin anew."""
 
 
 def key_motion(
@@ -34,42 +43,106 @@ def key_motion(
     action_name: str,
     freedom: Freedom | None = None,
 ) -> bpy.types.Action:
-    """Key bone transforms in a new action; the one that was in use is kept untouched.
+    """Key bone transforms in a new action at once; `build_motion` says what is keyed.
 
     Args:
         armature: the object to animate.
-        bones: (J,) names, in the order of `motion`; the first is the root.
-        scene_frames: (T,) frames to key, and no others.
-        motion: what to key.
+        bones, scene_frames, motion, freedom: as `build_motion` takes them.
         action_name: name of the new action.
-        freedom: what could move: locked bones get no keys, pinned frames keep the values they had.
 
     Returns:
         The new action, in use by the armature.
     """
+    uid = armature.session_uid
+    begun = new_action(armature, UNFINISHED)
+    built = to_end(build_motion(uid, begun, bones, scene_frames, motion, freedom))
+    return use_built(armature, built, action_name)
+
+
+def build_motion(
+    armature_uid: int,
+    slot: ActionSlot,
+    bones: Sequence[str],
+    scene_frames: Sequence[int],
+    motion: BoneMotion,
+    freedom: Freedom | None = None,
+) -> Generator[None, None, ActionSlot]:
+    """Key bone transforms, curve by curve, in an action that nothing uses until it is whole.
+
+    Nothing keeps it but the file that is open: unless it is used it is not saved.
+
+    Args:
+        armature_uid: Blender's number of the object to animate.
+        slot: a new action, a copy of the one in use (`fcurves.new_action`).
+        bones: (J,) names, in the order of `motion`; the first is the root.
+        scene_frames: (T,) frames to key, and no others.
+        motion: what to key.
+        freedom: what could move: locked bones get no keys, pinned frames keep the values they had.
+
+    Yields:
+        Where it may pause.
+
+    Returns:
+        The action.
+
+    Raises:
+        RemovedError: armature or action were removed in a pause.
+    """
     freedom = Freedom() if freedom is None else freedom
-    action = use_new_action(armature, action_name)
-    present = curves_of(armature)
     pinned = list(freedom.pinned_positions(scene_frames))
     for joint, name in enumerate(bones):
         channels: dict[str, Array] = {}
+        armature = _still_there(armature_uid)
         if name not in freedom.locked:
             mode = armature.pose.bones[name].rotation_mode
             path = bone_prefix(name) + rotation_channel(mode)
-            old = _old_values(armature, present, path, scene_frames, also_still=bool(pinned))
+            old = _old_values(armature, slot.curves, path, scene_frames, also_still=bool(pinned))
             channels[path] = _rotation_values(motion.rotations[:, joint], mode, old, bool(pinned))
         if joint == 0 and not freedom.is_root_held:
             channels[f"{bone_prefix(name)}location"] = motion.root_locations
         for path, values in channels.items():
             if pinned:
-                old = _old_values(armature, present, path, scene_frames, also_still=True)
+                armature = _still_there(armature_uid)
+                old = _old_values(armature, slot.curves, path, scene_frames, also_still=True)
                 values = values.copy()
                 values[pinned] = old[pinned]
             for index, column in enumerate(values.T):
-                channel = (path, index)
-                curve = present.get(channel) or ensure_curve(armature, channel, name)
+                yield
+                if (action := slot.action) is None:
+                    raise RemovedError
+                curve = ensure_curve(action, slot.handle, (path, index), name)
                 set_keys(curve, scene_frames, column)
+    return slot
+
+
+def use_built(armature: bpy.types.Object, built: ActionSlot, action_name: str) -> bpy.types.Action:
+    """Have an armature use what was built for it; the action that it had is kept with the file.
+
+    Raises:
+        RemovedError: it is gone.
+    """
+    action = built.action
+    if action is None:
+        raise RemovedError
+    if armature.animation_data is not None and armature.animation_data.action is not None:
+        armature.animation_data.action.use_fake_user = True
+    action.name = action_name
+    use_action(armature, action, built.handle)
     return action
+
+
+def drop_unfinished() -> None:
+    """Remove all that was being built: an undo may have brought some back."""
+    for action in list(bpy.data.actions):
+        if action.name.startswith(UNFINISHED) and action.users == 0:
+            bpy.data.actions.remove(action)
+
+
+def _still_there(uid: int) -> bpy.types.Object:
+    armature = find_object(uid)
+    if armature is None:
+        raise RemovedError
+    return armature
 
 
 def refined_action_name(armature: bpy.types.Object) -> str:

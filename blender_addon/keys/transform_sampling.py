@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from .fcurves import Channel, curves_of, evaluate
+from .fcurves import Channel, curves_of, sample
 from .rotation_values import rotation_channel, to_matrices
 
 Array = npt.NDArray[np.float64]
@@ -102,7 +102,7 @@ def _channels(
     for index in range(len(now)):
         curve = curves.get((prefix + name, index))
         if curve is not None and not curve.mute:
-            values[:, index] = evaluate(curve, frames)
+            values[:, index] = sample(curve, frames)
     return values
 
 

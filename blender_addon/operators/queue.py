@@ -64,6 +64,13 @@ class POSEFIT_OT_keep_finished(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         return _can_be_decided(cls)
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Have it done bit by bit, as a result is that comes by itself."""
+        for job in _named(self.job):
+            session.SESSION.stop(job.job_id)
+            job.is_kept, job.words = True, "putting it in place"
+        return {"CANCELLED"}  # nothing is changed yet: no undo step
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         kept = 0
         for job in _named(self.job):

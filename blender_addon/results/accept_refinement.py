@@ -285,7 +285,9 @@ def _write(
             if wanted is None:
                 wanted = plan.original.keys(channel)
             if len(wanted):
-                curve = fcurves.ensure_curve(armature, channel, joint.bone)
+                curve = fcurves.ensure_curve(
+                    settings.refined, settings.refined_slot, channel, joint.bone
+                )
                 fcurves.write_all_keys(curve, wanted)
             else:
                 fcurves.remove_curve(settings.refined, settings.refined_slot, channel)

@@ -15,9 +15,10 @@ import bpy
 import numpy as np
 
 from ..keys import curve_keys, fcurves
-from ..keys.fcurves import Channel, curves_in, slot_handle, use_action
+from ..keys.fcurves import ActionSlot, Channel, slot_handle, use_action
 from ..keys.joint_channels import (
     Side,
+    SideSource,
     blend,
     changed_span,
     frames_between,
@@ -157,7 +158,7 @@ def remember(armature: bpy.types.Object, before: Before) -> None:
     """
     settings = armature.posefit_comparison
     superseded, preview = settings.refined, settings.preview
-    goes_on = superseded is not None and before.action in (superseded, preview)
+    goes_on = _goes_on(settings, before)
     settings.refined = armature.animation_data.action
     settings.refined_slot = slot_handle(armature)
     settings.preview = None
@@ -206,11 +207,43 @@ def problem(armature: bpy.types.Object | None) -> str:
 
 def sides(armature: bpy.types.Object) -> tuple[Side, Side]:
     """The original and the refined motion."""
+    original, refined = sources(armature)
+    return original.side(), refined.side()
+
+
+def sources(armature: bpy.types.Object) -> tuple[SideSource, SideSource]:
+    """Where the original and the refined motion are found."""
     settings = armature.posefit_comparison
-    still = {(one.data_path, one.index): one.value for one in settings.still}
-    original = settings.original
-    curves = {} if original is None else curves_in(original, settings.original_slot)
-    return Side(curves, still), Side(curves_in(settings.refined, settings.refined_slot), still)
+    still = _stored_still(settings)
+    return (
+        SideSource(_slot(settings.original, settings.original_slot), still),
+        SideSource(_slot(settings.refined, settings.refined_slot), still),
+    )
+
+
+def sources_to_come(
+    armature: bpy.types.Object, before: Before, built: ActionSlot
+) -> tuple[SideSource, SideSource]:
+    """The same, once `remember` has been told of what was built."""
+    settings = armature.posefit_comparison
+    original = SideSource(_slot(before.action, before.slot), before.still)
+    if _goes_on(settings, before):
+        still = _stored_still(settings)
+        original = SideSource(_slot(settings.original, settings.original_slot), still)
+    return original, SideSource(built, original.still)
+
+
+def _slot(action: bpy.types.Action | None, handle: int) -> ActionSlot:
+    return ActionSlot(0 if action is None else action.session_uid, handle)
+
+
+def _stored_still(settings: PosefitComparison) -> dict[Channel, float]:
+    return {(one.data_path, one.index): one.value for one in settings.still}
+
+
+def _goes_on(settings: PosefitComparison, before: Before) -> bool:
+    """Whether what was in use came of a refinement that still waits to be accepted."""
+    return settings.refined is not None and before.action in (settings.refined, settings.preview)
 
 
 def show(armature: bpy.types.Object, amount: float) -> None:
@@ -308,7 +341,9 @@ def _write_preview(armature: bpy.types.Object, amount: float) -> None:
         frames = frames_between(*span)
         values = blend(joint, original, refined, amount, frames)
         for channel, column in zip(joint.channels, values.T, strict=True):
-            curve = curves.get(channel) or fcurves.ensure_curve(armature, channel, joint.bone)
+            curve = curves.get(channel) or fcurves.ensure_curve(
+                settings.preview, settings.refined_slot, channel, joint.bone
+            )
             inside = curve_keys.merge_keys(curve_keys.no_keys(), frames, column)
             keys = curve_keys.put_between(refined.keys(channel), inside, *span)
             fcurves.write_all_keys(curve, keys)

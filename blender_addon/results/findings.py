@@ -9,7 +9,7 @@ back, a copy of the action has them too, and they go where the action goes.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,10 @@ from posefit_shared import rotations
 from posefit_shared.messages import RefineResult
 from posefit_shared.sequence import STATUSES
 
+from ..keys.joint_channels import SideSource, joint_channels
+from ..rigs.bone_rotations import chain_posed_matrices
 from ..rigs.rig_match import match_armature
+from ..slices import chunks, to_end
 from . import comparison, side_poses
 
 FloatArray = npt.NDArray[np.float32]
@@ -156,32 +159,32 @@ def drop(action: bpy.types.Action) -> None:
         del action[KEY]
 
 
-def remember(
-    armature: bpy.types.Object, scene_frames: npt.ArrayLike, result: RefineResult
+def said_of(
+    bones: tuple[str, ...],
+    scene_frames: npt.ArrayLike,
+    result: RefineResult,
+    moved_mm: FloatArray,
+    turned_deg: FloatArray,
 ) -> Findings:
-    """Keep what a refinement said, which the armature is showing and comparing now.
+    """What a refinement said, with the change that was measured.
 
     Args:
-        armature: after `comparison.remember`.
-        scene_frames: (T,) Blender's frames of the result.
+        bones: (J,) names of the joints' bones.
+        scene_frames: (T,) Blender's frames of the result, in any order.
         result: what the backend said.
+        moved_mm, turned_deg: (T, J) of `change_between` on those frames in order of time.
     """
     frames = np.asarray(scene_frames, np.int32)
     order = np.argsort(frames, kind="stable")
-    moved, turned = measured_change(armature, frames[order])
-    later = Findings(
+    return Findings(
         frames=frames[order],
-        bones=match_armature(armature).bones,
+        bones=bones,
         status=tuple(result.status[row] for row in order),
         confidence=np.asarray(result.confidence, np.float32)[order],
-        moved_mm=moved,
-        turned_deg=turned,
+        moved_mm=moved_mm,
+        turned_deg=turned_deg,
         report=result.report,
     )
-    action = armature.posefit_comparison.refined
-    found = merge(read(action), later)
-    write(action, found)
-    return found
 
 
 def keep_accepted(
@@ -206,15 +209,41 @@ def keep_accepted(
 def measured_change(
     armature: bpy.types.Object, frames: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
+    """`change_between` the motions that an armature compares, at once."""
+    return to_end(change_between(armature, *comparison.sources(armature), frames))
+
+
+def change_between(
+    armature: bpy.types.Object, original: SideSource, refined: SideSource, frames: npt.ArrayLike
+) -> Generator[None, None, tuple[FloatArray, FloatArray]]:
     """How far (mm) and by what angle (degrees) each joint differs, both (T, J), at frames (T,).
 
     The bones' own keys decide; constraints and bones above the root are left out.
+
+    Yields:
+        Where it may pause.
     """
-    original, refined = comparison.sides(armature)
-    before, after = (side_poses.bone_turns(armature, side, frames) for side in (original, refined))
-    heads = (side_poses.posed_bones(armature, turns)[..., :3, 3] for turns in (before, after))
-    step = np.subtract(*heads) * (1000.0 / side_poses.units_per_metre(armature))
-    turn = np.swapaxes(before[..., :3, :3], -1, -2) @ after[..., :3, :3]
-    angle = np.linalg.norm(rotations.matrix_to_rotvec(turn), axis=-1)
-    moved = np.linalg.norm(step, axis=-1)
-    return moved.astype(np.float32), np.degrees(angle).astype(np.float32)
+    joints = joint_channels(armature)
+    rest, parents = side_poses.rest_bones(armature), match_armature(armature).parents
+    per_unit = 1000.0 / side_poses.units_per_metre(armature)
+    del armature
+    values: list[list[npt.NDArray[np.float64]]] = []
+    for source in (original, refined):
+        values.append([])
+        for joint in joints:
+            values[-1].append(source.side().values(joint, frames))
+            yield
+    found = []
+    for rows in chunks(len(values[0][0])):
+        before, after = (
+            side_poses.turns_of_values(joints, [column[rows] for column in side]) for side in values
+        )
+        heads = (chain_posed_matrices(t, rest, parents)[..., :3, 3] for t in (before, after))
+        moved = np.linalg.norm(np.subtract(*heads), axis=-1) * per_unit
+        turn = np.swapaxes(before[..., :3, :3], -1, -2) @ after[..., :3, :3]
+        found.append((moved, np.degrees(np.linalg.norm(rotations.matrix_to_rotvec(turn), axis=-1))))
+        yield
+    moved, turned = (
+        np.concatenate(column).astype(np.float32) for column in zip(*found, strict=True)
+    )
+    return moved, turned

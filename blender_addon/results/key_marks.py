@@ -9,13 +9,17 @@ that they can be made plain again.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+
 import bpy
 import numpy as np
 import numpy.typing as npt
 
 from ..keys import fcurves
 from ..keys.curve_keys import KINDS, SAME_FRAME
-from ..keys.joint_channels import joint_channels
+from ..keys.fcurves import ActionSlot
+from ..keys.joint_channels import JointChannel, joint_channels
+from ..slices import to_end
 from . import findings, frame_doubt
 from .findings import Findings
 
@@ -69,33 +73,55 @@ def show(armature: bpy.types.Object, threshold: float) -> int:
     Returns:
         How many frames are doubtful.
     """
-    hide(armature)
     action, found = findings.action_of(armature), findings.of_armature(armature)
     if action is None or found is None:
         return 0
+    slot = ActionSlot(action.session_uid, _handle(armature))
+    to_end(marking(slot, joint_channels(armature), found, threshold))
+    sure = frame_doubt.frame_confidence(found.confidence, found.status)
+    return int((sure < threshold).sum())
+
+
+def marking(
+    slot: ActionSlot, joints: Sequence[JointChannel], found: Findings, threshold: float
+) -> Generator[None, None, None]:
+    """Mark the keys of doubtful frames in an action, instead of those that were marked before.
+
+    Args:
+        slot: the action, in use or not.
+        joints: `joint_channels` of its armature.
+        found: what is known of its frames.
+        threshold: frames that are less sure are doubtful.
+
+    Yields:
+        Where it may pause; an action that is gone by then is marked no further.
+    """
+    yield from taking_off(slot)
     wanted = doubt_types(found, threshold)
-    curves = fcurves.curves_in(action, _handle(armature))
     paths, marks = [], []
-    for joint in joint_channels(armature):
+    for joint in joints:
         row = found.bones.index(joint.bone)
         for channel in joint.channels:
-            if channel not in curves:
+            yield
+            curve = slot.curves.get(channel)
+            if curve is None:
                 continue
-            keys = fcurves.read_keys(curves[channel])
+            keys = fcurves.read_keys(curve)
             types = keys.kinds[:, KINDS.index("type")]
             marked = marked_types(types, keys.times, found.frames, wanted[:, row])
             changed = np.flatnonzero(marked != types)
             if not len(changed):
                 continue
-            curves[channel].keyframe_points.foreach_set("type", marked)
+            curve.keyframe_points.foreach_set("type", marked)
             marks.append(np.stack([np.full(len(changed), len(paths)), changed, marked[changed]]))
             marks[-1] = marks[-1].astype(np.float32)
             marks[-1][1] = keys.times[changed]
             paths.append(f"{channel[0]}\t{channel[1]}")
+    if (action := slot.action) is None:
+        return
     action[KEY] = {"paths": "\n".join(paths)}
     if marks:
         action[KEY]["marks"] = np.concatenate(marks, 1).ravel()
-    return int((wanted != KEYFRAME).any(-1).sum())
 
 
 def hide(armature: bpy.types.Object) -> None:
@@ -107,14 +133,19 @@ def hide(armature: bpy.types.Object) -> None:
 
 def take_off(action: bpy.types.Action, handle: int) -> None:
     """Make the marked keys of an action's slot plain again."""
-    if KEY not in action:
+    to_end(taking_off(ActionSlot(action.session_uid, handle)))
+
+
+def taking_off(slot: ActionSlot) -> Generator[None, None, None]:
+    """The same in slices; yields where it may pause."""
+    action = slot.action
+    if action is None or KEY not in action:
         return
-    stored = action[KEY]
-    curves = fcurves.curves_in(action, handle)
-    marks = np.array(stored.get("marks", ()), np.float32).reshape(3, -1)
-    for place, path in enumerate(stored["paths"].split("\n")):
+    marks = np.array(action[KEY].get("marks", ()), np.float32).reshape(3, -1)
+    for place, path in enumerate(action[KEY]["paths"].split("\n")):
+        yield
         data_path, _, index = path.partition("\t")
-        curve = curves.get((data_path, int(index or 0)))
+        curve = slot.curves.get((data_path, int(index or 0)))
         if curve is None:
             continue
         _, frames, types = marks[:, marks[0] == place]
@@ -123,7 +154,8 @@ def take_off(action: bpy.types.Action, handle: int) -> None:
         marked = marked_types(np.zeros_like(now), keys.times, frames, types)
         is_ours = (marked != KEYFRAME) & (now == marked)
         curve.keyframe_points.foreach_set("type", np.where(is_ours, KEYFRAME, now).astype(np.int32))
-    del action[KEY]
+    if (action := slot.action) is not None and KEY in action:
+        del action[KEY]
 
 
 def renew(armature: bpy.types.Object, threshold: float) -> None:

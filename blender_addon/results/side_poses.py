@@ -7,11 +7,13 @@ the bones are left out, and so are scaled bones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import bpy
 import numpy as np
 import numpy.typing as npt
 
-from ..keys.joint_channels import Side, joint_channels
+from ..keys.joint_channels import JointChannel, Side, joint_channels
 from ..keys.rotation_values import to_matrices
 from ..rigs.bone_rotations import chain_posed_matrices
 from ..rigs.rig import find_rest_scale
@@ -28,16 +30,28 @@ def bone_turns(armature: bpy.types.Object, side: Side, frames: npt.ArrayLike) ->
         side: the original or the refined motion.
         frames: (T,) scene frames, whole or not.
     """
-    frames = np.asarray(frames, np.float64)
-    location, *turns = joint_channels(armature)
-    basis = np.zeros((len(frames), len(turns), 4, 4))
+    joints = joint_channels(armature)
+    return turns_of_values(joints, [side.values(joint, frames) for joint in joints])
+
+
+def turns_of_values(joints: Sequence[JointChannel], values: Sequence[Array]) -> Array:
+    """`matrix_basis` (T, J, 4, 4) of the SMPL bones from what their channels hold.
+
+    Args:
+        joints: `joint_channels` of the armature: the root's location, then each bone's rotation.
+        values: (T, size) of each.
+    """
+    location, *turns = values
+    count = len(location)
+    basis = np.zeros((count, len(turns), 4, 4))
     basis[..., 3, 3] = 1.0
-    basis[:, 0, :3, 3] = side.values(location, frames)
-    for mode in {joint.mode for joint in turns}:  # all bones of a mode at once: far fewer calls
-        rows = [row for row, joint in enumerate(turns) if joint.mode == mode]
-        values = np.stack([side.values(turns[row], frames) for row in rows], 1)
-        matrices = to_matrices(values.reshape(-1, values.shape[-1]), mode)
-        basis[:, rows, :3, :3] = matrices.reshape(len(frames), len(rows), 3, 3)
+    basis[:, 0, :3, 3] = location
+    modes = [joint.mode for joint in joints[1:]]
+    for mode in set(modes):  # all bones of a mode at once: far fewer calls
+        rows = [row for row, own in enumerate(modes) if own == mode]
+        stacked = np.stack([turns[row] for row in rows], 1)
+        matrices = to_matrices(stacked.reshape(-1, stacked.shape[-1]), mode)
+        basis[:, rows, :3, :3] = matrices.reshape(count, len(rows), 3, 3)
     return basis
 
 

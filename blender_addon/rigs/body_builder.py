@@ -141,6 +141,23 @@ def set_betas(mesh: bpy.types.Object, betas: npt.ArrayLike) -> None:
         key.value = value
 
 
+def body_to_reshape(armature: bpy.types.Object) -> tuple[BodyArrays, bpy.types.Object]:
+    """The body whose shape an armature's mesh has, and that mesh.
+
+    Raises:
+        SceneError: the armature was not built from such a body.
+        BodyFileError: the body's file cannot be read.
+    """
+    mesh, source = mesh_of(armature), armature.get(BODY_KEY)
+    if mesh is None or source is None:
+        raise SceneError(
+            f"{armature.name} has no shape sliders: turn Shape off, or add a body of posefit's own"
+        )
+    body = load_body(str(source))
+    _check_is_of(armature, body)
+    return body, mesh
+
+
 def fit_joints(context: bpy.types.Context, armature: bpy.types.Object, body: BodyArrays) -> None:
     """Put an armature's rest joints where its mesh's shape has them.
 
@@ -150,18 +167,27 @@ def fit_joints(context: bpy.types.Context, armature: bpy.types.Object, body: Bod
     Raises:
         SceneError: the armature was not built from this body.
     """
-    if armature.get(HASH_KEY) != body.content_hash:
-        raise SceneError(
-            f"{armature.name} was not built from body {body.name}: add the body again, or choose "
-            "the file that it was built from"
-        )
-    heads = rest_joints(body, read_betas(armature)) @ _ZUP.T
+    _check_is_of(armature, body)
+    heads = armature_heads(rest_joints(body, read_betas(armature)))
     with _edit_mode(context, armature):
         for name, head in zip(body.joint_names, heads, strict=True):
             bone = armature.data.edit_bones[name]
             direction = bone.tail - bone.head
             bone.head = head
             bone.tail = bone.head + direction
+
+
+def armature_heads(joints: Array) -> Array:
+    """(J, 3) heads of the bones, armature space, from rest joints in SMPL's rest space."""
+    return joints @ _ZUP.T
+
+
+def _check_is_of(armature: bpy.types.Object, body: BodyArrays) -> None:
+    if armature.get(HASH_KEY) != body.content_hash:
+        raise SceneError(
+            f"{armature.name} was not built from body {body.name}: add the body again, or choose "
+            "the file that it was built from"
+        )
 
 
 def stand_at(armature: bpy.types.Object, body: BodyArrays, location: npt.ArrayLike) -> None:
@@ -198,9 +224,9 @@ def _build_armature(
     context.collection.objects.link(armature)
     armature.show_in_front = True
     armature.data.display_type = "STICK"
-    heads = joints @ _ZUP.T
+    heads = armature_heads(joints)
     # Orientation comes from the mean body: it must not change with the shape.
-    mean = rest_joints(body, np.zeros(0)) @ _ZUP.T
+    mean = armature_heads(rest_joints(body, np.zeros(0)))
     directions = bone_directions(mean, body.parents.tolist())
     with _edit_mode(context, armature):
         bones = []

@@ -87,6 +87,14 @@ class BoneMotion:
     """(T, 3) location of the root bone, in its own rest frame, armature units."""
 
 
+def join_motions(parts: Sequence[BoneMotion]) -> BoneMotion:
+    """Motions one after the other in time, as one."""
+    return BoneMotion(
+        np.concatenate([part.rotations for part in parts]),
+        np.concatenate([part.root_locations for part in parts]),
+    )
+
+
 def bone_motion(
     local_rotation: npt.ArrayLike,
     pelvis_armature: npt.ArrayLike,

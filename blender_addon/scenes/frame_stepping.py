@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 import bpy
 import numpy as np
@@ -16,8 +15,6 @@ from ..keys import transform_sampling
 from ..rigs.rig import SceneError
 
 Array = npt.NDArray[np.float64]
-
-Read = TypeVar("Read")
 
 SLICE_SECONDS = 0.03
 """How long frame-by-frame reading may hold Blender before it gives it back."""
@@ -66,15 +63,6 @@ def matrices_over(
                     break
         yield len(rows) / len(scene_frames)
     return np.stack(rows)
-
-
-def to_end(reading: Generator[float, None, Read]) -> Read:
-    """What a reading in slices gives, at once."""
-    while True:
-        try:
-            next(reading)
-        except StopIteration as done:
-            return done.value
 
 
 def find(name: str) -> bpy.types.Object:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from posefit_shared import frames
 
-from ..keys.fcurves import curves_of, evaluate
+from ..keys.fcurves import curves_of, sample
 from ..rigs.rig import SceneError
 from .scene_footage import SceneFootage, frame_fit
 
@@ -132,5 +132,5 @@ def _lens_values(camera: bpy.types.Camera, scene_frames: npt.ArrayLike) -> Array
     for column, name in enumerate(_LENS):
         curve = curves.get((name, 0))
         if curve is not None:
-            values[:, column] = evaluate(curve, scene_frames)
+            values[:, column] = sample(curve, scene_frames)
     return values

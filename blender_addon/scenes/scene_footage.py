@@ -8,6 +8,7 @@ frames that it decodes, from 0. This module is the only place that knows both.
 from __future__ import annotations
 
 import functools
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,21 @@ def has_footage(scene: bpy.types.Scene, camera: bpy.types.Object) -> bool:
 
 def images_in(folder: Path) -> list[Path]:
     """The images of a folder in the order of their names, numbers counted (9 before 10)."""
-    images = [f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
-    return sorted((f for f in images if not f.name.startswith(".")), key=_natural_key)
+    return [folder / name for name in _image_names(folder, folder.stat().st_mtime_ns)]
+
+
+@functools.lru_cache(maxsize=8)
+def _image_names(folder: Path, changed_ns: int) -> tuple[str, ...]:
+    """The same as names; kept, as thousands take a while, until the folder changes."""
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+            and not entry.name.startswith(".")
+            and entry.is_file()
+        ]
+    return tuple(sorted(names, key=_natural_key))
 
 
 def frame_fit(camera: bpy.types.Object) -> str:
@@ -218,27 +232,34 @@ def _picture_size(image: bpy.types.Image, path: Path) -> tuple[int, int]:
     return size
 
 
-def _natural_key(path: Path) -> list[tuple[int, int, str]]:
-    parts = re.split(r"(\d+)", path.name)
+def _natural_key(name: str) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", name)
     return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in parts]
 
 
 def _image_numbers(path: Path) -> tuple[tuple[int, ...], int, Path]:
     """File numbers of an image sequence in order of the folder, that of `path`, and the folder."""
-    files = images_in(path.parent)
-    if path not in files:
+    folder = path.parent
+    names = _image_names(folder, folder.stat().st_mtime_ns)
+    if path.name not in names:
         raise SceneError(
             f"{path.name} is no image that the backend reads: convert the sequence to PNG or JPEG"
         )
-    numbers = [re.search(r"(\d+)\D*$", f.stem) for f in files]
-    if not all(numbers):
+    found = _numbers_of(names)
+    if len(found) < len(names):
         raise SceneError(
-            f"the folder {path.parent} holds images without a number in their names: an image "
+            f"the folder {folder} holds images without a number in their names: an image "
             "sequence needs a folder of its own"
         )
-    found = tuple(int(match.group(1)) for match in numbers if match is not None)
     if len(set(found)) != len(found):
         raise SceneError(
-            f"the folder {path.parent} holds more than one image sequence: give each its own folder"
+            f"the folder {folder} holds more than one image sequence: give each its own folder"
         )
-    return found, found[files.index(path)], path.parent
+    return found, found[names.index(path.name)], folder
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers_of(names: tuple[str, ...]) -> tuple[int, ...]:
+    """The last number in each file's name, those without one left out."""
+    found = (re.search(r"(\d+)\D*$", os.path.splitext(name)[0]) for name in names)
+    return tuple(int(match.group(1)) for match in found if match is not None)

@@ -25,8 +25,9 @@ from ..rigs import body_builder, rig
 from ..rigs.bone_rotations import chain_posed_matrices, orthonormal
 from ..rigs.rig import SceneError
 from ..rigs.rig_match import match_armature
+from ..slices import to_end
 from . import scene_camera, scene_view
-from .frame_stepping import SLICE_SECONDS, at_frame, find, matrices_over, to_end
+from .frame_stepping import SLICE_SECONDS, at_frame, find, matrices_over
 
 Array = npt.NDArray[np.float64]
 
@@ -161,8 +162,10 @@ def read_range(
     }
     name, body = armature.name, str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
     body = body if body == body_files.FREE_BODY else bpy.path.abspath(body)
-    # Between slices anything may be deleted: from here on, things are looked up by name.
     chain = _read_chain(armature, still.match)
+    # Between slices anything may be deleted: from here on, things are looked up by name.
+    yield 0.0
+    armature = find(name)
     seen = None
     if view.camera_frames:
         seen = yield from matrices_over(context, view.camera, view.camera_frames)

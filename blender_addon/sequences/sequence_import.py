@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from posefit_shared import frames, sequence
 
-from ..keys.fcurves import curves_of, ensure_curve, set_keys
+from ..keys.fcurves import ensure_curve, new_action, set_keys, use_action
 from ..keys.keyframe_writer import key_motion
 from ..rigs import body_builder, rig
 from ..rigs.bone_rotations import continuous_wxyz
@@ -220,11 +220,11 @@ def _set_or_key(
     """Set channels that hold still, key those that move."""
     moving = any(np.ptp(values) > 1e-9 for values in channels.values())
     if moving:
-        owner.animation_data_create().action = bpy.data.actions.new(owner.name)
-    present = curves_of(owner)
+        slot = new_action(owner, owner.name)
+        use_action(owner, slot.action, slot.handle)
     for (path, index), values in channels.items():
         if moving:
-            curve = present.get((path, index)) or ensure_curve(owner, (path, index), "Camera")
+            curve = ensure_curve(slot.action, slot.handle, (path, index), "Camera")
             set_keys(curve, scene_frames, values)
         current = getattr(owner, path)
         if isinstance(current, float):

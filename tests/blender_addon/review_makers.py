@@ -37,10 +37,20 @@ def doubtful_arm(count=4, row=1, value=0.2):
 
 def say(context, armature, frames, result):
     """What putting a refinement in place does with what was said of it."""
-    from blender_addon.results import findings, key_marks
+    from blender_addon.results import key_marks
 
-    findings.remember(armature, frames, result)
+    remember(armature, frames, result)
     key_marks.renew(armature, context.scene.posefit_review.threshold)
+
+
+def remember(armature, frames, result):
+    """Keep what was said with the refined action, beside what that holds."""
+    from blender_addon.results import findings
+
+    change = findings.measured_change(armature, np.sort(frames))
+    said = findings.said_of(tuple(BONES), frames, result, *change)
+    action = armature.posefit_comparison.refined
+    findings.write(action, findings.merge(findings.read(action), said))
 
 
 def add_reviewed_body(context, status="refined"):

@@ -4,7 +4,15 @@
 import numpy as np
 import pytest
 from comparison_makers import BONES, part, refine, select, smooth_motion, turned
-from review_makers import LEFT_ARM, REFINED, add_reviewed_body, doubtful_arm, result_for, say
+from review_makers import (
+    LEFT_ARM,
+    REFINED,
+    add_reviewed_body,
+    doubtful_arm,
+    remember,
+    result_for,
+    say,
+)
 from scene_makers import camera_fields, random_sequence, write_footage
 from scripted_backend import SHIFT, turned_result
 
@@ -38,7 +46,8 @@ def heads(context, armature, frame):
 
 
 def test_a_refinement_leaves_what_the_backend_said(context, tmp_path):
-    from blender_addon.jobs import apply_refinement
+    from blender_addon.jobs.apply_refinement import apply_refinement
+    from blender_addon.jobs.refinement import Refinement
     from blender_addon.scenes import scene_reader
     from blender_addon.sequences import sequence_import
 
@@ -48,9 +57,7 @@ def test_a_refinement_leaves_what_the_backend_said(context, tmp_path):
     request = scene_reader.read_now(context, armature, [3, 4])
     confidence = doubtful_arm(2)
     result = turned_result(request, confidence=confidence.astype(np.float32))
-    apply_refinement.apply_refinement(
-        context, apply_refinement.Refinement(request, result, False, armature.session_uid)
-    )
+    apply_refinement(context, Refinement(request, result, False, armature.session_uid))
     found = found_of(armature)
     assert found.frames.tolist() == [3, 4]
     assert found.bones == BONES
@@ -147,10 +154,8 @@ def test_refining_some_frames_again_replaces_what_was_said_of_them(context, arma
 
 
 def test_frames_of_a_result_may_come_in_any_order(context, armature):
-    from blender_addon.results import findings
-
     confidence = np.linspace(0, 1, 96).reshape(4, 24)
-    findings.remember(armature, [7, 4, 6, 5], result_for(4, confidence, STATUS))
+    remember(armature, [7, 4, 6, 5], result_for(4, confidence, STATUS))
     found = found_of(armature)
     assert found.frames.tolist() == [4, 5, 6, 7]
     assert found.status == (STATUS[1], STATUS[3], STATUS[2], STATUS[0])

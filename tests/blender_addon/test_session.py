@@ -200,7 +200,7 @@ def test_a_reply_finds_an_armature_that_was_renamed(context, shot, session):
         shot.name = "Another"
         bpy.data.objects.new("Shot", None)
         answer_now(session.jobs[-1], backend)
-        session.step()
+        finished(session)
     assert current_action(shot).name == "Shot.posefit"
 
 

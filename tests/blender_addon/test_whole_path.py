@@ -118,12 +118,12 @@ def test_a_frame_and_a_range_come_back_as_keys(context, shot, session):
 
 
 def test_the_backend_opens_the_very_frame_that_blender_shows(context, shot, session):
-    from blender_addon.jobs.apply_refinement import Refinement
+    from blender_addon.jobs.refinement import Refinement
 
     from posefit_shared.settings import RefineSettings
 
     seen = []
-    session._apply = lambda job: seen.append(job.refinement())
+    session._apply = lambda job, deadline: seen.append(job.refinement())
     try:
         settings = RefineSettings(prior_weight=0.0)
         session.refine(context, shot, [3, 6], settings)
@@ -287,7 +287,7 @@ def test_the_real_engine_leaves_locked_bones_and_pinned_frames(
     step_until(SESSION, lambda: SESSION.is_connected, 60)
     answers = []
     apply = SESSION._apply
-    SESSION._apply = lambda job: (answers.append(job.refinement()), apply(job))
+    SESSION._apply = lambda job, deadline: answers.append(job.refinement()) or apply(job, deadline)
     try:
         bpy.ops.posefit.refine_range()
         step_until(SESSION, lambda: not SESSION.is_busy, 240)

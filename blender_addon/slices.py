@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Work done in slices, so that Blender stays usable: generators that yield where they may pause.
+
+Between two slices anything may happen to the file, so such a generator keeps no bpy object across a
+`yield`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Result = TypeVar("Result")
+
+SLICE_SECONDS = 0.02
+"""How long the slices of one turn may hold Blender before it gets the turn back."""
+
+CHUNK = 256
+"""Frames that are worked on at once: some milliseconds for a body's joints."""
+
+
+def chunks(count: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The places 0 to `count` in chunks, one after the other; an empty one where there are none."""
+    for start in range(0, max(count, 1), CHUNK):
+        yield np.arange(start, min(start + CHUNK, count))
+
+
+def to_end(slices: Generator[Any, None, Result]) -> Result:
+    """What work in slices gives, done at once."""
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            return done.value
