@@ -8,9 +8,9 @@ next window's frames while this one's are worked on (`PicturesAhead`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,22 +23,33 @@ from posefit_shared.frames import Camera
 
 from .ahead import frames_ahead
 from .body import BodyModel, PoseParameters, pose_body
-from .crop import square_boxes
+from .crop import boxes_around
+from .upload import upload
 from .views import View
 
-__all__ = ["Picture", "PicturesAhead", "body_boxes", "load_pictures", "project_points"]
+__all__ = [
+    "Picture", "PicturesAhead", "body_boxes", "keep_pictures", "load_pictures", "project_points",
+]  # fmt: skip
 
 _POSED_AT_ONCE = 64
 _GENEROUS = 2.0
 """Side of a cut-out by the side of the body's bounds: rounds may move the body by half of it."""
+_MEMORY_SHARE = 16
+"""One part in so many of a GPU's memory is for the pictures of a window."""
+_EDGE = np.linspace(-1.0, 1.0, 9)
+_RING = np.concatenate(
+    [np.stack([_EDGE, 0 * _EDGE + side], -1) for side in (-1.0, 1.0)]
+    + [np.stack([0 * _EDGE + side, _EDGE], -1) for side in (-1.0, 1.0)]
+)
+"""Points along the edges of a square from −1 to 1."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """A cut-out of one frame and the camera that sees just that."""
 
-    image: npt.NDArray[np.uint8]
-    """(H, W, 3) RGB."""
+    image: npt.NDArray[np.uint8] | Tensor
+    """(H, W, 3) RGB, uint8; a tensor where it is kept on a GPU."""
     camera: Camera
     """The source's camera with its principal point moved to the cut-out."""
 
@@ -76,17 +87,27 @@ def body_boxes(
         cameras: of each frame.
         margin: as for `square_boxes`.
     """
-    dtype = vertices.dtype
-    world_to_camera = torch.tensor(np.stack([c.world_to_camera for c in cameras]), dtype=dtype)
-    intrinsics = torch.tensor(np.stack([c.intrinsics for c in cameras]), dtype=dtype)
-    pixels = project_points(vertices.cpu(), world_to_camera, intrinsics).double().numpy()
-    sizes = np.array([camera.image_size for camera in cameras], np.float64)[:, None]
-    low, high = -0.25 * sizes, 1.25 * sizes
-    inside = ((pixels >= 0) & (pixels <= sizes)).all(-1).any(-1)
-    near = ((pixels >= low) & (pixels <= high)).all(-1, keepdims=True)
-    boxes = square_boxes(np.where(near, pixels, np.nan), margin=margin)
-    boxes[~inside] = np.nan
-    return boxes
+    packed = np.concatenate(
+        [
+            np.stack([camera.world_to_camera for camera in cameras]).reshape(-1, 16),
+            np.stack([camera.intrinsics for camera in cameras]).reshape(-1, 9),
+            np.array([camera.image_size for camera in cameras]),
+        ],
+        axis=1,
+    )
+    # Bounds are found where the vertices are: they alone cross over, once.
+    matrices = upload(packed, vertices.device).to(vertices.dtype)
+    world_to_camera, intrinsics, size = matrices.split((16, 9, 2), dim=1)
+    pixels = project_points(
+        vertices, world_to_camera.reshape(-1, 4, 4), intrinsics.reshape(-1, 3, 3)
+    )
+    size = size[:, None]
+    inside = ((pixels >= 0) & (pixels <= size)).all(-1).any(1)[:, None]
+    near = ((pixels >= -0.25 * size) & (pixels <= 1.25 * size)).all(-1, keepdim=True)
+    low = torch.where(near, pixels, torch.inf).amin(1)
+    high = torch.where(near, pixels, -torch.inf).amax(1)
+    bounds = torch.where(inside, torch.cat([low, high], 1), torch.nan).double().cpu().numpy()
+    return boxes_around(bounds[:, :2], bounds[:, 2:], margin=margin)
 
 
 def load_pictures(
@@ -100,14 +121,52 @@ def load_pictures(
         vertices: first estimate in those frames, world, metres.
 
     Returns:
-        A picture for each frame; None where this camera has no picture or shows no part of the
-        body.
+        A picture for each frame, kept on the vertices' device as `keep_pictures` does; None where
+        this camera has no picture or shows no part of the body.
 
     Raises:
         FootageError: a frame cannot be decoded.
     """
     boxes = body_boxes(vertices, [view.camera(frame) for frame in frames], margin=_GENEROUS)
-    return [_picture(view, frame, box) for frame, box in zip(frames, boxes, strict=True)]
+    cut_out = (_picture(view, frame, box) for frame, box in zip(frames, boxes, strict=True))
+    return keep_pictures(cut_out, vertices.device)
+
+
+def keep_pictures(
+    pictures: Iterable[Picture | None], device: torch.device | str
+) -> list[Picture | None]:
+    """The same pictures in memory of their own: on a GPU, which is not waited for, as many as fit.
+
+    Args:
+        pictures: views of larger ones, maybe; kept already, maybe.
+        device: that looks at them.
+    """
+    device = torch.device(device)
+    room = _room(device)
+    kept: list[Picture | None] = []
+    for picture in pictures:
+        if picture is not None:
+            room -= picture.image.nbytes
+            picture = _kept(picture, device if room >= 0 else None)
+        kept.append(picture)
+    return kept
+
+
+def _kept(picture: Picture, device: torch.device | None) -> Picture:
+    if isinstance(picture.image, Tensor):
+        return picture
+    if device is not None:
+        return replace(picture, image=upload(picture.image, device))
+    if picture.image.base is None:
+        return picture
+    return replace(picture, image=picture.image.copy())
+
+
+def _room(device: torch.device) -> int:
+    """Bytes of pictures that may be kept there at once."""
+    if device.type != "cuda":
+        return 0
+    return torch.cuda.get_device_properties(device).total_memory // _MEMORY_SHARE
 
 
 class PicturesAhead:
@@ -130,13 +189,14 @@ class PicturesAhead:
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self._exit = ExitStack()
+        self._device = body.device
         self._kept: list[dict[int, Picture | None]] = [{} for _ in views]
         self._rows = []
         with ExitStack() as opened:
             for view in views:
                 boxes = _boxes_of_clip(view, body, parameters)
                 rows = frames_ahead(
-                    lambda frame, view=view, boxes=boxes: _picture(view, frame, boxes[frame]),
+                    lambda frame, view=view, boxes=boxes: _owned(view, frame, boxes[frame]),
                     range(len(boxes)), _bytes_of(view, boxes), waiting,
                 )  # fmt: skip
                 self._rows.append(opened.enter_context(rows))
@@ -163,6 +223,8 @@ class PicturesAhead:
             following = max(self._kept[k], default=-1) + 1
             for frame in range(following, frames[-1] + 1):
                 kept[frame] = next(rows)
+            # Here and not in the thread, which knows nothing of this one's CUDA stream.
+            kept = dict(zip(kept, keep_pictures(kept.values(), self._device), strict=True))
             self._kept[k] = kept
             taken.append([kept[frame] for frame in frames])
         return taken
@@ -193,18 +255,18 @@ def _picture(view: View, frame: int, box: npt.NDArray[np.float64]) -> Picture | 
     return _cut_out(view.footage.read(int(view.frame_indices[frame])), box, view.camera(frame))
 
 
+def _owned(view: View, frame: int, box: npt.NDArray[np.float64]) -> Picture | None:
+    """`_picture` without the frame that it was cut out of."""
+    return keep_pictures([_picture(view, frame, box)], "cpu")[0]
+
+
 def _cut_out(
     image: npt.NDArray[np.uint8], box: npt.NDArray[np.float64], camera: Camera
 ) -> Picture | None:
-    """The box's part of the picture; the box is in undistorted, the picture in distorted pixels."""
-    half = box[2] / 2
-    edge = np.linspace(-half, half, 9)
-    ring = np.concatenate(
-        [np.stack([edge, 0 * edge + side], -1) for side in (-half, half)]
-        + [np.stack([0 * edge + side, edge], -1) for side in (-half, half)]
-    )
+    """The box's part of the picture, a view of it; the box is in undistorted pixels, the picture in
+    distorted ones."""
     k = camera.intrinsics
-    ideal = (ring + box[:2] - k[:2, 2]) @ np.linalg.inv(k[:2, :2]).T
+    ideal = (_RING * (box[2] / 2) + box[:2] - k[:2, 2]) @ np.linalg.inv(k[:2, :2]).T
     bent = coordinate_frames.distort_points(camera.distortion, ideal) @ k[:2, :2].T + k[:2, 2]
     height, width = image.shape[:2]
     x0, y0 = np.clip(np.floor(bent.min(0)).astype(int), 0, (width, height))
@@ -214,5 +276,6 @@ def _cut_out(
     moved = k.copy()
     moved[:2, 2] -= (x0, y0)
     size = (int(x1 - x0), int(y1 - y0))
-    cut = np.ascontiguousarray(image[y0:y1, x0:x1])
-    return Picture(cut, Camera(moved, camera.world_to_camera, size, camera.distortion))
+    return Picture(
+        image[y0:y1, x0:x1], Camera(moved, camera.world_to_camera, size, camera.distortion)
+    )

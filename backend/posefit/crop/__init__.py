@@ -22,7 +22,7 @@ from posefit_shared.frames import Camera
 from ..upload import upload
 from .cv2_sampling import sample_cv2
 
-__all__ = ["Crop", "crop_frames", "crop_intrinsics", "square_boxes"]
+__all__ = ["Crop", "boxes_around", "crop_frames", "crop_intrinsics", "square_boxes"]
 
 _MAX_SUPERSAMPLING = 8
 """Samples along a crop pixel's side, at most: exact means for crops of up to 8 × their size."""
@@ -54,15 +54,29 @@ def square_boxes(
         (B, 3) x and y of the centre and the side, source pixels; NaN where no point is finite.
     """
     points = np.array(pixels, dtype=np.float64)
-    points[~np.isfinite(points).all(-1)] = np.nan
-    boxes = np.full((len(points), 3), np.nan)
-    for box, cloud in zip(boxes, points, strict=True):
-        cloud = cloud[~np.isnan(cloud[:, 0])]
-        if len(cloud):
-            low, high = cloud.min(0), cloud.max(0)
-            box[:2] = (low + high) / 2
-            box[2] = max(margin * (high - low).max(), least_px)
-    return boxes
+    is_finite = np.asarray(np.isfinite(points).all(axis=-1))
+    low = np.where(is_finite[..., None], points, np.inf).min(1, initial=np.inf)
+    high = np.where(is_finite[..., None], points, -np.inf).max(1, initial=-np.inf)
+    low[~is_finite.any(1)] = np.nan
+    return boxes_around(low, high, margin=margin, least_px=least_px)
+
+
+def boxes_around(
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    *,
+    margin: float = 1.3,
+    least_px: float = 16.0,
+) -> npt.NDArray[np.float64]:
+    """Square boxes (B, 3) around bounds, as `square_boxes`; NaN where a bound is.
+
+    Args:
+        low, high: (B, 2) undistorted source pixels.
+        margin: side of the box by the longer side of the bounds.
+        least_px: smallest side.
+    """
+    side = np.maximum(margin * (high - low).max(1), least_px)
+    return np.concatenate([(low + high) / 2, side[:, None]], axis=1)
 
 
 def crop_intrinsics(
