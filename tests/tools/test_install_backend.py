@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installer of the backend: real environments and real pip, on made-up packages, offline."""
 
+import importlib.util
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "tools/install/install_backend.sh"
+INSTALLER = SCRIPT.with_suffix(".py")
 PINNED = re.search(r"^torch==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.M).group(1)
 
 TORCH = """
@@ -66,31 +68,72 @@ def home(tmp_path):
     return tmp_path / "home"
 
 
+def write_program(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def environment_of(home, tmp_path, gpu="", packages="packages"):
+    """A user's whose pip is set to know the made-up packages only."""
+    smi = tmp_path / "tools/nvidia-smi"
+    write_program(smi, f"[ -n '{gpu}' ] || exit 9\necho '{gpu}'\necho 'another'")
+    settings = home / ".config/pip/pip.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(f"[global]\nno-index = true\nfind-links = {tmp_path / packages}\n")
+    return {
+        "PATH": f"{smi.parent}:{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(home),
+        "PIP_CONFIG_FILE": str(settings),
+        "PYTHONPATH": "/nowhere/that/may/leak",
+    }
+
+
 @pytest.fixture
 def run(home, tmp_path):
-    """Runs the script as a user whose pip is set to know the made-up packages only."""
+    """Runs the script as such a user."""
 
-    def run(*words, gpu="", packages="packages"):
-        tools = tmp_path / "tools"
-        tools.mkdir(exist_ok=True)
-        smi = tools / "nvidia-smi"
-        smi.write_text(f"#!/bin/sh\n[ -n '{gpu}' ] || exit 9\necho '{gpu}'\necho 'another'\n")
-        smi.chmod(0o755)
-        settings = home / ".config/pip/pip.conf"
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(f"[global]\nno-index = true\nfind-links = {tmp_path / packages}\n")
-        environment = {
-            "PATH": f"{tools}:{Path(sys.executable).parent}:/usr/bin:/bin",
-            "HOME": str(home),
-            "PIP_CONFIG_FILE": str(settings),
-            "PYTHONPATH": "/nowhere/that/may/leak",
-        }
+    def run(*words, **options):
         return subprocess.run(
-            [str(SCRIPT), *map(str, words)], env=environment, capture_output=True, text=True,
-            check=False,
+            [str(SCRIPT), *map(str, words)], env=environment_of(home, tmp_path, **options),
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture(scope="module")
+def empty_environment(tmp_path_factory):
+    """A virtual environment that holds pip alone."""
+    folder = tmp_path_factory.mktemp("empty") / "environment"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([folder / "bin/python", "-m", "compileall", "-q", folder / "lib"], check=True)
+    return folder
+
+
+@pytest.fixture
+def install(home, tmp_path, empty_environment, monkeypatch, capfd):
+    """Runs what the script runs, in this process and with a Python that copies environments.
+
+    To make one anew is most of an installation's time; the script itself does it once below.
+    """
+    spec = importlib.util.spec_from_file_location("install_backend", INSTALLER)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "install_backend", module)
+    spec.loader.exec_module(module)
+    copier = write_program(tmp_path / "tools/python", f'cp -Rp "{empty_environment}/." "$3"')
+    monkeypatch.setattr(sys, "executable", str(copier))
+    for name in [name for name in os.environ if name.startswith(("PIP_", "XDG_"))]:
+        monkeypatch.delenv(name)
+
+    def install(*words, **options):
+        for name, value in environment_of(home, tmp_path, **options).items():
+            monkeypatch.setenv(name, value)
+        status = module.main([str(word) for word in words])
+        return subprocess.CompletedProcess(words, status, *capfd.readouterr())
+
+    return install
 
 
 def note(home):
@@ -112,7 +155,9 @@ def test_a_dry_run_says_everything_and_leaves_nothing(run, home):
 
 
 @pytest.mark.slow
-def test_a_run_installs_checks_and_tells_blender_and_a_second_one_updates(run, home, tmp_path):
+def test_a_run_installs_checks_and_tells_blender_and_a_second_one_updates(
+    run, install, home, tmp_path
+):
     first = run("--source", make_packages(tmp_path / "packages"))
     assert first.returncode == 0, first.stdout + first.stderr
     assert "doctor was asked ['doctor']" in first.stdout
@@ -127,7 +172,7 @@ def test_a_run_installs_checks_and_tells_blender_and_a_second_one_updates(run, h
     assert stat.S_IMODE((home / ".config/posefit/backend.json").stat().st_mode) == 0o600
 
     newer = make_packages(tmp_path / "newer", gpu=True, version="0.2.0")
-    second = run("--source", newer, gpu="Made-up GPU", packages="newer")
+    second = install("--source", newer, gpu="Made-up GPU", packages="newer")
     assert second.returncode == 0, second.stdout + second.stderr
     assert (note(home)["version"], note(home)["device"]) == ("0.2.0", "Made-up GPU")
     assert [Path(note(home)["python"]).parents[1]] == environments(home)
@@ -135,15 +180,15 @@ def test_a_run_installs_checks_and_tells_blender_and_a_second_one_updates(run, h
 
 
 @pytest.mark.slow
-def test_whatever_fails_leaves_the_backend_of_before(run, home, tmp_path):
+def test_whatever_fails_leaves_the_backend_of_before(install, home, tmp_path):
     good = make_packages(tmp_path / "packages")
-    assert run("--source", good).returncode == 0
+    assert install("--source", good).returncode == 0
     before = note(home), environments(home)
     ill = make_packages(tmp_path / "ill", doctor=1, version="0.3.0")
     without_torch = make_packages(tmp_path / "lacking", torch="1.0")
     for source, words in ((ill, "could not pass its own checks (status 1)"),
                           (without_torch, "could not install torch")):  # fmt: skip
-        done = run("--source", source, packages=source.parent.name)
+        done = install("--source", source, packages=source.parent.name)
         assert done.returncode == 1
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith("install_backend: ")
@@ -155,14 +200,14 @@ def test_whatever_fails_leaves_the_backend_of_before(run, home, tmp_path):
 
 @pytest.mark.slow
 def test_pips_index_with_a_torch_for_cpus_is_asked_for_it_and_a_blind_torch_is_said(
-    run, home, tmp_path
+    install, home, tmp_path
 ):
     source = make_packages(tmp_path / "packages", torch=f"{PINNED}+cpu")
-    done = run("--source", source, "--to", tmp_path / "elsewhere")
+    done = install("--source", source, "--to", tmp_path / "elsewhere")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no torch without CUDA" not in done.stdout
     assert Path(note(home)["python"]).is_relative_to(tmp_path / "elsewhere")
-    blind = run("--source", source, gpu="Made-up GPU")
+    blind = install("--source", source, gpu="Made-up GPU")
     assert blind.returncode == 0, blind.stdout + blind.stderr
     assert "this torch cannot use it" in blind.stdout
     assert note(home)["device"] == "CPU"
