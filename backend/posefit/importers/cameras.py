@@ -6,9 +6,20 @@ from __future__ import annotations
 import numpy as np
 
 from .fields import Array
+from .person import ImporterError
 
-__all__ = ["IN_CAMERA", "camera_between", "diagonal_focal", "pinhole", "rigid", "weak_to_full"]
+__all__ = [
+    "IN_CAMERA",
+    "camera_between",
+    "diagonal_focal",
+    "fitted_pinhole",
+    "pinhole",
+    "rigid",
+    "weak_to_full",
+]
 
+_WORST_PX = 3.0
+"""Pixels by which a point may miss the camera that was fitted to all."""
 IN_CAMERA: Array = np.eye(4)
 """`world_to_camera` of motion that is in an OpenCV camera's own frame."""
 
@@ -33,6 +44,33 @@ def diagonal_focal(image_size: tuple[int, int]) -> float:
     Source: Li et al., CLIFF, ECCV 2022; `estimate_focal_length` in CLIFF/common/utils.py.
     """
     return float(np.hypot(*image_size))
+
+
+def fitted_pinhole(
+    points: Array, pixels: Array, image_size: tuple[int, int] | None = None
+) -> tuple[Array, tuple[int, int]]:
+    """The pinhole that shows points where a tool says they are seen, and the picture's size.
+
+    Args:
+        points: (…, 3) before the camera, any unit.
+        pixels: (…, 2).
+        image_size: width and height where they are known; twice the principal point otherwise.
+
+    Raises:
+        ImporterError: no pinhole does.
+    """
+    ideal, seen = (points[..., :2] / points[..., 2:]).reshape(-1, 2), pixels.reshape(-1, 2)
+    system = np.zeros((2 * len(ideal), 3))
+    system[:, 0] = ideal.T.reshape(-1)
+    system[: len(ideal), 1], system[len(ideal) :, 2] = 1, 1
+    (focal, x, y), *_ = np.linalg.lstsq(system, seen.T.reshape(-1), rcond=None)
+    miss = np.abs(system @ [focal, x, y] - seen.T.reshape(-1)).max()
+    if not (np.isfinite(miss) and miss < _WORST_PX and focal > 0 and min(x, y) >= 0.5):
+        raise ImporterError(
+            "the file's points in space and in the picture do not fit one camera: check that they "
+            "are of one footage, undistorted"
+        )
+    return pinhole(focal, (1, 1), (x, y)), image_size or (round(2 * x), round(2 * y))
 
 
 def weak_to_full(weak: Array, centre: Array, side: Array, focal: float, principal: Array) -> Array:

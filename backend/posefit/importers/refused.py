@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results that are known and cannot be imported, each with the sentence that says why.
 
-Source: sam_3d_body's outputs (`mhr_model_params`, `pred_vertices`, …) as read in tools built on
-    github.com/facebookresearch/sam-3d-body; global_recon/models/global_recon_model.py and
-    lib/models/smpl.py of github.com/NVlabs/GLAMR; demo.py of github.com/naver/multi-hmr.
+Source: sam_3d_body/sam_3d_body_estimator.py of github.com/facebookresearch/sam-3d-body; demo.py of
+    github.com/naver/multi-hmr.
 """
 
 from __future__ import annotations
@@ -21,18 +20,11 @@ def why_not(content: Content) -> str | None:
     """Why a known result cannot be imported; None where the file is no such result."""
     data = content.data
     for one in _samples(data):
-        if "mhr_model_params" in one:
+        if "mhr_model_params" in one or "body_pose_params" in one:
             return (
-                "these are results of SAM 3D Body in its own body model, MHR, which cannot become "
-                "SMPL's parameters without that model: convert them with Meta's MHR tools to "
-                "SMPL or SMPL-X first, and import the result"
+                "these are results of SAM 3D Body without pred_keypoints_3d, pred_keypoints_2d, "
+                "pred_cam_t and focal_length, from which SMPL is solved: save each result whole"
             )
-    if content.has("person_data", "cam_pose") and isinstance(data["person_data"], dict):
-        return (
-            "these are results of GLAMR, whose translations are of a pelvis that a regressor of "
-            "its own finds on the mesh and that the file does not have: save SMPL's transl from "
-            "its meshes, and import that"
-        )
     if (
         isinstance(data, np.ndarray)
         and data.ndim == 3

@@ -25,15 +25,19 @@ from .dataset_files import (
     recognises_rich,
     recognises_threedpw,
 )
+from .glamr import read_glamr, recognises_glamr
 from .gvhmr import read_gvhmr, recognises_gvhmr
 from .human_data import read_human_data, recognises_human_data
+from .nlf import read_nlf, recognises_nlf
 from .person import ImportedPerson, ImporterError, ImportOptions
 from .phalp import read_phalp, recognises_phalp
 from .refused import why_not
 from .relinking import relinked
 from .romp import read_romp, recognises_romp
+from .sam3d import read_sam3d, recognises_sam3d
 from .slahmr import read_slahmr, recognises_slahmr
 from .smpl_files import read_amass, read_smpl, recognises_amass, recognises_smpl
+from .spin import read_spin, recognises_spin
 from .tram import read_prompthmr, read_tram, recognises_prompthmr, recognises_tram
 from .wham import read_wham, recognises_wham
 
@@ -79,6 +83,10 @@ FORMATS: dict[str, Format] = {
         "results of PromptHMR", recognises_prompthmr, read_prompthmr, "in one world"
     ),
     "slahmr": Format("results of SLAHMR", recognises_slahmr, read_slahmr, "in one world"),
+    "glamr": Format("results of GLAMR", recognises_glamr, read_glamr, "in one world"),
+    "sam3d": Format("results of SAM 3D Body", recognises_sam3d, read_sam3d, "in camera"),
+    "nlf": Format("predictions of NLF", recognises_nlf, read_nlf, "in camera"),
+    "spin": Format("results of SPIN", recognises_spin, read_spin),
     "3dpw": Format("a sequence of 3DPW", recognises_threedpw, read_threedpw),
     "emdb": Format("a sequence of EMDB", recognises_emdb, read_emdb),
     "rich": Format("a sequence of RICH", recognises_rich, read_rich),

@@ -14,11 +14,20 @@ from posefit_shared.body_files import read_body
 from posefit_shared.frames import YUP_TO_ZUP, invert
 from posefit_shared.rotations import matrix_to_rotvec, rotvec_to_matrix
 from posefit_shared.sequence import Sequence
+from posefit_shared.skeleton import SMPL_PARENTS
 
 from .fields import Array
 from .person import ImportOptions
 
-__all__ = ["TO_Z_UP", "Y_DOWN_TO_Z_UP", "moved", "rest_joints", "rest_pelvis", "turned"]
+__all__ = [
+    "TO_Z_UP",
+    "Y_DOWN_TO_Z_UP",
+    "moved",
+    "posed_joints",
+    "rest_joints",
+    "rest_pelvis",
+    "turned",
+]
 
 Y_DOWN_TO_Z_UP: Array = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
 """A y-down world's points in a z-up world: what an OpenCV camera calls forward is y."""
@@ -52,6 +61,24 @@ def rest_pelvis(options: ImportOptions, betas: Array) -> Array:
         betas: (N,) or (T, N) shape.
     """
     return rest_joints(options, betas)[..., 0, :]
+
+
+def posed_joints(options: ImportOptions, poses: Array, betas: Array) -> Array:
+    """(T, 24, 3) SMPL's joints of the body that a motion will be used with, its pelvis at rest.
+
+    Args:
+        options: name the body.
+        poses: (T, 24, 3) rotation vectors.
+        betas: (N,) or (T, N) shape.
+    """
+    rest = np.broadcast_to(rest_joints(options, betas), (len(poses), 24, 3))
+    turns = rotvec_to_matrix(poses)
+    joints = rest.copy()
+    for joint, parent in enumerate(SMPL_PARENTS[1:], start=1):
+        bone = rest[:, joint] - rest[:, parent]
+        joints[:, joint] = joints[:, parent] + np.einsum("tij,tj->ti", turns[:, parent], bone)
+        turns[:, joint] = turns[:, parent] @ turns[:, joint]
+    return joints
 
 
 def moved(root: Array, trans: Array, pelvis: Array, transforms: Array) -> tuple[Array, Array]:

@@ -17,7 +17,15 @@ from .evidence import (
 )
 from .hands import held_joints
 from .initialisation import initial_root
-from .landmarks import BLAZEPOSE, BLAZEPOSE_BONES, BODY_25, COCO_17, LandmarkTable, joint_table
+from .landmarks import (
+    BLAZEPOSE,
+    BLAZEPOSE_BONES,
+    BODY_25,
+    COCO_17,
+    LandmarkTable,
+    joint_table,
+    named_points,
+)
 from .levenberg_marquardt import Solution, solve
 from .silhouettes import Silhouettes
 
@@ -42,6 +50,7 @@ __all__ = [
     "held_joints",
     "initial_root",
     "joint_table",
+    "named_points",
     "solve",
     "take_frames",
 ]

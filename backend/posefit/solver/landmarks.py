@@ -35,6 +35,7 @@ __all__ = [
     "BoundLandmarks",
     "LandmarkTable",
     "joint_table",
+    "named_points",
     "pose_landmarks",
 ]
 
@@ -190,11 +191,16 @@ _POINTS: dict[str, tuple[dict[str, float], ...]] = {
 }
 
 
-def _table(*names: str) -> LandmarkTable:
-    return LandmarkTable(names, tuple(_POINTS[name] for name in names))
+def named_points(*names: str) -> LandmarkTable:
+    """Landmarks by their names here; other names are points of the surface that a body may have.
+
+    Args:
+        names: in the order of the detector.
+    """
+    return LandmarkTable(names, tuple(_POINTS.get(name, ({name: 1.0},)) for name in names))
 
 
-BLAZEPOSE = _table(
+BLAZEPOSE = named_points(
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
     "right_eye_outer", "left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder",
     "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_pinky",
@@ -204,14 +210,14 @@ BLAZEPOSE = _table(
 )  # fmt: skip
 """BlazePose's 33 landmarks (MediaPipe's order; left is the person's left)."""
 
-COCO_17 = _table(
+COCO_17 = named_points(
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
     "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
     "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
 """COCO's 17 person keypoints."""
 
-BODY_25 = _table(
+BODY_25 = named_points(
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
     "left_wrist", "mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee",
     "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear", "left_big_toe",

@@ -245,7 +245,6 @@ def test_human_data_of_a_data_set_has_its_translation(tmp_path):
     [
         ([{"mhr_model_params": np.zeros(204), "pred_vertices": np.zeros((3, 3))}], "SAM 3D Body"),
         ({"outputs": {"0": {"mhr_model_params": np.zeros(204)}}}, "SAM 3D Body"),
-        ({"person_data": {0: {}}, "cam_pose": np.eye(4)}, "GLAMR"),
     ],
 )
 def test_what_is_known_and_cannot_be_imported_says_why_in_a_sentence(tmp_path, value, words):
