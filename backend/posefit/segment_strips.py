@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,6 +26,7 @@ from .others import Occluders
 from .pictures import Picture, body_boxes
 from .rasterizer import Fragments, rasterize
 from .texture.observation import outline_trust
+from .upload import upload
 
 __all__ = ["ANGLES", "SEGMENTS", "SegmentGrid", "Strips", "observe_strips", "segment_grid"]
 
@@ -46,9 +48,12 @@ _LEAST_TRUST, _FULL_TRUST = 0.35, 0.87
 """Distance from outlines (`outline_trust`): 2 and 5 pixels of the crop."""
 _DEPTH_TOLERANCE_M = 0.02
 _BATCH_FRAMES = 16
-"""Frames rendered at once; bounds memory."""
+_GPU_BATCH_FRAMES = 64
+"""Frames rendered at once on a CPU and on a GPU; bounds memory."""
 _CHROMA_SCALE, _LUMA_SCALE = 0.03, 0.06
 """Differences of chromaticity and log luma that are no noise."""
+_REC_601 = np.array([0.299, 0.587, 0.114])
+"""Luma of red, green and blue."""
 _BOUND = 1.5
 """Scales beyond which a difference says no more: occluders and highlights are no pattern."""
 _SHADE_ROWS = 5
@@ -167,28 +172,31 @@ def observe_strips(
     """
     shape = (len(pictures), *grid.hold.shape)
     rgb, weight = vertices.new_zeros(*shape, 3), vertices.new_zeros(shape)
-    for first in range(0, len(pictures), _BATCH_FRAMES):
-        part = range(first, min(first + _BATCH_FRAMES, len(pictures)))
-        rows, present, boxes = _in_view(vertices, pictures, part)
-        if rows:
-            hide = None if others is None else partial(others.hide, frames=rows, backend=backend)
-            rgb[rows], weight[rows] = _look(
-                grid, body, vertices[rows], present, boxes, hide, backend
-            )
+    rows, present, boxes = _in_view(vertices, pictures)
+    batch = _GPU_BATCH_FRAMES if vertices.device.type == "cuda" else _BATCH_FRAMES
+    for first in range(0, len(rows), batch):
+        part = slice(first, first + batch)
+        frames = rows[part].tolist()
+        hide = None if others is None else partial(others.hide, frames=frames, backend=backend)
+        chosen = upload(rows[part], vertices.device)
+        rgb[chosen], weight[chosen] = _look(
+            grid, body, vertices[chosen], present[part], boxes[part], hide, backend
+        )
     return Strips(_without_light(rgb, weight), weight)
 
 
 def _in_view(
-    vertices: Float[Tensor, "frame vertex 3"], pictures: Sequence[Picture | None], part: range
-) -> tuple[list[int], list[Picture], np.ndarray]:
-    """Frames of a batch that show the body, their pictures, and boxes about it."""
-    rows = [k for k in part if pictures[k] is not None]
-    present = [picture for k in rows if (picture := pictures[k]) is not None]
-    if not rows:
-        return [], [], np.zeros((0, 3))
-    boxes = body_boxes(vertices[rows], [one.camera for one in present], margin=_CROP_MARGIN)
+    vertices: Float[Tensor, "frame vertex 3"], pictures: Sequence[Picture | None]
+) -> tuple[npt.NDArray[np.int64], list[Picture], npt.NDArray[np.float64]]:
+    """Frames that show the body, their pictures, and boxes about it."""
+    rows = np.array([k for k, picture in enumerate(pictures) if picture is not None], np.int64)
+    present = [picture for picture in pictures if picture is not None]
+    if not present:
+        return rows, present, np.zeros((0, 3))
+    cameras = [picture.camera for picture in present]
+    boxes = body_boxes(vertices[upload(rows, vertices.device)], cameras, margin=_CROP_MARGIN)
     seen = np.flatnonzero(np.isfinite(boxes).all(1))
-    return [rows[k] for k in seen], [present[k] for k in seen], boxes[seen]
+    return rows[seen], [present[k] for k in seen], boxes[seen]
 
 
 def _look(
@@ -196,7 +204,7 @@ def _look(
     body: BodyModel,
     vertices: Float[Tensor, "batch vertex 3"],
     pictures: Sequence[Picture],
-    boxes: np.ndarray,
+    boxes: npt.NDArray[np.float64],
     hide: Callable[..., Fragments] | None,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
@@ -205,7 +213,7 @@ def _look(
     images, cameras = [one.image for one in pictures], [one.camera for one in pictures]
     crop = crop_frames(images, boxes, cameras, _CROP_SIZE, device=device)
     extrinsics = np.stack([camera.world_to_camera for camera in cameras])
-    world_to_camera = torch.tensor(extrinsics, dtype=vertices.dtype, device=device)
+    world_to_camera = upload(extrinsics, device).to(vertices.dtype)
     intrinsics = crop.intrinsics.to(vertices.dtype)
     in_camera = (
         vertices @ world_to_camera[:, :3, :3].transpose(1, 2) + world_to_camera[:, None, :3, 3]
@@ -247,7 +255,7 @@ def _without_light(
     """Chromaticities, and what luma differs by from rows nearby: shading runs along a limb."""
     red, green, blue = rgb.unbind(-1)
     total = red + green + blue + 0.15
-    luma = (rgb @ rgb.new_tensor([0.299, 0.587, 0.114]) + 0.05).log()  # Rec. 601
+    luma = (rgb @ upload(_REC_601, rgb.device).to(rgb) + 0.05).log()
     nearby = _sum_of_rows(luma * weight) / _sum_of_rows(weight).clamp_min(1e-4)
     chroma = torch.stack([(red - green) / total, (blue - 0.5 * (red + green)) / total], -1)
     values = torch.cat([chroma / _CHROMA_SCALE, (luma - nearby)[..., None] / _LUMA_SCALE], -1)

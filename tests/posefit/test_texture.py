@@ -20,7 +20,7 @@ from posefit.body import (
 )
 from posefit.displacement.flow import FlowEstimator
 from posefit.modalities import render_modalities
-from posefit.rasterizer import interpolate
+from posefit.rasterizer import interpolate, rasterize
 from posefit.texture import (
     SurfaceColors,
     Texture,
@@ -32,6 +32,7 @@ from posefit.texture import (
     texel_grid,
     uv_hash,
 )
+from posefit.texture.observation import _distance_from_outlines, _distances_on_gpu
 
 SIZE = 192
 FRAMES = 10
@@ -197,6 +198,19 @@ def test_without_a_mask_outlines_paint_less_than_the_middle(free_body, scene):
     seen = look(free_body, flat, shifted, with_mask=False)
     is_background = seen.rgb[..., 0] < 0.5
     assert (seen.weights[is_background].sum() / seen.weights.sum()) < 0.01
+
+
+def test_outlines_reach_as_far_on_a_gpu_as_on_a_cpu(free_body, scene):
+    """What runs on a GPU runs on the CPU here."""
+    _, clip = scene
+    vertices = pose_body(free_body, clip.parameters).vertices[:2]
+    in_camera = vertices @ clip.world_to_camera[:2, :3, :3].mT
+    in_camera = in_camera + clip.world_to_camera[:2, None, :3, 3]
+    depth = rasterize(in_camera, free_body.faces, clip.intrinsics[:2], (SIZE, SIZE)).zbuf
+    expected = np.stack([_distance_from_outlines(one) for one in depth.numpy()])
+    assert expected.max() > 5
+    found = _distances_on_gpu(depth, 5.0).numpy()
+    np.testing.assert_allclose(found.clip(0, 5), expected.clip(0, 5), atol=1e-3)
 
 
 def test_surface_that_is_hidden_or_turned_away_is_not_painted(free_body, scene):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, max_pool2d
 
 from ..body import BodyModel, vertex_normals
 from ..rasterizer import Fragments, rasterize
@@ -28,6 +29,8 @@ _DEPTH_JUMP_M = 0.05
 _SAFE_DISTANCE = 0.015
 """Distance from an outline, as a share of the crop's side, from which on a colour is trusted:
 a pose that is wrong by less does not paint the background onto the body."""
+_STRAIGHT, _DIAGONAL = 0.955, 1.3693
+"""Lengths of steps to a neighbour by which OpenCV's distance transform measures (mask size 3)."""
 _REFERENCE_PX_PER_M = 150.0
 """Resolution at which a frame counts fully."""
 
@@ -113,11 +116,32 @@ def observe_surface(
 
 def outline_trust(fragments: Fragments) -> Float[Tensor, "batch height width"]:
     """0 at the outlines of a rendered body and of its limbs before it, 1 well inside."""
+    full = _SAFE_DISTANCE * fragments.zbuf.shape[2]
+    if fragments.zbuf.device.type == "cuda":
+        return (_distances_on_gpu(fragments.zbuf, full) / full).clamp(0, 1)
     zbuf = fragments.zbuf.cpu().numpy()
-    full = _SAFE_DISTANCE * zbuf.shape[2]
     trust = [np.clip(_distance_from_outlines(depth) / full, 0, 1) for depth in zbuf]
     stacked = np.stack(trust) if trust else np.zeros(zbuf.shape, np.float32)
     return torch.from_numpy(stacked.astype(np.float32)).to(fragments.zbuf.device)
+
+
+def _distances_on_gpu(
+    depth: Float[Tensor, "batch height width"], most: float
+) -> Float[Tensor, "batch height width"]:
+    """`_distance_from_outlines` of each image as far as `most` pixels; infinite further inside.
+
+    In every step each pixel learns what its neighbours know.
+    """
+    depth = depth[:, None]
+    jump = max_pool2d(depth, 3, 1, 1) + max_pool2d(-depth, 3, 1, 1) > _DEPTH_JUMP_M
+    nearness = torch.where((depth > 0) & ~jump, -torch.inf, 0.0)
+    for _ in range(math.ceil(most / _STRAIGHT)):
+        beside = torch.maximum(
+            max_pool2d(nearness, (1, 3), 1, (0, 1)), max_pool2d(nearness, (3, 1), 1, (1, 0))
+        )
+        around = torch.maximum(beside - _STRAIGHT, max_pool2d(nearness, 3, 1, 1) - _DIAGONAL)
+        nearness = torch.maximum(nearness, around)
+    return -nearness[:, 0]
 
 
 def _distance_from_outlines(depth: np.ndarray) -> np.ndarray:
