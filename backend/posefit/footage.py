@@ -24,9 +24,10 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from .errors import PosefitError
+from .picture_files import MAX_PIXELS, PictureError, read_picture
 from .tone_mapping import is_hdr, to_sdr
 
 __all__ = ["Footage", "FootageError", "check_size", "open_footage"]
@@ -37,8 +38,6 @@ RgbImage = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 """Files in a folder that count as frames."""
-MAX_PIXELS = 16384 * 8192
-"""Largest frame that is decoded: 16K by 8K."""
 MAX_FRAMES = 1_000_000
 """Longest footage: nine hours at 30 frames a second."""
 DEFAULT_FPS = 30.0
@@ -203,10 +202,8 @@ class ImageFootage(Footage):
 
     def _decode(self, path: Path) -> RgbImage:
         try:
-            with Image.open(path) as image:
-                _check_pixels(path.name, *image.size)
-                return _to_rgb(ImageOps.exif_transpose(image))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            return read_picture(path, lambda image: _to_rgb(ImageOps.exif_transpose(image)))
+        except PictureError as error:
             raise FootageError(
                 f"{path.name} cannot be read as an image ({error}): export it again"
             ) from error
@@ -299,6 +296,8 @@ class VideoFootage(Footage):
             self.close()
             raise FootageError(f"{self.path.name} holds no pictures (no video stream)")
         streams[0].thread_type = "AUTO"
+        # Frames may turn out larger than the container says.
+        streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         _check_pixels(self.path.name, streams[0].width or 1, streams[0].height or 1)
         self._frames, self._next = None, 0
 

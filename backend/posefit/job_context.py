@@ -157,6 +157,11 @@ class JobContext:
             named.hardlink_to(path)
         return named
 
+    @property
+    def readable_folders(self) -> tuple[Path, ...]:
+        """Everything that a client may name, or has sent."""
+        return (self._folders.content, self._folders.own, *self._folders.media_roots)
+
     def resolve_media(self, reference: MediaReference) -> Path:
         """The footage behind a reference: a file or a folder of images.
 
@@ -164,7 +169,7 @@ class JobContext:
             MediaError: it is not there, or outside the media roots.
         """
         if reference.path is not None:
-            return resolve_media_path(reference.path, self._folders.media_roots)
+            return resolve_media_path(reference.path, self._folders.media_roots, look_inside=True)
         ending = Path(reference.name or "").suffix.lower()
         is_plain = re.fullmatch(r"\.[a-z0-9]{1,8}", ending) is not None
         return self.content(reference.content_hash or "", ending if is_plain else "")

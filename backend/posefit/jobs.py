@@ -35,6 +35,7 @@ from .import_command import import_for_client
 from .job_context import JobContext, WorkerInfo
 from .modalities import Modalities, render_modalities
 from .parameters import parameters_of_sequence
+from .reading_fence import OutsideFence, fenced
 from .refinement_jobs import run_estimate, run_refine, run_texture
 from .texture import load_png
 
@@ -112,7 +113,15 @@ def _import(request: ImportRequest, context: JobContext) -> ImportResult:
     """One person of another tool's file."""
     context.progress(0.0, "reading the file")
     path = context.resolve_media(request.media)
-    return import_for_client(path, request, _body_source(request.body, context))
+    body = _body_source(request.body, context)
+    try:
+        with fenced(context.readable_folders):
+            return import_for_client(path, request, body)
+    except OutsideFence as error:
+        raise JobError(
+            f"{path.name} needs a file beside it that this backend may not read: keep what belongs "
+            "together below one media root"
+        ) from error
 
 
 def _with_body(

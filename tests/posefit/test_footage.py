@@ -7,10 +7,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from posefit.clip import Clip, clip_seconds
 from posefit.footage import FootageError, check_size, open_footage
+from posefit.texture import TextureError, load_png
 from posefit.views import view_of_sequence
 from posefit_shared.sequence import Sequence
 
@@ -295,3 +296,20 @@ def test_a_sequence_without_times_takes_those_of_uneven_footage(tmp_path: Path) 
     )  # fmt: skip
     clip = Clip(sequence, [view_of_sequence(sequence, footage)])
     np.testing.assert_allclose(clip_seconds(clip), [0.033, 0.1, 0.18], atol=1e-3)
+
+
+@pytest.mark.parametrize("side", [20_000, 12_000])
+def test_a_small_file_that_unpacks_to_a_huge_picture_is_refused_before_it_does(tmp_path, side):
+    (tmp_path / "bomb.png").write_bytes(f"P5 {side} {side} 255\n".encode())
+    with pytest.raises(FootageError, match="bomb.png cannot be read as an image.*pixels"):
+        open_footage(tmp_path / "bomb.png")
+
+
+def test_a_picture_whose_text_unpacks_to_megabytes_is_refused_in_words(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x" * 3_000_000, zip=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "text.png", pnginfo=text)
+    with pytest.raises(FootageError, match="text.png cannot be read as an image"):
+        open_footage(tmp_path / "text.png")
+    with pytest.raises(TextureError, match="cannot be read as a texture"):
+        load_png(tmp_path / "text.png")

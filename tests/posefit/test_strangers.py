@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is not let in, and what strangers, slow peers and greedy clients cannot do."""
 
+import contextlib
 import socket
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zmq
 from wire_backend import PATIENCE_S, QUICK, ask, connected, eventually, running_backend
 
 from posefit.server.keyring import Keyring, make_client_keys, make_pair
+from posefit_shared import messages
 from posefit_shared.client import BackendUnavailable, Client
+from posefit_shared.codec import decode, encode
 from posefit_shared.key_files import read_client_keys
 from posefit_shared.messages import PingRequest
 
@@ -143,3 +148,66 @@ def test_a_connection_that_says_nothing_is_dropped(guarded):
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=PATIENCE_S) as mute:
         while mute.recv(4096):  # the greeting, then the end
             pass
+
+
+# Clients that want too much
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A backend on plain loopback with tight bounds."""
+    options = ["--limits.session-bytes", str(4 << 20), "--limits.sessions", "4"]
+    options += ["--limits.wire.message-bytes", str(3 << 20)]
+    with running_backend(tmp_path_factory.mktemp("small"), *options) as backend:
+        yield backend
+        assert backend.process.poll() is None, "a test has brought the backend down"
+
+
+@pytest.fixture
+def stranger(small):
+    """A bare socket that may say anything."""
+    context = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.connect(small.address)
+    yield dealer
+    dealer.send_multipart(encode(messages.Goodbye()))
+    context.destroy(linger=1000)
+
+
+def test_a_client_that_fetches_nothing_is_refused_before_it_fills_the_memory(small, stranger):
+    stranger.send_multipart(encode(messages.Hello(messages.PROTOCOL_VERSION)))
+    data = np.zeros(250_000, np.float32)
+    for number in range(12):
+        submit = messages.Submit(f"job {number}", PingRequest("echo:x", data))
+        stranger.send_multipart(encode(submit))
+        time.sleep(0.05)
+    reasons = [m.message for m in heard(stranger) if isinstance(m, messages.Failure)]
+    assert len(reasons) > 6
+    assert all("fetch" in reason for reason in reasons)
+    with connected(small) as client:
+        assert ask(client, "echo:others have room") == "others have room"
+
+
+def heard(dealer):
+    """Everything that arrives until nothing more does."""
+    while dealer.poll(500):
+        yield decode(dealer.recv_multipart())
+
+
+def test_saying_hello_again_and_again_takes_no_other_clients_place(small, stranger):
+    for _ in range(20):
+        stranger.send_multipart(encode(messages.Hello(messages.PROTOCOL_VERSION)))
+    answers = list(heard(stranger))
+    assert not [answer for answer in answers if isinstance(answer, messages.Refused)]
+    with connected(small) as client:
+        assert ask(client, "echo:room") == "room"
+
+
+def test_clients_beyond_the_limit_are_told_to_come_later(small):
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(connected(small))
+        with Client(small.address, config=QUICK) as late:
+            assert eventually(lambda: "try again later" in late.state.reason)
+            stack.close()
+            assert late.wait_ready(PATIENCE_S)

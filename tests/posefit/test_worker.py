@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a job may ask of its worker, and how its errors reach people."""
 
+import importlib
 import math
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from posefit.errors import RefinementError
 from posefit.job_context import JobCancelled, JobContext, JobFolders
+from posefit.reading_fence import OutsideFence, fenced
 from posefit.server.media import MediaError
 from posefit.worker import _failure_of
 from posefit_shared.messages import (
+    ImportRequest,
     MediaReference,
     PingRequest,
     PingResult,
@@ -106,6 +109,52 @@ def test_content_that_is_gone_is_an_error_in_words(line):
 def test_a_path_outside_the_roots_is_refused_by_the_worker_too(line, tmp_path):
     with pytest.raises(MediaError, match="outside"):
         line.context.resolve_media(MediaReference(path=str(tmp_path)))
+
+
+def test_a_folder_with_a_link_that_leads_out_is_refused(line, folders, tmp_path):
+    frames = folders.media_roots[0] / "frames"
+    frames.mkdir()
+    (tmp_path / "secret.png").touch()
+    (frames / "0001.png").touch()
+    (frames / "0002.png").symlink_to(frames / "0001.png")
+    assert line.context.resolve_media(MediaReference(path=str(frames))) == frames.resolve()
+    (frames / "0003.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(MediaError, match="'0003.png' in frames is a link that leads outside"):
+        line.context.resolve_media(MediaReference(path=str(frames)))
+
+
+def test_inside_a_fence_nothing_else_is_opened_and_nobody_learns_what_exists(folders, tmp_path):
+    inside, outside = folders.own / "inside", tmp_path / "outside"
+    for path in (inside, outside):
+        path.write_text("text")
+    link = folders.own / "link"
+    link.symlink_to(outside)
+    with fenced([folders.own]):
+        assert inside.read_text() == "text"
+        assert importlib.import_module("mailbox")  # modules load
+
+        reasons = set()
+        for path in (outside, link, folders.own / "../outside", tmp_path / "gone"):
+            with pytest.raises(OutsideFence) as caught:
+                path.read_text()
+            reasons.add(str(caught.value))
+    assert len(reasons) == 1
+    assert link.read_text() == "text"
+
+
+def test_an_import_reads_no_file_that_the_imported_one_names(folders, tmp_path):
+    """TRAM's tracks are read with the camera two folders above, which may be anybody's."""
+    from posefit.importers import ImporterError
+    from posefit.jobs import run_job
+
+    (tmp_path / "camera.npy").write_bytes(b"somebody else's")
+    track = folders.media_roots[0] / "hps_track_0.npy"
+    arrays = {"pred_rotmat": np.tile(np.eye(3), (1, 24, 1, 1)), "pred_shape": np.zeros((1, 10)),
+              "pred_trans": np.zeros((1, 3)), "frame": np.zeros(1, int)}  # fmt: skip
+    np.save(track, np.array(arrays, object), allow_pickle=True)
+    request = ImportRequest(MediaReference(path=str(track)))
+    with pytest.raises(ImporterError, match="outside the media roots"):
+        run_job(request, Line(folders, "import").context)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from posefit_shared import frames as coordinate_frames
 from posefit_shared.frames import Camera
@@ -22,6 +21,7 @@ from posefit_shared.sequence import Sequence
 
 from ..body import BodyModel, pose_body
 from ..parameters import parameters_of_sequence
+from ..picture_files import read_picture
 from ..solver import FacePoints
 from ..views import View
 from .errors import EvidenceError
@@ -87,8 +87,7 @@ def read_iuv(path: Path, image_size: tuple[int, int]) -> tuple[npt.NDArray, npt.
 
 
 def _from_png(path: Path) -> tuple[npt.NDArray, npt.NDArray]:
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
+    pixels = read_picture(path, lambda image: np.asarray(image.convert("RGB")))
     # OpenCV writes its first channel, DensePose's I, as blue.
     iuv = pixels[..., ::-1] if pixels[..., 2].max() <= PARTS else pixels
     if iuv[..., 0].max() > PARTS:

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from posefit_shared.frames import Camera
 from posefit_shared.sequence import Sequence
@@ -24,6 +23,7 @@ from ..body import BodyModel, pose_body
 from ..crop import crop_frames
 from ..others import Occluders
 from ..parameters import parameters_of_sequence
+from ..picture_files import PictureError, read_picture
 from ..pictures import body_boxes
 from ..solver import Silhouettes
 from ..views import View
@@ -71,9 +71,8 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         EvidenceError: it is no picture, or of another size.
     """
     try:
-        with Image.open(path) as image:
-            mask = np.asarray(image.convert("L"))
-    except OSError as error:
+        mask = read_picture(path, lambda image: np.asarray(image.convert("L")))
+    except PictureError as error:
         raise EvidenceError(f"the mask {path.name} is no picture ({error})") from error
     if mask.shape != image_size[::-1]:
         raise EvidenceError(

@@ -77,7 +77,7 @@ def read_cliff(content: Content, options: ImportOptions) -> list[ImportedPerson]
 
 def _size_of_pictures(content: Content) -> tuple[int, int] | None:
     """Size of the first picture that the file names, if it lies there or beside the file."""
-    from PIL import Image, UnidentifiedImageError
+    from ..picture_files import PictureError, read_picture
 
     names = np.asarray(content.data.get("imgname", ())).reshape(-1)
     if not len(names):
@@ -86,8 +86,7 @@ def _size_of_pictures(content: Content) -> tuple[int, int] | None:
     for path in (named, content.path.parent / "imgs" / named.name):
         if path.is_file():
             try:
-                with Image.open(path) as image:
-                    return image.size
-            except (UnidentifiedImageError, OSError):
+                return read_picture(path, lambda image: image.size)
+            except PictureError:
                 continue
     return None

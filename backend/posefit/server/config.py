@@ -26,6 +26,10 @@ class ServeLimits:
     """What clients may send; told to them in `Welcome`."""
     sessions: int = 64
     """Clients at once, those that may come back included."""
+    sessions_per_key: int = 16
+    """Of these, with one key."""
+    session_bytes: int = 1 << 30
+    """Memory of one client's requests and of results that it has not acknowledged."""
     queued_bytes: int = 2 << 30
     """Memory of requests that wait or run."""
     result_bytes: int = 1 << 30

@@ -144,8 +144,7 @@ class FrontDesk:
         if session is not None:
             self._abandon_uploads(session)
             self._sessions.attach(session, identity)
-        elif len(self._sessions) >= self._limits.sessions:
-            reason = f"the backend serves {self._limits.sessions} clients already: try again later"
+        elif reason := self._reason_to_refuse(identity, user):
             self._sessions.answer(identity, Refused("full", reason))
             return
         else:
@@ -156,6 +155,19 @@ class FrontDesk:
         )  # fmt: skip
         self._sessions.send(session, self._welcome(session, is_resumed))
         self._sessions.pump(session)
+
+    def _reason_to_refuse(self, identity: bytes, user: str) -> str:
+        """Why another session cannot be opened, or nothing."""
+        previous = self._sessions.of_identity(identity)
+        if previous is not None and not previous.jobs:
+            self._abandon_uploads(previous)
+            self._sessions.forget(previous)  # one connection is one session
+        if len(self._sessions) >= self._limits.sessions:
+            return f"the backend serves {self._limits.sessions} clients already: try again later"
+        if user and self._sessions.count_of(user) >= self._limits.sessions_per_key:
+            count = self._limits.sessions_per_key
+            return f"{count} clients use this key already: close one, or use another key"
+        return ""
 
     def _welcome(self, session: Session, is_resumed: bool) -> Welcome:
         status = self._status()

@@ -47,9 +47,9 @@ class Gate:
 
     def guard(self, front: zmq.Socket, context: zmq.Context) -> None:
         """Let a socket, not bound yet, take encrypted connections of known clients only."""
-        self.socket = context.socket(zmq.ROUTER)
-        self.socket.linger = 0
-        self.socket.bind(ZAP_ADDRESS)
+        self.socket = socket = context.socket(zmq.ROUTER)
+        socket.linger = 0
+        socket.bind(ZAP_ADDRESS)
         front.curve_server = True
         front.curve_publickey = bytes.fromhex(self._pair.public_key)
         front.curve_secretkey = bytes.fromhex(self._pair.secret_key)

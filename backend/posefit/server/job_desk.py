@@ -30,6 +30,11 @@ __all__ = ["JobDesk"]
 
 logger = logging.getLogger(__name__)
 
+MAX_KEPT_JOBS = 4096
+"""Jobs of one client that are unfinished, or whose end it has not acknowledged."""
+RESULT_OVERHEAD_BYTES = 2048
+"""Memory of a kept result besides its arrays."""
+
 
 class JobDesk:
     """All jobs of one backend; used by the broker's thread only."""
@@ -62,6 +67,14 @@ class JobDesk:
         unfinished = sum(not job.is_ended for job in session.jobs.values())
         if unfinished >= self._limits.wire.jobs:
             return f"this client has {unfinished} unfinished jobs, which is the limit: wait for one"
+        if len(session.jobs) >= MAX_KEPT_JOBS:
+            return f"this client has left the results of {len(session.jobs)} jobs lying: fetch them"
+        held = session.held_bytes
+        if held + size > self._limits.session_bytes:
+            return (
+                f"this client's jobs and results that it has not fetched take {held >> 20} MiB, "
+                f"{self._limits.session_bytes >> 20} are allowed: fetch results, or send less"
+            )
         if self._request_bytes + size > self._limits.queued_bytes:
             return "the backend's memory for waiting jobs is full: wait for jobs to end"
         return ""
@@ -187,7 +200,7 @@ class JobDesk:
         session = self._sessions.of_token(job.session)
         if session is None:
             return  # its client has left for good
-        size = sum(len(part) for part in parts)
+        size = sum(len(part) for part in parts) + RESULT_OVERHEAD_BYTES
         job.results[revision] = KeptResult(revision, is_final, parts, size)
         self._result_bytes += size
         self._trim_results()

@@ -48,6 +48,14 @@ class Session:
     """Small messages that did not fit into the connection's queue."""
 
     @property
+    def held_bytes(self) -> int:
+        """Memory of its jobs: requests that have not ended, results that it has not taken."""
+        requests = sum(job.size for job in self.jobs.values() if not job.is_ended)
+        return requests + sum(
+            kept.size for job in self.jobs.values() for kept in job.results.values()
+        )
+
+    @property
     def label(self) -> str:
         """How the log names it, without the secret."""
         return f"{self.name}#{self.token[:4]}"
@@ -75,6 +83,10 @@ class SessionTable:
     def of_token(self, token: str) -> Session | None:
         """The session that a token opens."""
         return self._by_token.get(token)
+
+    def count_of(self, user: str) -> int:
+        """How many sessions one key has open."""
+        return sum(session.user == user for session in self._by_token.values())
 
     def open(self, identity: bytes, name: str, user: str) -> Session:
         """A new session for a connection."""

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from ..body import BodyModel
 from ..errors import PosefitError
+from ..picture_files import PictureError, read_picture
 
 __all__ = ["Texture", "TextureError", "load_png", "save_png", "uv_hash"]
 
@@ -111,16 +112,18 @@ def load_png(path: str | Path, body: BodyModel | None = None) -> Texture:
     Raises:
         TextureError: it is no picture, unreasonably large, or for another body.
     """
+
+    def convert(picture: Image.Image) -> tuple[str, np.ndarray]:
+        if max(picture.size) > _LARGEST_SIDE:
+            raise TextureError(
+                f"{path} is {picture.size[0]} × {picture.size[1]} pixels, expected at most "
+                f"{_LARGEST_SIDE} a side: scale it down"
+            )
+        return str(picture.info.get(_HASH_KEY, "")), _eight_bit_rgba(picture)
+
     try:
-        with Image.open(path) as picture:
-            if max(picture.size) > _LARGEST_SIDE:
-                raise TextureError(
-                    f"{path} is {picture.size[0]} × {picture.size[1]} pixels, expected at most "
-                    f"{_LARGEST_SIDE} a side: scale it down"
-                )
-            hash_text = str(picture.info.get(_HASH_KEY, ""))
-            pixels = _eight_bit_rgba(picture)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        hash_text, pixels = read_picture(path, convert)
+    except PictureError as error:
         raise TextureError(
             f"{path} cannot be read as a texture ({error}): give a PNG that posefit texture wrote"
         ) from error
