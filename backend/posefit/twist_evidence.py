@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,6 +20,7 @@ from torch.nn.functional import normalize
 from .body import BodyModel, PoseParameters, axis_angle_to_matrix, matrix_to_axis_angle
 from .segment_strips import ANGLES, SEGMENTS, Strips
 from .solver.pose_prior import PosePrior, load_pose_prior
+from .upload import upload
 
 __all__ = ["LIMBS", "LimbTables", "limb_tables", "pattern_evidence", "segment_axes"]
 
@@ -28,7 +31,8 @@ _PIXELS_EACH = 12.0
 """Crop pixels that err together."""
 _NOISE = 1.0
 """Mean squared difference, in scales of noise, of two pictures of the same skin."""
-_CHUNK_FRAMES = 16
+_CHUNK_FRAMES, _GPU_CHUNK_FRAMES = 16, 128
+"""Frames whose hypotheses are made at once on a CPU and on a GPU; bounds memory."""
 
 
 def pattern_evidence(
@@ -86,42 +90,52 @@ class LimbTables:
 
 def segment_axes(body: BodyModel) -> Float[Tensor, "segment 3"]:
     """Unit vectors along each segment at rest."""
-    joints, ends = zip(*SEGMENTS, strict=True)
-    return normalize(body.joint_template[list(ends)] - body.joint_template[list(joints)], dim=-1)
+    joints, ends = upload(np.array(SEGMENTS).T, body.device)
+    return normalize(body.joint_template[ends] - body.joint_template[joints], dim=-1)
 
 
 @dataclass(frozen=True)
 class _Density:
-    """The pose mixture as means and covariances, of which parts can be taken."""
+    """The pose mixture of some joints' rotation vectors, whatever the others do."""
 
     means: Float[Tensor, "component dimension"]
-    covariance: Float[Tensor, "component dimension dimension"]
-    log_weight: Float[Tensor, " component"]
+    """Multiplied by `inverse`."""
+    inverse: Float[Tensor, "component dimension dimension"]
+    """Of the covariances' lower triangular roots."""
+    offset: Float[Tensor, " component"]
+    """Log weight and scale."""
 
     @classmethod
-    def of(cls, prior: PosePrior) -> _Density:
+    def of(cls, prior: PosePrior, joints: tuple[int, ...]) -> _Density:
         whitening = prior.whitening.double()
         covariance = torch.linalg.inv(whitening @ whitening.mT)
         log_weight = -0.5 * (prior.offsets.double() - torch.linalg.slogdet(covariance)[1])
-        return cls(prior.means, covariance, log_weight.log_softmax(0))
-
-    def log_likelihood(
-        self, joints: tuple[int, ...], vectors: Float[Tensor, "*batch dimension"]
-    ) -> Float[Tensor, "*batch"]:
-        """Of some joints' rotation vectors, whatever the others do."""
         index = [3 * (joint - 1) + k for joint in joints for k in range(3)]
-        root = torch.linalg.cholesky(self.covariance[:, index][:, :, index])
+        root = torch.linalg.cholesky(covariance[:, index][:, :, index])
         scale = root.diagonal(dim1=1, dim2=2).log().sum(1)
-        inverse = torch.linalg.inv(root).to(vectors)
-        mean = (inverse @ self.means[:, index, None].to(vectors))[..., 0]
-        offset = (self.log_weight - scale).to(vectors)
+        inverse = torch.linalg.inv(root).to(prior.means)
+        means = (inverse @ prior.means[:, index, None])[..., 0]
+        return cls(means, inverse, (log_weight.log_softmax(0) - scale).to(means))
+
+    def log_likelihood(self, vectors: Float[Tensor, "*batch dimension"]) -> Float[Tensor, "*batch"]:
+        """Of the joints' rotation vectors."""
         flat = vectors.flatten(0, -2)
         parts = [
-            offset[k] - 0.5 * (flat @ inverse[k].T - mean[k]).square().sum(-1)
-            for k in range(len(inverse))
+            self.offset[k] - 0.5 * (flat @ self.inverse[k].T - self.means[k]).square().sum(-1)
+            for k in range(len(self.inverse))
         ]
-        constant = 0.5 * len(index) * math.log(2 * math.pi)
+        constant = 0.5 * vectors.shape[-1] * math.log(2 * math.pi)
         return torch.stack(parts).logsumexp(0).unflatten(0, vectors.shape[:-1]) - constant
+
+
+@lru_cache(maxsize=4)
+def _densities(
+    joint_names: tuple[str, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[_Density, ...]:
+    """Of each limb's three joints, and of the neck's two: the same for all bodies of a model."""
+    prior = load_pose_prior(joint_names, device, dtype)
+    joints = [(*SEGMENTS[upper], SEGMENTS[lower][1]) for upper, lower in LIMBS]
+    return tuple(_Density.of(prior, some) for some in (*joints, SEGMENTS[NECK]))
 
 
 def limb_tables(
@@ -136,12 +150,12 @@ def limb_tables(
         parameters: poses of the frames.
         turns: hypotheses, radians.
     """
-    density = _Density.of(load_pose_prior(body.joint_names, body.device, body.dtype))
+    densities = _densities(body.joint_names, body.device, body.dtype)
     vectors = torch.cat([parameters.global_orient[:, None], parameters.body_pose], 1)
     twists = axis_angle_to_matrix(segment_axes(body)[:, None] * turns[:, None])
+    chunk = _GPU_CHUNK_FRAMES if body.device.type == "cuda" else _CHUNK_FRAMES
     parts = [
-        _tables(axis_angle_to_matrix(part), twists, density)
-        for part in vectors.split(_CHUNK_FRAMES)
+        _tables(axis_angle_to_matrix(part), twists, densities) for part in vectors.split(chunk)
     ]
     return LimbTables(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
@@ -149,10 +163,10 @@ def limb_tables(
 def _tables(
     local: Float[Tensor, "frame joint 3 3"],
     twists: Float[Tensor, "segment angle 3 3"],
-    density: _Density,
+    densities: tuple[_Density, ...],
 ) -> tuple[Tensor, Tensor]:
     limbs = []
-    for upper, lower in LIMBS:
+    for (upper, lower), density in zip(LIMBS, densities[:-1], strict=True):
         (hip, knee), (_, ankle) = SEGMENTS[upper], SEGMENTS[lower]
         above, below = twists[upper], twists[lower]
         first = matrix_to_axis_angle(local[:, hip, None] @ above)
@@ -161,8 +175,8 @@ def _tables(
         last = matrix_to_axis_angle(below.mT @ local[:, ankle, None])
         first, last = first[:, :, None].expand_as(middle), last[:, None].expand_as(middle)
         vectors = torch.cat([first, middle, last], -1)
-        limbs.append(density.log_likelihood((hip, knee, ankle), vectors))
+        limbs.append(density.log_likelihood(vectors))
     neck, head = SEGMENTS[NECK]
     ends = (local[:, neck, None] @ twists[NECK], twists[NECK].mT @ local[:, head, None])
     vectors = torch.cat([matrix_to_axis_angle(one) for one in ends], -1)
-    return torch.stack(limbs, 1), density.log_likelihood((neck, head), vectors)
+    return torch.stack(limbs, 1), densities[-1].log_likelihood(vectors)

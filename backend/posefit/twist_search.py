@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -39,6 +40,7 @@ from .twist_evidence import (
     pattern_evidence,
     segment_axes,
 )
+from .upload import upload
 
 __all__ = ["Twists", "find_twists", "free_segments", "turned_by"]
 
@@ -111,7 +113,8 @@ def find_twists(
     steps = torch.arange(-_STEPS, _STEPS + 1, device=body.device)
     turns = steps.to(body.dtype) * _STEP
     tables = limb_tables(body, parameters, turns)
-    sources = _spread(len(seconds)).to(body.device)
+    chosen = _spread(len(seconds))
+    sources = upload(chosen, body.device)
     told = None
     if search.picture_weight > 0 and len(seconds) > 1 and views:
         vertices, grid = pose_body(body, parameters).vertices, segment_grid(body)
@@ -120,17 +123,18 @@ def find_twists(
             for one in views
         ]
         evidence = torch.stack([pattern_evidence(one, sources) for one in strips]).sum(0)
-        apart = (seconds[sources.cpu()][:, None] - seconds).abs() >= exclusion_seconds
+        times = seconds.cpu().numpy()
+        apart = upload(np.abs(times[chosen, None] - times) >= exclusion_seconds, body.device)
         told = _doubted(evidence, search) * apart[..., None, None].to(evidence)
         told = told[..., (steps[None] - steps[:, None]) % ANGLES].to(turns)
     beliefs = _beliefs(tables, told, sources, _expected(turns), search)
     return _decided(beliefs, turns, search, free)
 
 
-def _spread(frames: int) -> Int[Tensor, " source"]:
+def _spread(frames: int) -> npt.NDArray[np.int64]:
     """Evenly spread frames, each once."""
     places = np.linspace(0, frames - 1, min(frames, _MOST_SOURCES)).round()
-    return torch.from_numpy(np.unique(places).astype(np.int64))
+    return np.unique(places).astype(np.int64)
 
 
 def free_segments(
@@ -253,5 +257,5 @@ def _decided(
     is_decided = (mass > search.least_share) & (odds > search.least_odds)
     is_decided &= (best - middle).abs() > 1
     if free is not None:
-        is_decided &= free.to(is_decided.device)
+        is_decided &= upload(free.cpu().numpy(), is_decided.device)
     return Twists(torch.where(is_decided, angle, 0.0), variance.sqrt(), is_decided)
