@@ -29,7 +29,7 @@ demo: .venv/.runtime $(if $(PYTHON311),.venv-bpy42/.installed)
 # Two parts at a time, each on one core. All are run, and one that fails fails the whole.
 test: $(ENVIRONMENTS)
 	@echo "Each part's results follow when it has ended"
-	@OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs=2 $(OUTPUT_SYNC) test-main test-blender42 test-blender52 lint-ruff
+	@OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs=2 $(OUTPUT_SYNC) test-engine test-blender42 test-blender52 test-rest lint-ruff
 
 test-fast: .venv/.test
 	$(PYTEST) -m "not slow and not pytorch3d and not ray and not gpu"
@@ -53,10 +53,13 @@ lint: lint-ruff
 
 # ------------------------------------------------------------------ parts of them
 
-.PHONY: test-main test-blender42 test-blender52 lint-ruff
+.PHONY: test-engine test-blender42 test-blender52 test-rest lint-ruff
 
-test-main: .venv/.test
-	$(PYTEST) -m "not pytorch3d and not ray and not gpu"
+test-engine: .venv/.test
+	$(PYTEST) -m "not pytorch3d and not ray and not gpu" tests/posefit
+
+test-rest: .venv/.test
+	$(PYTEST) -m "not pytorch3d and not ray and not gpu" --ignore=tests/posefit
 
 lint-ruff: .venv/.test
 	$(BIN)/ruff check .
