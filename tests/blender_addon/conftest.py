@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,17 @@ def context(addon):
 
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     return bpy.context
+
+
+@pytest.fixture
+def impatient(addon, monkeypatch):
+    """Clients that take half a second of silence after their hello for nobody there."""
+    from blender_addon.connection import backend_link
+
+    from posefit_shared.client import Client, ClientConfig
+
+    config = ClientConfig(hello_timeout_s=0.5)
+    monkeypatch.setattr(backend_link, "Client", functools.partial(Client, config=config))
 
 
 @pytest.fixture(scope="session")

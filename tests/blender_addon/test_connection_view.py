@@ -93,7 +93,7 @@ def test_each_request_that_needs_no_upload_measures_the_answer_anew(
         assert 0.3 <= session._link.clock.seconds < 5
 
 
-def test_nobody_there_is_explained(context, session):
+def test_nobody_there_is_explained(context, session, impatient):
     session.connect("tcp://127.0.0.1:9")
     step_until(session, lambda: session.connection.kind == "lost")
     text = drawn(context)
@@ -103,7 +103,7 @@ def test_nobody_there_is_explained(context, session):
     assert "Evidence" not in text
 
 
-def test_bytes_that_are_no_backends_are_explained_alike(context, session):
+def test_bytes_that_are_no_backends_are_explained_alike(context, session, impatient):
     with ScriptedBackend(garbage=True) as backend:
         session.connect(backend.address)
         step_until(session, lambda: session.connection.kind == "lost")

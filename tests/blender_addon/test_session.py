@@ -302,7 +302,7 @@ def test_an_answer_for_other_frames_is_dropped(context, shot, session):
     assert current_action(shot).name == "Shot"
 
 
-def test_without_a_backend_the_panel_says_so_and_stays_usable(context, shot, session):
+def test_without_a_backend_the_panel_says_so_and_stays_usable(context, shot, session, impatient):
     import bpy
 
     addons = bpy.context.preferences.addons
@@ -324,7 +324,7 @@ def test_another_version_is_refused_in_the_backends_words(context, session):
         assert session.connection.words == words
 
 
-def test_garbage_is_no_backend(context, session):
+def test_garbage_is_no_backend(context, session, impatient):
     with ScriptedBackend(garbage=True) as backend:
         session.connect(backend.address)
         step_until(session, lambda: session.connection.kind == "lost")

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.bpy, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HANDLERS = Path(__file__).parent / "backend_for_tests"
+CLIP = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
 TURN = rotations.rotvec_to_matrix([0.0, 0.0, 0.3])
 
 
@@ -35,24 +36,58 @@ def shot(context, folder):
 OPTIONS = ("--handlers", "turning_handlers:run_job", "--device", "cpu")
 
 
-@pytest.fixture(scope="module")
-def backend(request, tmp_path_factory):
-    """A backend process that turns elbows, shared by the tests that leave it alive."""
+@contextlib.contextmanager
+def running(request, roots, folder, options=()):
+    """A backend process that listens, for all the tests of this file that leave it alive."""
     from blender_addon.connection import backend_process
 
     python = Path(request.config.getoption("--backend-python"))
     if not python.is_file():
         pytest.skip(f"no backend Python at {python}: give --backend-python")
-    roots = [tmp_path_factory.getbasetemp() / "roots"]
-    roots[0].mkdir()
     with contextlib.chdir(HANDLERS):  # where the worker finds its handlers
-        process = backend_process.start(python, roots, roots[0].parent / "backend", OPTIONS)
-    deadline = time.monotonic() + 60
-    while process.address() is None:
-        assert time.monotonic() < deadline, process.log_path.read_text()
-        time.sleep(0.05)
-    yield process, roots[0]
-    process.stop()
+        process = backend_process.start(python, roots, folder, options)
+    try:
+        deadline = time.monotonic() + 60
+        while process.address() is None:
+            assert time.monotonic() < deadline, process.log_path.read_text()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="module")
+def backend(request, tmp_path_factory):
+    """A backend process that turns elbows, and a folder that it may read."""
+    root = tmp_path_factory.getbasetemp() / "roots"
+    root.mkdir()
+    with running(request, [root], root.parent / "backend", OPTIONS) as process:
+        yield process, root
+
+
+@pytest.fixture(scope="module")
+def engine(request, tmp_path_factory):
+    """A backend process with the real engine that may read the demo clip."""
+    folder = tmp_path_factory.mktemp("engine")
+    with running(request, [CLIP.parent], folder) as process:
+        yield process
+
+
+@pytest.fixture
+def engine_session(context, engine):
+    """The session, connected to the real engine, and the demo clip with its estimate imported."""
+    import bpy
+    from blender_addon.session import SESSION
+
+    estimate = Path(__file__).with_name("demo_estimate.npz")
+    assert bpy.ops.posefit.import_sequence(filepath=str(estimate), footage=str(CLIP)) == {
+        "FINISHED"
+    }
+    SESSION.connect(engine.address(), engine.keys())
+    step_until(SESSION, lambda: SESSION.is_connected, 60)
+    yield SESSION
+    SESSION.disconnect()
+    SESSION._jobs.clear()
 
 
 @pytest.fixture
@@ -238,64 +273,47 @@ def test_image_folders_are_read_in_place(context, shot, session, folder):
     assert not session.jobs[-1].is_problem, session.jobs[-1].words
 
 
-def test_the_real_engine_refines_a_frame_of_the_real_clip(addon, context, backend_python, tmp_path):
+def test_the_real_engine_refines_a_frame_of_the_real_clip(context, engine_session):
     """The estimate (four frames, 34 to 37) was made by `posefit estimate` on the same clip."""
     import bpy
-    from blender_addon.session import SESSION
 
-    clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
-    estimate = Path(__file__).with_name("demo_estimate.npz")
-    assert bpy.ops.posefit.import_sequence(filepath=str(estimate), footage=str(clip)) == {
-        "FINISHED"
-    }
     armature = bpy.data.objects["demo_estimate"]
     before = read(context, armature, [35])
-    SESSION.start_backend(backend_python, [clip.parent], tmp_path / "backend")
-    step_until(SESSION, lambda: SESSION.is_connected, 60)
     context.scene.frame_set(35)
     bpy.ops.posefit.refine_frame()
-    step_until(SESSION, lambda: not SESSION.is_busy, 120)
-    job = SESSION.jobs[-1]
+    step_until(engine_session, lambda: not engine_session.is_busy, 120)
+    job = engine_session.jobs[-1]
     assert not job.is_problem, job.words
     after = read(context, armature, [35])
     is_refined = "1 of 1 frames refined" in job.words
     assert is_refined == (armature.animation_data.action.name == "demo_estimate.posefit")
     moved = np.linalg.norm(after.trans - before.trans)
     assert (0 < moved < 0.5) if is_refined else moved == pytest.approx(0, abs=1e-6)
-    SESSION.disconnect()
-    SESSION._jobs.clear()
 
 
-def test_the_real_engine_leaves_locked_bones_and_pinned_frames(
-    addon, context, backend_python, tmp_path
-):
+def test_the_real_engine_leaves_locked_bones_and_pinned_frames(context, engine_session):
     """Without a lock and a pin this refinement turns the left shoulder, and changes frame 34."""
     import bpy
     from blender_addon.keys import fcurves
-    from blender_addon.session import SESSION
 
-    clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
-    estimate = Path(__file__).with_name("demo_estimate.npz")
-    bpy.ops.posefit.import_sequence(filepath=str(estimate), footage=str(clip))
     armature = bpy.data.objects["demo_estimate"]
     armature.pose.bones["L_Shoulder"].posefit_locked = True
     armature.posefit_pinned_frames = "34"
     before = values_of(fcurves.curves_of(armature))
+    context.scene.posefit.displacement = "net-fast"
     context.scene.posefit.use_scene_range = False
     context.scene.posefit.frame_start, context.scene.posefit.frame_end = 34, 37
-    SESSION.start_backend(backend_python, [clip.parent], tmp_path / "backend")
-    step_until(SESSION, lambda: SESSION.is_connected, 60)
     answers = []
-    apply = SESSION._apply
-    SESSION._apply = lambda job, deadline: answers.append(job.refinement()) or apply(job, deadline)
+    apply = engine_session._apply
+    engine_session._apply = lambda job, deadline: (
+        answers.append(job.refinement()) or apply(job, deadline)
+    )
     try:
         bpy.ops.posefit.refine_range()
-        step_until(SESSION, lambda: not SESSION.is_busy, 240)
+        step_until(engine_session, lambda: not engine_session.is_busy, 240)
     finally:
-        del SESSION._apply
-        words = SESSION.jobs[-1].words
-        SESSION.disconnect()
-        SESSION._jobs.clear()
+        del engine_session._apply
+        words = engine_session.jobs[-1].words
     assert answers, words
     turned = np.abs(answers[0].result.poses - answers[0].request.sequence.poses).max(-1)
     assert turned[:, 16].max() < 1e-6  # the engine itself held them
@@ -316,55 +334,37 @@ def values_of(curves):
     }
 
 
-def test_the_real_engine_estimates_the_real_clip_before_the_scenes_camera(
-    addon, context, backend_python, tmp_path
-):
+def test_the_real_engine_estimates_the_real_clip_before_the_scenes_camera(context, engine_session):
     """Four frames in which `posefit estimate` has found the person before, with the same lens."""
     import bpy
-    from blender_addon.session import SESSION
 
-    clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
-    known = Path(__file__).with_name("demo_estimate.npz")
-    bpy.ops.posefit.import_sequence(filepath=str(known), footage=str(clip))
     before = read(context, bpy.data.objects["demo_estimate"], range(35, 39))
-    SESSION.start_backend(backend_python, [clip.parent], tmp_path / "backend")
-    step_until(SESSION, lambda: SESSION.is_connected, 60)
     assert bpy.ops.posefit.estimate() == {"FINISHED"}
-    step_until(SESSION, lambda: not SESSION.is_busy, 120)
-    job = SESSION.jobs[-1]
+    step_until(engine_session, lambda: not engine_session.is_busy, 120)
+    job = engine_session.jobs[-1]
     assert not job.is_problem, job.words
     assert job.words == "4 frames estimated as cam03"
     after = read(context, bpy.data.objects["cam03"], range(35, 39))
     assert after.frame_indices.tolist() == [34, 35, 36, 37]
     assert np.linalg.norm(after.trans - before.trans, axis=1).max() < 0.5
-    SESSION.disconnect()
-    SESSION._jobs.clear()
 
 
-def test_frames_that_the_real_engine_has_done_can_be_kept_before_it_ends(
-    addon, context, backend_python, tmp_path
-):
+def test_frames_that_the_real_engine_has_done_can_be_kept_before_it_ends(context, engine_session):
     """In windows of four frames the first one is told of while the second is under way."""
     import bpy
-    from blender_addon.session import SESSION
 
     from posefit_shared.settings import RefineSettings
 
-    clip = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
-    estimate = Path(__file__).with_name("demo_estimate.npz")
-    bpy.ops.posefit.import_sequence(filepath=str(estimate), footage=str(clip))
     armature = bpy.data.objects["demo_estimate"]
     frames = range(35, 43)  # the pose of frame 38 stands on after it
     before = read(context, armature, frames)
-    SESSION.start_backend(backend_python, [clip.parent], tmp_path / "backend")
-    step_until(SESSION, lambda: SESSION.is_connected, 60)
-    settings = RefineSettings(refine_shape=False, window_frames=4, window_overlap=0)
-    job = SESSION.refine(context, armature, frames, settings)
-    step_until(SESSION, lambda: job.finished, 240)
+    settings = RefineSettings(
+        displacement="net-fast", refine_shape=False, window_frames=4, window_overlap=0
+    )
+    job = engine_session.refine(context, armature, frames, settings)
+    step_until(engine_session, lambda: job.finished, 240)
     assert job.finished == (0, 1, 2, 3)
     assert bpy.ops.posefit.keep_finished() == {"FINISHED"}
     assert job.words == "4 of 8 frames refined in action demo_estimate.posefit"
     moved = np.abs(read(context, armature, frames).poses - before.poses).max(axis=(1, 2))
     assert (moved[:4] > 1e-4).all()
-    SESSION.disconnect()
-    SESSION._jobs.clear()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pickle
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from posefit_shared.skeleton import JOINT_NAMES, PARENTS, SMPL_JOINT_NAMES
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
 
 
+@functools.cache
 def made_body(model_type: str) -> BodyArrays:
     """The free body with the joints of `smplh` or `smplx` and without texture coordinates.
 

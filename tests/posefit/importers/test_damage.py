@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files in which something is missing or something else: a sentence, never a traceback."""
 
+import functools
 import pickle
 
 import numpy as np
 import pytest
 from import_layouts import FRAMES, assert_damages_are_refused_in_words, moving, write_joblib
 
+from posefit.importers import worlds
+from posefit_shared.body_files import read_body
+
 MOTION = moving()
+READ_ONCE = functools.cache(read_body)
+
+
+@pytest.fixture(autouse=True)
+def _the_body_is_read_once(monkeypatch):
+    monkeypatch.setattr(worlds, "read_body", READ_ONCE)
 
 
 def wham():
