@@ -24,7 +24,7 @@ from posefit_shared.frames import Camera
 from posefit_shared.sequence import Sequence as PoseSequence
 
 from .body import BodyModel, PoseParameters, axis_angle_to_matrix, pose_body
-from .crop import Crop, crop_frames
+from .crop import crop_frames
 from .keypoints.detection import detect_keypoints
 from .others import Occluders
 from .parameters import parameters_of_sequence
@@ -39,6 +39,7 @@ from .texture import (
     observe_surface,
     texel_grid,
 )
+from .upload import upload
 from .views import View
 
 __all__ = [
@@ -335,23 +336,22 @@ def _observe_shot(
     crop_size: int,
     hide: Callable[..., Fragments] | None,
 ) -> SurfaceColors:
-    def cut(image: npt.NDArray[np.uint8]) -> Crop:
-        return crop_frames([image], shot.box[None], [shot.camera], crop_size, device=body.device)
-
-    crop = cut(shot.picture)
-    person = None
+    images = [shot.picture]
     if shot.mask is not None:
-        person = cut(np.repeat(shot.mask[..., None], 3, axis=-1)).images[:, 0].to(body.dtype)
-    extrinsics = torch.tensor(shot.camera.world_to_camera, dtype=body.dtype, device=body.device)
-    intrinsics = crop.intrinsics.to(body.dtype)
+        images.append(np.repeat(shot.mask[..., None], 3, axis=-1))
+    boxes, cameras = np.tile(shot.box, (len(images), 1)), [shot.camera] * len(images)
+    crop = crop_frames(images, boxes, cameras, crop_size, device=body.device)
+    person = crop.images[1:, 0].to(body.dtype) if shot.mask is not None else None
+    extrinsics = upload(shot.camera.world_to_camera[None], body.device).to(body.dtype)
+    intrinsics = crop.intrinsics[:1].to(body.dtype)
     if hide is not None:
-        hide = partial(hide, world_to_camera=extrinsics[None], intrinsics=intrinsics)
+        hide = partial(hide, world_to_camera=extrinsics, intrinsics=intrinsics)
     return observe_surface(
         grid,
         body,
         vertices[None],
-        crop.images.to(body.dtype),
-        extrinsics[None],
+        crop.images[:1].to(body.dtype),
+        extrinsics,
         intrinsics,
         person,
         hide,

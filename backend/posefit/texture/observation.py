@@ -16,6 +16,7 @@ from torch.nn.functional import grid_sample, max_pool2d
 
 from ..body import BodyModel, vertex_normals
 from ..rasterizer import Fragments, rasterize
+from ..upload import upload
 from .texels import TexelGrid
 
 __all__ = ["SurfaceColors", "observe_surface"]
@@ -97,7 +98,7 @@ def observe_surface(
     depth = points[..., 2]
     is_ahead = depth > 1e-3
     pixels = seen[..., :2] / depth.clamp_min(1e-3)[..., None]
-    grid_xy = pixels / pixels.new_tensor([size[1] / 2, size[0] / 2]) - 1.0
+    grid_xy = pixels / upload(np.array(size[::-1]) / 2, pixels.device).to(pixels) - 1.0
     picture = torch.cat([images, trust[:, None]], dim=1).to(grid_xy.dtype)
     sampled = _sample(picture, grid_xy, "bilinear")
     surface = _sample(fragments.zbuf[:, None].to(grid_xy.dtype), grid_xy, "nearest")[..., 0]
