@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 
 from .errors import PosefitError
 from .picture_files import MAX_PIXELS, PictureError, read_picture
-from .tone_mapping import is_hdr, to_sdr
+from .shown_pictures import pixel_aspect, shown_picture
 
 __all__ = ["Footage", "FootageError", "check_size", "open_footage"]
 
@@ -65,6 +65,8 @@ class Footage(ABC):
     """Width and height as shown (rotation applied), pixels."""
     fps: float
     """Frames per second."""
+    remark: str = ""
+    """What a message about its size should add; empty, or a clause that begins with `;`."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -143,7 +145,7 @@ def check_size(footage: Footage, image_size: tuple[int, int]) -> None:
         raise FootageError(
             f"{footage.path.name} is {footage.size[0]}×{footage.size[1]} pixels, but the camera "
             f"is for {image_size[0]}×{image_size[1]}: use the footage that the camera was "
-            "calibrated for, or scale the intrinsics"
+            f"calibrated for, or scale the intrinsics{footage.remark}"
         )
 
 
@@ -237,8 +239,16 @@ class VideoFootage(Footage):
         rate = fps or stream.average_rate or stream.guessed_rate or DEFAULT_FPS
         self.fps = float(rate)
         self._time_base = float(stream.time_base or 0)
+        self._aspect, stored = pixel_aspect(stream), (stream.width, stream.height)
         self._list_packets(stream)
         self.size = self._first_size()
+        if self._aspect is not None:
+            self.remark = (
+                f"; its {stored[0]}×{stored[1]} pixels are not square "
+                f"({self._aspect.numerator}:{self._aspect.denominator}), so it is shown at "
+                f"{self.size[0]}×{self.size[1]}: tools that ignore this see other pictures"
+            )
+            logger.info("%s%s", path.name, self.remark.replace(";", ":", 1))
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -266,7 +276,7 @@ class VideoFootage(Footage):
             frame = self._from_key(index)
         if frame is None:
             raise self._broken_off(index)
-        return _upright(frame)
+        return shown_picture(frame, self._aspect)
 
     def close(self) -> None:
         if self._container is not None:
@@ -335,7 +345,7 @@ class VideoFootage(Footage):
             if self._is_timed and frame.pts is not None and self._stamps:
                 # Edit lists and leading pictures: packets before the first frame that is shown.
                 self._stamps = [stamp for stamp in self._stamps if stamp >= frame.pts]
-            height, width = _upright(frame).shape[:2]
+            height, width = shown_picture(frame, self._aspect).shape[:2]
             self._open()
             return width, height
         raise FootageError(
@@ -398,14 +408,3 @@ class VideoFootage(Footage):
 
 def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-def _upright(frame: Any) -> RgbImage:
-    """The frame's pixels as a player shows them, HDR brought down to SDR."""
-    transfer = int(getattr(frame, "color_trc", 0) or 0)
-    if is_hdr(transfer):
-        image = to_sdr(frame.to_ndarray(format="rgb48le"), transfer, int(frame.color_primaries))
-    else:
-        image = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image

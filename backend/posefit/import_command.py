@@ -208,4 +208,10 @@ def _footage(path: Path | None) -> tuple[tuple[int, int] | None, float | None]:
     from .footage import open_footage
 
     with open_footage(path) as footage:
+        if footage.remark:
+            raise ImporterError(
+                f"{path.name} cannot give the pictures' size{footage.remark}; run the tool on a "
+                "copy with square pixels (ffmpeg -i IN -vf scale=iw*sar:ih,setsar=1 OUT), and "
+                "import that"
+            )
         return footage.size, footage.fps if path.is_file() else None

@@ -116,5 +116,5 @@ def check_footage(view: View) -> None:
         raise SequenceError(
             f"the footage of {view.name!r} is {width} × {height} pixels, its camera is for "
             f"{expected[0]} × {expected[1]}: use the original footage or mend image_size and "
-            "intrinsics"
+            f"intrinsics{view.footage.remark}"
         )

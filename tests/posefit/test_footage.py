@@ -261,6 +261,50 @@ def test_ten_bits_of_ordinary_video_and_colours_of_either_matrix_are_right(tmp_p
         np.testing.assert_allclose(seen, (200, 60, 30), atol=2)
 
 
+def moments(field: int) -> np.ndarray:
+    """A bar that is further to the right in the second field."""
+    image = np.full((SIZE[1], SIZE[0], 3), 40, np.uint8)
+    image[:, 16 + 16 * field : 28 + 16 * field] = 220
+    return image
+
+
+def test_interlaced_video_shows_one_moment(tmp_path: Path) -> None:
+    woven = moments(0)
+    woven[1::2] = moments(1)[1::2]
+    path = tmp_path / "woven.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"flags": "+ilme+ildct", "qp": "0"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        (stream.width, stream.height), stream.pix_fmt = SIZE, "yuv444p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(woven, format="rgb24")))
+        container.mux(stream.encode())
+    with open_footage(path) as footage:
+        image = footage.read(1).astype(int)
+    assert np.abs(image - moments(0)).mean() < 6
+    assert np.abs(np.diff(image, axis=0)).max() < 40
+
+
+def test_pixels_that_are_not_square_become_square(tmp_path: Path) -> None:
+    path = tmp_path / "wide.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        (stream.width, stream.height), stream.pix_fmt = SIZE, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(numbered_image(number), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    footage = open_footage(path)
+    assert footage.size == (93, 48)
+    image = footage.read(2)
+    assert image.shape == (48, 93, 3)
+    red = np.flatnonzero((image[4].astype(int) @ [1, -1, 0]) > 128)
+    assert abs(red.max() + 1 - 12 * 16 / 11) <= 2
+    with pytest.raises(FootageError, match=r"64×48 pixels are not square \(16:11\).*93×48"):
+        check_size(footage, SIZE)
+
+
 def write_uneven_video(path: Path, stamps_ms: list[int]) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"g": "4", "bf": "2"})

@@ -4,7 +4,9 @@
 import json
 import os
 import pickle
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from import_layouts import moving
@@ -57,6 +59,21 @@ def test_the_command_says_what_it_took_the_file_for_and_writes_a_person(tmp_path
     assert main([*words, "--person", "1"]) == 0
     assert read_sequence(output).person_id == 8
     assert read_sequence(output).frame_indices.tolist() == [0, 2, 3]
+
+
+def test_footage_whose_pixels_are_not_square_is_refused_with_the_way_out(tmp_path, capsys):
+    path, clip = romp_like(tmp_path / "video_results.npz"), tmp_path / "dv.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        (stream.width, stream.height), stream.pix_fmt = (72, 58), "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+        container.mux(stream.encode(av.VideoFrame(72, 58, "yuv420p")))
+        container.mux(stream.encode())
+    words = ["import", str(path), "--output", str(tmp_path / "a.npz"), "--footage", str(clip)]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "72×58 pixels are not square (16:15), so it is shown at 77×58" in said
+    assert "setsar=1" in said
 
 
 def test_a_folder_as_output_gets_everybody_and_a_shot(tmp_path, footage):
