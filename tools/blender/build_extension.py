@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zipfile
 from dataclasses import dataclass
@@ -69,9 +70,13 @@ def fetch_wheel(wheel: PinnedWheel, cache: Path) -> Path:
     if not path.is_file():
         logger.info("downloading %s", wheel.name)
         cache.mkdir(parents=True, exist_ok=True)
-        arguments = ["--no-deps", "--only-binary=:all:", "--platform", wheel.platform]
-        arguments += ["--python-version", wheel.python, "--dest", str(cache), wheel.requirement]
-        _run([sys.executable, "-m", "pip", "download", "--quiet", *arguments])
+        # Another build may read the cache at the same time: the file appears there whole.
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            arguments = ["--no-deps", "--only-binary=:all:", "--platform", wheel.platform]
+            arguments += ["--python-version", wheel.python, "--dest", folder, wheel.requirement]
+            _run([sys.executable, "-m", "pip", "download", "--quiet", *arguments])
+            for brought in Path(folder).iterdir():
+                brought.replace(cache / brought.name)
     if not path.is_file():
         raise BuildError(f"pip brought another file than {wheel.name}: update {LOCK.name}")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
