@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from made_assets import write_assets
 
 from posefit.displacement.weights import Calibration, load_network
 from posefit.training import board, checkpoint
+from posefit.training.__main__ import main
 from posefit.training.checkpoint import (
     BEST,
     CheckpointError,
@@ -190,10 +193,26 @@ def test_a_signal_asks_to_stop_and_leaves_later_ones_to_their_owner() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def words_of_a_run(assets: Path, output: Path, *more: str) -> list[str]:
+    return ["posefit.training", "--assets", str(assets), "--output", str(output), *TRIAL, *more]
+
+
+class Terminator(logging.Handler):
+    """Terminates this process when it has told of some steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.steps -= '"loss"' in record.getMessage()
+        if self.steps == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def start(assets: Path, output: Path, *more: str) -> subprocess.Popen[str]:
     """A run in a process of its own that has taken three steps."""
-    words = [sys.executable, "-m", "posefit.training", "--assets", str(assets),
-             "--output", str(output), *TRIAL, *more]  # fmt: skip
+    words = [sys.executable, "-m", *words_of_a_run(assets, output, *more)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     steps = 0
@@ -205,11 +224,18 @@ def start(assets: Path, output: Path, *more: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_terminated_and_then_killed_goes_on(assets: Path, tmp_path: Path) -> None:
-    first = start(assets, tmp_path)
-    first.terminate()
-    first.communicate(timeout=60)
-    assert first.returncode == 128 + signal.SIGTERM
+def test_a_run_that_is_terminated_and_then_killed_goes_on(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Terminator(3)
+    logger = logging.getLogger("posefit.training")
+    logger.addHandler(watch)
+    caplog.set_level("INFO")
+    monkeypatch.setattr(sys, "argv", words_of_a_run(assets, tmp_path))
+    try:
+        assert main() == 128 + signal.SIGTERM
+    finally:
+        logger.removeHandler(watch)
     saved = json.loads((tmp_path / "progress.json").read_text())
     assert saved["steps"] >= 3
     assert 0 < saved["share"] < 0.9
@@ -229,12 +255,21 @@ def test_a_run_that_is_terminated_and_then_killed_goes_on(assets: Path, tmp_path
 
 @pytest.mark.slow
 def test_processes_wait_for_the_one_that_validates(assets: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node",
-             "2", "--master-addr", "127.0.0.1", "--master-port", "29573", "-m", "posefit.training",
-             "--assets", str(assets), "--output", str(tmp_path), *TRIAL, "--watch-minutes", "1e-9",
-             "--watch-batches", "1", "--max-steps", "2"]  # fmt: skip
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=200)
-    assert ended.returncode == 0, ended.stderr
+    words = words_of_a_run(assets, tmp_path, "--watch-minutes", "1e-9", "--watch-batches", "1",
+                           "--max-steps", "2")  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # As torchrun starts them.
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", *words], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **team, "RANK": rank, "LOCAL_RANK": rank},
+        ) for rank in "01"
+    ]  # fmt: skip
+    for process in processes:
+        said = process.communicate(timeout=200)[1]
+        assert process.returncode == 0, said
     looks = [json.loads(line)["steps"] for line in (tmp_path / "watch.jsonl").open()]
     assert looks == [0, 2]
     assert json.loads((tmp_path / "progress.json").read_text())["samples"] == 16
