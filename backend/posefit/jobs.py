@@ -12,10 +12,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from posefit_shared.frames import Camera
 from posefit_shared.messages import (
     FREE_BODY,
     ImportRequest,
@@ -29,6 +31,7 @@ from posefit_shared.messages import (
 )
 
 from .body import BodyModel, PoseParameters, load_body, pose_body
+from .crop import crop_frames
 from .engine import choose_device
 from .errors import PosefitError
 from .import_command import import_for_client
@@ -168,18 +171,20 @@ def _load_body(source: str, device: str) -> BodyModel:
 
 
 def _render_once(body: BodyModel) -> None:
-    """Let the rasteriser load its kernels now and not in somebody's first job."""
+    """Load the kernels of crops and renderings now and not in somebody's first job."""
+    camera = Camera(np.eye(3), np.eye(4), (8, 8))
+    crop_frames([np.zeros((8, 8, 3), np.uint8)], [[4.0, 4.0, 8.0]], [camera], 8, device=body.device)
     still = PoseParameters(
         *(
             torch.zeros(1, *shape, dtype=body.dtype, device=body.device)
             for shape in ((body.num_betas,), (3,), (body.num_joints - 1, 3), (3,))
         )
     )
-    camera = torch.eye(4, dtype=body.dtype, device=body.device)[None]
-    camera[:, 2, 3] = 3.0
-    lens = camera[:, :3, :3] * 32
+    away = torch.eye(4, dtype=body.dtype, device=body.device)[None]
+    away[:, 2, 3] = 3.0
+    lens = away[:, :3, :3] * 32
     with torch.no_grad():
-        render_modalities(body, pose_body(body, still).vertices, camera, lens, (32, 32))
+        render_modalities(body, pose_body(body, still).vertices, away, lens, (32, 32))
 
 
 def _texture(
