@@ -10,6 +10,7 @@ import bpy
 from . import panels, properties, session_timer
 from .control import artist_control
 from .operators import (
+    aligning,
     body,
     compare,
     connection,
@@ -45,6 +46,7 @@ CLASSES = (
     *rig.CLASSES,
     *review_operators.CLASSES,
     *renderings.CLASSES,
+    *aligning.CLASSES,
     *panels.CLASSES,
 )
 ATTACHED = (

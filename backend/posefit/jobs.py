@@ -30,6 +30,7 @@ from posefit_shared.messages import (
     Request,
 )
 
+from .alignment_job import run_align
 from .body import BodyModel, PoseParameters, load_body, pose_body
 from .crop import crop_frames
 from .engine import choose_device
@@ -140,6 +141,7 @@ _JOBS: dict[str, Callable[[Any, JobContext], Record | None]] = {
     "refine": _with_body(run_refine),
     "texture": _with_body(run_texture),
     "estimate": _with_body(run_estimate),
+    "align": _with_body(run_align),
     "import": _import,
 }
 """What this backend can do."""

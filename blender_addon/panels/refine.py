@@ -61,8 +61,26 @@ class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
         layout.label(text="What may move:")
         for name in _MAY_MOVE:
             layout.prop(settings, name)
-        if context.object is not None and context.object.type == "ARMATURE":
-            layout.prop(context.object, "posefit_footage_offset")
+
+
+class POSEFIT_PT_other_take(SidebarPanel, bpy.types.Panel):
+    """Motion that was not shot with the footage."""
+
+    bl_label = "Motion of Another Take"
+    bl_idname = "POSEFIT_PT_other_take"
+    bl_parent_id = "POSEFIT_PT_refine"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.object is not None and context.object.type == "ARMATURE"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.operator("posefit.align_to_footage", icon="CON_FOLLOWTRACK")
+        layout.prop(context.object, "posefit_footage_offset")
 
 
 def missing_for_refinement(context: bpy.types.Context) -> list[str]:
@@ -80,4 +98,4 @@ def missing_for_refinement(context: bpy.types.Context) -> list[str]:
     return missing
 
 
-CLASSES = (POSEFIT_PT_refine, POSEFIT_PT_settings)
+CLASSES = (POSEFIT_PT_refine, POSEFIT_PT_settings, POSEFIT_PT_other_take)

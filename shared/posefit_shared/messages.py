@@ -17,10 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .message_fields import ArrayOf, AtMost, Between, ProtocolError, Record, Text
+from .payload_parts import check_content_hash
 from .payloads import (
     FREE_BODY,
     REQUESTS,
     RESULTS,
+    AlignRequest,
+    AlignResult,
     EstimateRequest,
     EstimateResult,
     ImportRequest,
@@ -35,17 +38,17 @@ from .payloads import (
     Request,
     TextureRequest,
     TextureResult,
-    check_content_hash,
 )
 
 __all__ = [
-    "FREE_BODY", "MESSAGES", "PRIORITIES", "PROTOCOL_VERSION", "REQUESTS", "RESULTS", "Accepted",
-    "Acknowledge", "Cancel", "Cancelled", "Credit", "EstimateRequest", "EstimateResult", "Failure",
-    "Goodbye", "Have", "Heartbeat", "Hello", "ImportRequest", "ImportResult", "Limits",
-    "MediaReference", "Message", "Missing", "PingRequest", "PingResult", "PreviewRequest",
-    "PreviewResult", "Priority", "Progress", "ProtocolError", "Record", "RefineRequest",
-    "RefineResult", "Refused", "Request", "Result", "Status", "Stored", "Submit", "TextureRequest",
-    "TextureResult", "UploadChunk", "UploadDone", "Welcome", "read_message",
+    "FREE_BODY", "MESSAGES", "PRIORITIES", "PROTOCOL_VERSION", "REQUESTS", "RESULTS",
+    "Accepted", "Acknowledge", "AlignRequest", "AlignResult", "Cancel", "Cancelled", "Credit",
+    "EstimateRequest", "EstimateResult", "Failure", "Goodbye", "Have", "Heartbeat", "Hello",
+    "ImportRequest", "ImportResult", "Limits", "MediaReference", "Message", "Missing",
+    "PingRequest", "PingResult", "PreviewRequest", "PreviewResult", "Priority", "Progress",
+    "ProtocolError", "Record", "RefineRequest", "RefineResult", "Refused", "Request", "Result",
+    "Status", "Stored", "Submit", "TextureRequest", "TextureResult", "UploadChunk",
+    "UploadDone", "Welcome", "read_message",
 ]  # fmt: skip
 
 PROTOCOL_VERSION = (1, 0)

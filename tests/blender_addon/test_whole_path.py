@@ -349,6 +349,21 @@ def test_the_real_engine_estimates_the_real_clip_before_the_scenes_camera(contex
     assert np.linalg.norm(after.trans - before.trans, axis=1).max() < 0.5
 
 
+def test_the_real_engine_brings_a_motion_of_another_take_back(context, engine_session):
+    import bpy
+
+    armature = bpy.data.objects["demo_estimate"]
+    before = read(context, armature, range(35, 39))
+    armature.location, armature.rotation_euler.z = (2.0, 1.0, 0.2), 1.2
+    context.view_layer.objects.active = armature
+    context.view_layer.update()
+    assert bpy.ops.posefit.align_to_footage(search_seconds=0.0) == {"FINISHED"}
+    step_until(engine_session, lambda: not engine_session.is_busy, 120)
+    after = read(context, armature, range(35, 39))
+    words = engine_session.jobs[-1].words
+    assert np.linalg.norm(after.trans - before.trans, axis=1).max() < 0.15, words
+
+
 def test_frames_that_the_real_engine_has_done_can_be_kept_before_it_ends(context, engine_session):
     """In windows of four frames the first one is told of while the second is under way."""
     import bpy

@@ -47,6 +47,10 @@ REQUEST_EXAMPLES = [
         payloads.MediaReference(path="/a.npz"), format="amass", body=HASH, image_size=(640, 480)
     ),
     payloads.PreviewRequest(sequence(1), np.eye(3), np.eye(4), (64, 48), ("depth", "mask")),
+    payloads.AlignRequest(
+        sequence(), -4, payloads.MediaReference(path="/a"), np.arange(2), np.arange(2),
+        np.eye(3)[None], np.eye(4)[None], np.zeros(5), search=30, offset=-2,
+    ),
 ]  # fmt: skip
 RESULT_EXAMPLES = [
     payloads.PingResult("x"),
@@ -59,6 +63,7 @@ RESULT_EXAMPLES = [
     payloads.EstimateResult(sequence(status=("kept", "failed", "no_person"))),
     payloads.ImportResult(sequence(intrinsics=np.eye(3), world_to_camera=np.eye(4))),
     payloads.PreviewResult(("rgb",), np.zeros((1, 4, 5, 4), np.uint8)),
+    payloads.AlignResult(-3, np.eye(4), {"misfit": 0.02, "is_offset_clear": True}),
 ]
 MESSAGE_EXAMPLES = [
     messages.Hello((1, 0), "blender", "5.1", "token"),

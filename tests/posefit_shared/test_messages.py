@@ -18,7 +18,7 @@ from message_examples import (
     sequence,
 )
 
-from posefit_shared import messages, payloads
+from posefit_shared import messages, payload_parts, payloads
 from posefit_shared.message_fields import MAX_JSON_DEPTH
 from posefit_shared.messages import MESSAGES, REQUESTS, RESULTS, ProtocolError, read_message
 from posefit_shared.sequence import STATUSES, Sequence
@@ -139,7 +139,7 @@ def test_a_sequence_travels_with_everything_it_has():
     )  # fmt: skip
     names = [field.name for field in dataclasses.fields(Sequence)]
     assert all(getattr(whole, name) is not None for name in names)
-    assert same(payloads.sequence_from_map(payloads.sequence_to_map(whole)), whole)
+    assert same(payload_parts.sequence_from_map(payload_parts.sequence_to_map(whole)), whole)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ def test_a_sequence_travels_with_everything_it_has():
     ],
 )
 def test_a_broken_sequence_is_a_protocol_error(change):
-    values = payloads.sequence_to_map(sequence()) | change
+    values = payload_parts.sequence_to_map(sequence()) | change
     with pytest.raises(ProtocolError):
-        payloads.sequence_from_map(values)
+        payload_parts.sequence_from_map(values)
 
 
 def test_statuses_keep_their_places_because_the_wire_counts_them():
