@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from . import model_pickle, skeleton
 from .body_arrays import BodyArrays, BodyFileError, default_joint_names
+from .damaged_files import DAMAGED_ARRAYS
 
 __all__ = ["FREE_BODY", "BodyArrays", "BodyFileError", "read_body"]
 
@@ -135,7 +136,9 @@ def _read_npz(data: bytes) -> dict[str, Any]:
                 if info is not None:
                     with archive.open(info) as stream:
                         fields[key] = _read_npy(stream, info.file_size, key)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except BodyFileError:
+        raise
+    except DAMAGED_ARRAYS as error:
         raise BodyFileError(f"the .npz body file is damaged ({error}); copy it again") from error
     return fields
 
@@ -152,7 +155,7 @@ def _read_npy(stream: IO[bytes], size: int, key: str) -> npt.NDArray[Any]:
             else np.lib.format.read_array_header_2_0
         )
         shape, is_fortran, dtype = read_header(stream)
-    except ValueError as error:
+    except DAMAGED_ARRAYS as error:
         raise BodyFileError(f"{key} in the .npz body file is damaged ({error})") from error
     if dtype.kind not in "fiubU":
         raise BodyFileError(

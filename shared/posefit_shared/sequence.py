@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import rotations
+from .damaged_files import DAMAGED_ARRAYS
 from .frames import Camera
 from .skeleton import MODEL_JOINT_COUNTS, SmplParameters, model_type_from_joint_count
 
@@ -233,9 +234,9 @@ def read_sequence(path: str | os.PathLike[str]) -> Sequence:
             raise SequenceError(f"{path.name} unpacks to {unpacked >> 20} MiB, more than is read")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name in _KNOWN_KEYS}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, SequenceError):
-            raise
+    except SequenceError:
+        raise
+    except DAMAGED_ARRAYS as error:
         raise SequenceError(
             f"{path.name} is no readable .npz of plain arrays ({error}): save it again with "
             "numpy.savez, without objects"
@@ -244,6 +245,8 @@ def read_sequence(path: str | os.PathLike[str]) -> Sequence:
         return sequence_from_arrays(arrays)
     except SequenceError as error:
         raise SequenceError(f"{path.name}: {error}") from error
+    except DAMAGED_ARRAYS as error:
+        raise SequenceError(f"{path.name} has a value of the wrong kind ({error})") from error
 
 
 def write_sequence(path: str | os.PathLike[str], sequence: Sequence) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .damaged_files import DAMAGED_ARRAYS
 from .frames import Camera
 from .sequence import SequenceError
 
@@ -117,6 +118,6 @@ def _camera(entry: Any, folder: Path, position: int) -> ShotCamera:
         offset = int(entry.get("frame_offset", 0))
     except KeyError as error:
         raise SequenceError(f"camera {name!r} of the shot lacks {error.args[0]}") from error
-    except (TypeError, ValueError, IndexError, OSError, OverflowError) as error:
+    except DAMAGED_ARRAYS as error:
         raise SequenceError(f"camera {name!r} of the shot is not usable: {error}") from error
     return ShotCamera(name, footage, offset, camera, moving)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from posefit_shared import frames as coordinate_frames
+from posefit_shared.damaged_files import DAMAGED_ARRAYS
 from posefit_shared.frames import Camera
 from posefit_shared.sequence import Sequence
 
@@ -75,7 +76,7 @@ def read_iuv(path: Path, image_size: tuple[int, int]) -> tuple[npt.NDArray, npt.
     """
     try:
         part, uv = _from_npz(path, image_size) if path.suffix == ".npz" else _from_png(path)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except DAMAGED_ARRAYS as error:
         raise EvidenceError(f"{path.name} is no IUV map ({error}): make it again") from error
     width, height = image_size
     if part.shape != (height, width):

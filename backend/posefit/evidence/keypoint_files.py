@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from posefit_shared.damaged_files import DAMAGED_ARRAYS
+
 from ..solver import BLAZEPOSE, COCO_17, LandmarkTable
 from .errors import EvidenceError
 from .frame_files import FrameNames, files_by_frame
@@ -173,7 +175,7 @@ def _from_npz(path: Path) -> dict[int, Array]:
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED_ARRAYS as error:
         raise EvidenceError(f"{path.name} is no readable .npz ({error}): save it again") from error
     points = arrays.get("landmarks", arrays.get("pixels"))
     if points is None or points.ndim != 3 or points.shape[2] < 2:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from posefit_shared.damaged_files import DAMAGED_ARRAYS
+
 from .person import ImporterError
 from .pickle_machine import load_pickle
 from .torch_files import is_legacy_torch, load_torch_legacy, load_torch_zip
@@ -99,7 +101,9 @@ def _load_zip(data: bytes, name: str) -> tuple[str, Any]:
                 for entry in names
                 if entry.endswith(".npy")
             }
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except ImporterError:
+        raise
+    except DAMAGED_ARRAYS as error:
         raise ImporterError(
             f"{name} is a broken archive ({error}): it may be cut short; copy it again"
         ) from error
@@ -127,7 +131,7 @@ def _load_npy(data: bytes, name: str) -> np.ndarray:
         return np.load(stream, allow_pickle=False)
     except ImporterError:
         raise
-    except (ValueError, EOFError, OSError, MemoryError, SyntaxError) as error:
+    except DAMAGED_ARRAYS as error:
         raise ImporterError(
             f"{name} holds an array that cannot be read ({error}): copy it again"
         ) from error

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from posefit_shared.damaged_files import DAMAGED_ARRAYS
+
 from ..footage import FootageError
 from .blazepose import MODEL_FILE
 
@@ -92,9 +94,9 @@ def read_keypoints(path: str | os.PathLike[str]) -> Keypoints:
         if str(arrays.pop("detector", "")) != detector_name():
             raise FootageError(f"{path.name} comes from another pose detector: delete it")
         return Keypoints(**arrays)
-    except (OSError, ValueError, TypeError) as error:
-        if isinstance(error, FootageError):
-            raise
+    except FootageError:
+        raise
+    except DAMAGED_ARRAYS as error:
         raise FootageError(f"{path.name} holds no keypoints ({error}): delete it") from error
 
 
