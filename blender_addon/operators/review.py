@@ -34,8 +34,8 @@ class _GoToDoubtful(_OnReviewed):
         scene = context.scene
         frame = review.doubtful_frame(scene, context.object, self.step)
         if frame is None:
-            limit = f"{scene.posefit_review.threshold:.2f}"
-            self.report({"INFO"}, f"No frame of {context.object.name} is below {limit}")
+            limit = f"{scene.posefit_review.threshold:.0%}"
+            self.report({"INFO"}, f"All frames of {context.object.name} are {limit} sure or more")
             return {"CANCELLED"}
         scene.frame_set(frame)
         return {"FINISHED"}

@@ -39,13 +39,13 @@ def _draw_bones(
     column = layout.column(align=True)
     column.operator("posefit.lock_bones", icon="LOCKED")
     column.operator("posefit.unlock_bones", icon="UNLOCKED")
-    draw_words(layout, f"{len(locked)} locked{_named(locked)}", "DECORATE_LOCKED")
+    draw_words(layout, f"{len(locked)} bones locked{_named(locked)}", "DECORATE_LOCKED")
     column = layout.column(align=True)
     column.prop(scene.posefit, "stiffness")
     button = column.operator("posefit.set_stiffness", icon="MOD_SIMPLEDEFORM")
     button.stiffness = scene.posefit.stiffness
-    words = [f"{name} {factor:g}" for name, factor in stiff.items()]
-    draw_words(layout, f"{len(stiff)} with a stiffness of their own{_named(words)}", "BLANK1")
+    words = [f"{name} (stiffness {factor:g})" for name, factor in stiff.items()]
+    draw_words(layout, f"{len(stiff)} held more or less than usual{_named(words)}", "BLANK1")
 
 
 def _draw_frames(layout: bpy.types.UILayout, armature: bpy.types.Object) -> None:

@@ -28,13 +28,24 @@ class POSEFIT_PT_queue(SidebarPanel, bpy.types.Panel):
                 _draw_open(column, job)
             else:
                 icon = "QUESTION" if job_queue.is_undecided(job) else "CHECKMARK"
-                icon = "ERROR" if job.is_problem else icon
+                icon = (
+                    "ERROR" if job.is_problem else "SORTTIME" if job_queue.is_active(job) else icon
+                )
                 draw_words(column, f"{job.label}: {job.words}", icon)
             _draw_choice(column, job)
         if session.SESSION.finished_count:
             layout.prop(context.scene, "posefit_show_finished")
         if session.SESSION.is_busy:
             layout.operator("posefit.cancel", text="Cancel All", icon="X")
+
+
+def _icon(job: session.Job) -> str:
+    """How a job stands that is not under way at the backend any more."""
+    if job.is_problem:
+        return "ERROR"
+    if job_queue.is_active(job):
+        return "SORTTIME"
+    return "QUESTION" if job_queue.is_undecided(job) else "CHECKMARK"
 
 
 def _draw_open(column: bpy.types.UILayout, job: session.Job) -> None:
@@ -45,7 +56,7 @@ def _draw_open(column: bpy.types.UILayout, job: session.Job) -> None:
 
 
 def _draw_choice(column: bpy.types.UILayout, job: session.Job) -> None:
-    if not isinstance(job, session.RemoteJob) or not job.can_be_kept:
+    if not isinstance(job, session.RemoteJob) or not job.can_be_kept or job.is_kept:
         return
     choice = column.column(align=True)
     choice.operator("posefit.keep_finished", icon="CHECKMARK").job = job.job_id

@@ -12,9 +12,9 @@ SHOWN_FRAMES = 5
 """How many of the worst frames are listed."""
 _STATUS_WORDS = {
     "refined": "refined",
-    "kept": "kept",
-    "no_person": "no person",
-    "failed": "failed",
+    "kept": "left as they were",
+    "no_person": "without a person",
+    "failed": "not computed",
 }
 
 
@@ -39,7 +39,7 @@ class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
         column = layout.column(align=True)
         for one in review.worst(armature, SHOWN_FRAMES):
             icon = "ERROR" if one.confidence < settings.threshold else "CHECKMARK"
-            words = f"Frame {one.frame}: {one.why} {one.confidence:.2f}"
+            words = review.doubt_words(one)
             column.operator("posefit.show_frame", text=words, icon=icon).frame = one.frame
         column = layout.column(align=True)
         column.prop(settings, "threshold")
@@ -58,10 +58,11 @@ def _draw_overlay(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup)
     column.prop(settings, "colours", text="")
     if settings.colours == "CONFIDENCE":
         limit = settings.threshold
-        column.label(text=f"Orange 0, pale {limit:.2f}, blue 1", icon="COLOR")
+        draw_words(column, f"Blue is sure, pale {limit:.0%} sure, orange unsure", "COLOR")
     if settings.colours == "CHANGE":
         limit = settings.change_limit_mm
-        column.label(text=f"Blue 0, pale {limit / 2:g}, orange {limit:g} mm", icon="COLOR")
+        words = f"Blue has not moved, pale by {limit / 2:g} mm, orange by {limit:g} mm or more"
+        draw_words(column, words, "COLOR")
         column.prop(settings, "change_limit_mm")
     if settings.colours != "OFF":
         column.prop(settings, "opacity")

@@ -17,8 +17,8 @@ from posefit_shared.skeleton import BODY_PARTS
 
 FloatArray = npt.NDArray[np.float32]
 
-NOT_COMPUTED = ("no_person", "failed")
-"""What became of frames that have no result."""
+NOT_COMPUTED = {"no_person": "no person was found", "failed": "could not be computed"}
+"""What became of frames that have no result, and how that is said."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class FrameDoubt:
     """The scene frame."""
     confidence: float
     """0 to 1, of its least sure part; 0 where it was not computed."""
-    why: str
-    """That part, or what became of the frame."""
+    part: str
+    """That part; empty where none is known."""
+    why: str = ""
+    """What became of the frame instead, in words."""
 
 
 def part_confidence(confidence: npt.ArrayLike) -> FloatArray:
@@ -74,11 +76,12 @@ def worst_frames(
     names = list(BODY_PARTS)
     result = []
     for row in np.argsort(sure, kind="stable")[:count].tolist():
-        why = status[row].replace("_", " ")
-        if status[row] not in NOT_COMPUTED:
+        part, why = "", NOT_COMPUTED.get(status[row], "")
+        if not why:
             known = np.where(np.isfinite(parts[row]), parts[row], np.inf)
-            why = names[int(known.argmin())] if np.isfinite(known).any() else "not accepted"
-        result.append(FrameDoubt(int(frames[row]), float(sure[row]), why))
+            is_known = np.isfinite(known).any()
+            part, why = (names[int(known.argmin())], "") if is_known else ("", "was not accepted")
+        result.append(FrameDoubt(int(frames[row]), float(sure[row]), part, why))
     return result
 
 

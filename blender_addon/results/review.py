@@ -104,6 +104,13 @@ def worst(armature: bpy.types.Object, count: int) -> list[FrameDoubt]:
     return frame_doubt.worst_frames(found.frames, found.confidence, found.status, count)
 
 
+def doubt_words(one: FrameDoubt) -> str:
+    """A frame of which the refinement is unsure, for the artist."""
+    if one.part:
+        return f"Frame {one.frame}, {one.part}: {one.confidence:.0%} sure"
+    return f"Frame {one.frame}: {one.why}"
+
+
 def counts(armature: bpy.types.Object) -> dict[str, int]:
     """How many frames ended in which status; those that none did are left out."""
     found = findings.of_armature(armature)
@@ -115,7 +122,9 @@ def misfit_words(armature: bpy.types.Object) -> str:
     """How well the last refinement explains the picture, against before; empty where not known."""
     found = findings.of_armature(armature)
     ratio = None if found is None else found.report.get("misfit_after_by_before")
-    return f"Misfit {ratio:.0%} of before (median)" if isinstance(ratio, float) else ""
+    if not isinstance(ratio, float):
+        return ""
+    return f"{ratio:.0%} of the misfit with the picture is left (median of the frames)"
 
 
 def attach() -> None:

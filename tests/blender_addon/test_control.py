@@ -272,8 +272,8 @@ def test_the_panel_names_and_counts_what_is_held(context, shot):
     layout = Recorder([])
     POSEFIT_PT_control.draw(SimpleNamespace(layout=layout), context)
     text = " ".join(layout.words)
-    assert "2 locked: R_Hip, L_Elbow" in text
-    assert "1 with a stiffness of their own: Neck 2.5" in text
+    assert "2 bones locked: R_Hip, L_Elbow" in text
+    assert "1 held more or less than usual: Neck (stiffness 2.5)" in text
     assert "3 frames pinned" in text
     assert layout.buttons["posefit.set_stiffness"].stiffness == context.scene.posefit.stiffness
     shot.posefit_pinned_frames = "3, five"

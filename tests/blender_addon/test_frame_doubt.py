@@ -52,10 +52,10 @@ def test_the_worst_frames_come_first_and_say_why():
     found = frame_doubt.worst_frames(
         [10, 11, 12, 13], confidence, ("refined", "refined", "no_person", "kept"), 3
     )
-    assert [(one.frame, one.why) for one in found] == [
-        (12, "no person"),
-        (11, "left arm"),
-        (13, "trunk"),
+    assert [(one.frame, one.part, one.why) for one in found] == [
+        (12, "", "no person was found"),
+        (11, "left arm", ""),
+        (13, "trunk", ""),
     ]
     assert found[1].confidence == pytest.approx((0.9 + 3 * 0.3) / 4)
 
