@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from posefit.solver.banded import BandedMatrix, factorise, multiply, substitute
+from posefit.solver.cyclic_reduction import solve_by_cyclic_reduction
 from posefit.solver.smoothness import (
     local_acceleration,
     second_differences,
@@ -126,3 +127,21 @@ def test_local_acceleration_is_exact_for_a_parabola_whatever_the_frame_times():
 def test_local_acceleration_of_hardly_any_frames_is_finite(frames):
     times = torch.arange(frames, dtype=torch.float64)
     assert local_acceleration(torch.ones(frames, 6), times, 0.1).shape == (frames, 2)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 7, 13])
+def test_cyclic_reduction_gives_the_dense_solution(frames):
+    *_, matrix = random_system(frames)
+    right = torch.randn(frames, 5, 3, dtype=torch.float64)
+    solution, is_definite = solve_by_cyclic_reduction(
+        matrix.diagonal, matrix.next_frame, matrix.second_frame, right
+    )
+    expected = torch.linalg.solve(dense(matrix), right.reshape(frames * 5, 3))
+    assert is_definite
+    torch.testing.assert_close(solution.reshape(frames * 5, 3), expected)
+    broken = matrix.diagonal.clone()
+    broken[frames // 2] = -1.0
+    _, is_definite = solve_by_cyclic_reduction(
+        broken, matrix.next_frame, matrix.second_frame, right
+    )
+    assert not is_definite

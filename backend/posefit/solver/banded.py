@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["BandedFactor", "BandedMatrix", "factorise", "multiply", "substitute"]
+from .cyclic_reduction import solve_by_cyclic_reduction
+
+__all__ = ["BandedFactor", "BandedMatrix", "factorise", "multiply", "solve_banded", "substitute"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,27 @@ class BandedFactor:
     """Block (t, t − 2)."""
     is_definite: Bool[Tensor, " frame"]
     """False where the factorisation failed; the factor is no use there."""
+
+
+def solve_banded(
+    matrix: BandedMatrix, right: Float[Tensor, "frame parameter column"]
+) -> tuple[Float[Tensor, "frame parameter column"], Bool[Tensor, " frame"]]:
+    """The solution X of matrix · X = right: from frame to frame on a CPU, all at once on a GPU.
+
+    Args:
+        matrix: symmetric; should be positive definite.
+        right: right-hand sides.
+
+    Returns:
+        X, and where the matrix was positive definite; X is no use elsewhere. Where frames are
+        coupled a GPU says it of all frames together.
+    """
+    near, far = matrix.next_frame, matrix.second_frame
+    if near is None or far is None or not right.is_cuda:
+        factor = factorise(matrix)
+        return substitute(factor, right), factor.is_definite
+    solved, is_definite = solve_by_cyclic_reduction(matrix.diagonal, near, far, right)
+    return solved, is_definite.expand(len(right))
 
 
 def factorise(matrix: BandedMatrix) -> BandedFactor:
@@ -94,7 +117,8 @@ def substitute(
         X, not finite where the factorisation failed.
     """
     if factor.previous is None or factor.second_previous is None:
-        return torch.cholesky_solve(right, factor.diagonal)
+        half = torch.linalg.solve_triangular(factor.diagonal, right, upper=False)
+        return torch.linalg.solve_triangular(factor.diagonal.mT, half, upper=True)
     forward: list[Tensor] = []
     for frame in range(len(right)):
         rest = right[frame]
