@@ -19,6 +19,7 @@ from torch import Tensor
 from posefit_shared.body_files import BodyFileError, read_body
 
 from .body_model import BodyModel, body_from_arrays
+from .device_graphs import replayed
 from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from .skinning import joint_frames, pose_feature, skin
 from .uv_files import with_texture_coordinates
@@ -156,6 +157,10 @@ def pose_body(body: BodyModel, parameters: PoseParameters) -> PosedBody:
     Source:
         Loper et al. 2015, equations 2–4 and 7–10.
     """
+    return replayed(_posed, body, parameters)
+
+
+def _posed(body: BodyModel, parameters: PoseParameters) -> PosedBody:
     rotations, joints = _local_rotations(body, parameters), _rest_joints(body, parameters)
     turned, placed = joint_frames(rotations, joints, body.parents)
     placed = placed + parameters.transl[:, None]

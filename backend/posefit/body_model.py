@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +16,17 @@ from torch import Tensor
 
 from posefit_shared.body_files import BodyArrays
 
+from .device_graphs import device_constant
 from .rest_colors import rest_pose_colors
 from .unwrap import unwrap_body
 
-__all__ = ["BodyModel", "body_from_arrays"]
+__all__ = ["BodyModel", "body_from_arrays", "kept_with_body"]
+
+Options = ParamSpec("Options")
+Result = TypeVar("Result")
 
 
+@device_constant
 @dataclass(frozen=True)
 class BodyModel:
     """One body model's tensors, on one device, with what posing needs worked out once."""
@@ -163,3 +171,26 @@ def _descendants(parents: np.ndarray) -> np.ndarray:
     for joint in range(1, len(parents)):
         below[:, joint] |= below[:, parents[joint]]
     return below
+
+
+def kept_with_body(
+    function: Callable[Concatenate[BodyModel, Options], Result],
+) -> Callable[Concatenate[BodyModel, Options], Result]:
+    """Remembers what a function works out of a body, as long as the body lives.
+
+    Args:
+        function: of a body and hashable options alone.
+
+    Returns:
+        The same function; a body's second call gives the first one's very object.
+    """
+
+    @functools.wraps(function)
+    def remembered(body: BodyModel, *arguments: Options.args, **options: Options.kwargs) -> Result:
+        kept: dict[Any, Any] = body.__dict__.setdefault("_kept", {})
+        key = (function, arguments, tuple(sorted(options.items())))
+        if key not in kept:
+            kept[key] = function(body, *arguments, **options)
+        return kept[key]
+
+    return remembered

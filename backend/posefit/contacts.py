@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .body import BodyModel, PoseParameters, pose_vertices
+from .body_model import kept_with_body
 from .solver import Contacts
 
 __all__ = ["ContactPoints", "ContactRules", "contact_points", "estimate_ground", "find_contacts"]
@@ -57,10 +58,12 @@ class ContactPoints:
     """Metres that a level sole's point is above the sole's lowest one; 0 for palms."""
 
 
+_FRAMES_AT_ONCE = 256
 _SOLES = (("L_Ankle", "L_Foot"), ("R_Ankle", "R_Foot"))
 _PALMS = (("L_Wrist", "L_Hand"), ("R_Wrist", "R_Hand"))
 
 
+@kept_with_body
 def contact_points(body: BodyModel) -> ContactPoints:
     """Heel and both sides of the ball of each foot, and the middle of each palm.
 
@@ -133,26 +136,27 @@ def find_contacts(
         what touches, but is no better than the feet that it came from.
     """
     points, rules = points or contact_points(body), rules or ContactRules()
-    positions = pose_vertices(body, parameters, points.vertex_indices).double()
-    times = times.to(positions)
-    positions[..., 2] -= points.clearance if up_is_known else 0.0
+    # A handful of points: the host is done before a GPU has been told what to do.
+    positions = pose_vertices(body, parameters, points.vertex_indices).double().cpu()
+    times, sole, clearance = times.to(positions), points.is_sole.cpu(), points.clearance.cpu()
+    ground = None if ground is None else ground.cpu()
+    positions[..., 2] -= clearance if up_is_known else 0.0
     smooth = _smoothed(positions, times, rules.smoothing_s)
     speed = _speed(smooth, times, world_to_camera, rules.along_view)
     plane = ground
     if plane is None and up_is_known:
-        plane = estimate_ground(smooth[:, points.is_sole], speed[:, points.is_sole])
+        plane = estimate_ground(smooth[:, sole], speed[:, sole])
     low = high = torch.ones_like(speed, dtype=torch.bool)
     if plane is not None:
         normal = plane[:3].to(positions)
         height = smooth @ normal + plane[3].to(positions)
         low, high = height < rules.begin_height_m, height < rules.end_height_m
-    sole = points.is_sole
     begins = torch.where(sole, (speed < rules.begin_speed) & low, speed < rules.hand_speed)
     lasts = torch.where(sole, (speed < rules.end_speed) & high, speed < 2.0 * rules.hand_speed)
     least = torch.where(sole, rules.least_s, rules.least_hand_s)
     held = _with_hysteresis(begins, lasts, times, least)
     held = held.to(parameters.transl)
-    return Contacts(points.vertex_indices, held, sole, points.clearance, ground)
+    return Contacts(points.vertex_indices, held, points.is_sole, points.clearance, ground)
 
 
 def estimate_ground(
@@ -182,19 +186,17 @@ def _smoothed(
 ) -> Float[Tensor, "frame point 3"]:
     """Gaussian average over time, by local lines so that steady motion and the ends stay put."""
     reach = 3.0 * sigma_s
-    smooth = torch.empty_like(positions)
-    first = torch.searchsorted(times, times - reach)
-    last = torch.searchsorted(times, times + reach, right=True)
-    for frame in range(len(times)):
-        rows = slice(int(first[frame]), int(last[frame]))
-        offset = times[rows] - times[frame]
-        weight = torch.exp(-0.5 * (offset / sigma_s).square())
-        total, slope = weight.sum(), (weight * offset).sum()
-        spread = (weight * offset.square()).sum()
-        own = total * spread - slope.square()
-        share = weight * (spread - slope * offset) / own if own > 1e-12 else weight / total
-        smooth[frame] = torch.einsum("t,tpc->pc", share, positions[rows])
-    return smooth
+    parts = []
+    for rows in torch.arange(len(times), device=times.device).split(_FRAMES_AT_ONCE):
+        offset = times - times[rows, None]
+        weight = torch.exp(-0.5 * (offset / sigma_s).square()) * (offset.abs() <= reach)
+        total, slope = weight.sum(1), (weight * offset).sum(1)
+        spread = (weight * offset.square()).sum(1)
+        own = (total * spread - slope.square())[:, None]
+        line = weight * (spread[:, None] - slope[:, None] * offset) / own.clamp_min(1e-12)
+        share = torch.where(own > 1e-12, line, weight / total[:, None])
+        parts.append(torch.einsum("rt,tpc->rpc", share, positions))
+    return torch.cat(parts)
 
 
 def _speed(

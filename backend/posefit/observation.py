@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,13 +15,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .body import BodyModel, PoseParameters, pose_body
+from .body_model import kept_with_body
 from .crop import crop_frames
+from .device_graphs import replayed
 from .displacement import DisplacementEstimator, DisplacementField
-from .modalities import render_modalities
+from .modalities import Modalities, render_modalities
 from .others import Occluders
 from .pictures import Picture, body_boxes, project_points
 from .rasterizer import Fragments
 from .solver import SurfacePoints
+from .upload import upload
 from .vertex_targets import VertexTargets, aggregate, surface_points
 
 __all__ = ["Look", "LookFigures", "Observer", "withheld_patches"]
@@ -32,6 +34,8 @@ TextureMaps = Callable[[Sequence[int]], Float[Tensor, "texture 4 height width"] 
 
 _PATCH_M = 0.06
 """Side of the patches of skin that are withheld, metres at rest."""
+_GPU_TIMES = 4
+"""A GPU takes so many times as many frames at once."""
 _WITHHELD = 4
 """One patch in so many is withheld."""
 
@@ -77,7 +81,7 @@ class Observer:
     rasterizer: str = "warp"
     """`warp` or `pytorch3d`."""
     batch_frames: int = 16
-    """Frames rendered and predicted at once; bounds memory."""
+    """Frames rendered and predicted at once on a CPU; bounds memory."""
     max_points: int = 1200
     """Surface points a frame that go to the solver."""
     withheld_points: int = 300
@@ -103,9 +107,12 @@ class Observer:
             check_cancelled: called between batches; raises to stop.
         """
         looks = []
-        for start in range(0, len(frames), self.batch_frames):
+        batch = (
+            _GPU_TIMES * self.batch_frames if self.body.device.type == "cuda" else self.batch_frames
+        )
+        for start in range(0, len(frames), batch):
             check_cancelled()
-            part = slice(start, start + self.batch_frames)
+            part = slice(start, start + batch)
             looks.append(self._look(pictures[part], frames[part], parameters[part], textures))
         return _join(looks)
 
@@ -120,8 +127,9 @@ class Observer:
         shown = [k for k, picture in enumerate(pictures) if picture is not None]
         present = [picture for picture in pictures if picture is not None]
         if present:
+            of_shown = vertices if len(shown) == len(vertices) else vertices[shown]
             boxes = body_boxes(
-                vertices[shown], [picture.camera for picture in present], margin=self.crop_margin
+                of_shown, [picture.camera for picture in present], margin=self.crop_margin
             )
             visible = np.isfinite(boxes[:, 2])
             shown = [k for k, is_visible in zip(shown, visible, strict=True) if is_visible]
@@ -129,7 +137,9 @@ class Observer:
             boxes = boxes[visible]
         if not present:
             return _nothing(len(frames), self.max_points, self.withheld_points, vertices)
-        seen = self._predict(present, boxes, [frames[k] for k in shown], vertices[shown], textures)
+        if len(shown) < len(vertices):
+            vertices = vertices[shown]
+        seen = self._predict(present, boxes, [frames[k] for k in shown], vertices, textures)
         return _spread(seen, shown, len(frames))
 
     def _predict(
@@ -148,48 +158,84 @@ class Observer:
             self.crop_size,
             device=device,
         )
-        world_to_camera = torch.tensor(
-            np.stack([picture.camera.world_to_camera for picture in pictures]),
-            dtype=vertices.dtype,
-            device=device,
-        )
-        modalities, fragments = render_modalities(
-            self.body,
-            vertices,
-            world_to_camera,
-            crop.intrinsics,
-            (self.crop_size, self.crop_size),
-            texture=textures(frames),
-            backend=self.rasterizer,
-        )
-        field = self.estimator.predict(crop.images, modalities)
+        world_to_camera = upload(
+            np.stack([picture.camera.world_to_camera for picture in pictures]), device
+        ).to(vertices.dtype)
+        count, texture, images, intrinsics = (
+            len(pictures), textures(frames), crop.images, crop.intrinsics,
+        )  # fmt: skip
+        if vertices.is_cuda:
+            # A recording is of one number of frames: a few numbers serve for all.
+            rows = torch.arange(_padded(count), device=device)
+            rows = rows.clamp(max=count - 1)
+            vertices, world_to_camera = vertices[rows], world_to_camera[rows]
+            images, intrinsics = images[rows], intrinsics[rows]
+            if texture is not None and len(texture) > 1:
+                texture = texture[rows]
+        modalities, fragments = replayed(
+            _rendered, self.body, vertices, world_to_camera, intrinsics, self.crop_size, texture,
+            self.rasterizer,
+        )  # fmt: skip
+        field = self.estimator.predict(images, modalities)
         if self.others is not None:
+            everyone = [frames[min(k, count - 1)] for k in range(len(vertices))]
             seen = self.others.hide(
-                fragments, frames, world_to_camera, crop.intrinsics, backend=self.rasterizer
+                fragments, everyone, world_to_camera, intrinsics, backend=self.rasterizer
             )
             field = replace(field, visibility=field.visibility * (seen.pix_to_face >= 0))
-        targets = aggregate(fragments, self.body.faces, self.body.num_vertices, field)
-        projected = project_points(vertices, world_to_camera, crop.intrinsics)
-        projected = projected.nan_to_num(0.0)
-        points, withheld = (
-            surface_points(
-                replace(targets, weight=targets.weight * part),
-                projected,
-                crop.intrinsics,
-                world_to_camera,
-                max_points=count,
-            )
-            for part, count in (
-                (~self._is_withheld, self.max_points),
-                (self._is_withheld, self.withheld_points),
-            )
-        )
-        metres = _metres_per_pixel(vertices, world_to_camera, crop.intrinsics)
-        return Look(points, withheld, _figures(targets, fragments, field, metres))
+        look = replayed(
+            _look_of, self.body, withheld_patches(self.body), vertices, world_to_camera, intrinsics,
+            fragments, field, self.max_points, self.withheld_points,
+        )  # fmt: skip
+        return look if len(vertices) == count else _first(look, count)
 
-    @cached_property
-    def _is_withheld(self) -> Bool[Tensor, " vertex"]:
-        return withheld_patches(self.body)
+
+def _padded(count: int) -> int:
+    """The next power of two."""
+    return 1 << (count - 1).bit_length()
+
+
+def _rendered(
+    body: BodyModel,
+    vertices: Float[Tensor, "batch vertex 3"],
+    world_to_camera: Float[Tensor, "batch 4 4"],
+    intrinsics: Float[Tensor, "batch 3 3"],
+    size: int,
+    texture: Tensor | None,
+    rasterizer: str,
+) -> tuple[Modalities, Fragments]:
+    return render_modalities(
+        body, vertices, world_to_camera, intrinsics, (size, size),
+        texture=texture, backend=rasterizer,
+    )  # fmt: skip
+
+
+def _look_of(
+    body: BodyModel,
+    is_withheld: Bool[Tensor, " vertex"],
+    vertices: Float[Tensor, "batch vertex 3"],
+    world_to_camera: Float[Tensor, "batch 4 4"],
+    intrinsics: Float[Tensor, "batch 3 3"],
+    fragments: Fragments,
+    field: DisplacementField,
+    max_points: int,
+    withheld_points: int,
+) -> Look:
+    """What a predicted field says of each body."""
+    targets = aggregate(fragments, body.faces, body.num_vertices, field)
+    projected = project_points(vertices, world_to_camera, intrinsics).nan_to_num(0.0)
+    points, withheld = (
+        surface_points(
+            replace(targets, weight=targets.weight * part),
+            projected,
+            intrinsics,
+            world_to_camera,
+            max_points=count,
+        )
+        for part, count in ((~is_withheld, max_points), (is_withheld, withheld_points))
+    )
+    metres = _metres_per_pixel(vertices, world_to_camera, intrinsics)
+    return Look(points, withheld, _figures(targets, fragments, field, metres))
 
 
 def _figures(
@@ -226,6 +272,7 @@ def _figures(
     )
 
 
+@kept_with_body
 def withheld_patches(body: BodyModel) -> Bool[Tensor, " vertex"]:
     """Which vertices lie in the patches of skin that no solve is told of: about one in four.
 
@@ -250,6 +297,16 @@ def _metres_per_pixel(
 _POINT_FIELDS = (
     "vertex_indices", "targets", "weights", "scales", "intrinsics", "world_to_camera",
 )  # fmt: skip
+
+
+def _first(look: Look, count: int) -> Look:
+    """The first rows of a look."""
+
+    def cut(points: SurfacePoints) -> SurfacePoints:
+        return SurfacePoints(**{name: getattr(points, name)[:count] for name in _POINT_FIELDS})
+
+    figures = LookFigures(**{name: v[:count] for name, v in vars(look.figures).items()})
+    return Look(cut(look.points), cut(look.withheld), figures)
 
 
 def _spread(look: Look, rows: Sequence[int], frames: int) -> Look:

@@ -14,6 +14,7 @@ others' work.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +26,7 @@ from .body import BodyModel
 from .camera_refinement import check_refinable, settle_cameras, slid_parameters
 from .clip import Clip, check_visible
 from .clip_parts import Part, gather, joined, turned_input
+from .device_graphs import recording
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
 from .method import Method
@@ -55,7 +57,6 @@ class Refinement:
     """Milliseconds for each step."""
 
 
-@torch.no_grad()
 def refine(
     clip: Clip,
     *,
@@ -88,16 +89,22 @@ def refine(
     """
     settings, freedom, hooks = settings or RefineSettings(), freedom or Freedom(), hooks or Hooks()
     method = method or Method()
+    check_refinable(settings, len(clip.views))
+    observer = _observer(clip, body, estimator, settings, method, rasterizer)
+    run = Run(clip, body, settings, method, freedom, hooks, Stopwatch(), observer)
+    with torch.no_grad(), recording() if body.device.type == "cuda" else nullcontext():
+        return _refined(run)
+
+
+def _refined(run: Run) -> Refinement:
+    clip, body, settings, hooks = run.clip, run.body, run.settings, run.hooks
     start = parameters_of_sequence(clip.sequence, body)
     check_visible(clip, start, body)
-    if estimator is None and not clip.landmarks and not clip.evidence:
+    if run.observer is None and not clip.landmarks and not clip.evidence:
         raise RefinementError(
             "neither displacement nor keypoints are switched on, so nothing is known of the "
             "picture: switch one of them on, or name evidence files"
         )
-    check_refinable(settings, len(clip.views))
-    observer = _observer(clip, body, estimator, settings, method, rasterizer)
-    run = Run(clip, body, settings, method, freedom, hooks, Stopwatch(), observer)
     betas, run = run.with_shape_and_camera(start)
     near = slid_parameters(start, run.camera, clip.sequence, body)
     start_shaped = replace(near, betas=betas)

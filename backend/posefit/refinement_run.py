@@ -24,6 +24,7 @@ from .camera_refinement import as_given, with_refined_cameras
 from .clip import Clip, clip_seconds, world_stands_still
 from .clip_parts import Part, mean_of_views
 from .contacts import find_contacts
+from .device_graphs import replayed
 from .evidence_error import EVIDENCE_NOISE_M, evidence_error_m, points_error_m
 from .method import Method
 from .observation import Look, Observer
@@ -39,8 +40,9 @@ from .solver import (
     solve,
     take_frames,
 )
-from .solver.priors import reference_sigmas
+from .solver.priors import joint_sigmas
 from .twist_search import find_twists, free_segments, turned_by
+from .upload import upload
 
 __all__ = ["Freedom", "Hooks", "Run", "Stopwatch"]
 
@@ -241,14 +243,15 @@ class Run:
         """The part with what its frames let expect of each other."""
         assert self.method.shared is not None
         assert part.joint_sigma is not None
-        stiffness = part.reference.transl.new_tensor(1.0) * self.settings.prior_weight
+        stiffness = part.reference.transl.new_full((), self.settings.prior_weight)
         if self.freedom.stiffness is not None:
             stiffness = stiffness * self.freedom.stiffness.to(stiffness)
-        sigma = stiffness.new_tensor(reference_sigmas(self.body.joint_names)) * part.input_scale
-        expectation = expect_from_others(
-            part.reference, part.parameters, part.joint_sigma, part.expectation,
-            sigma / stiffness.clamp_min(1e-6).sqrt(),
-            torch.from_numpy(clip_seconds(self.clip))[part.rows], self.method.shared,
+        sigma = joint_sigmas(self.body).to(stiffness) * part.input_scale
+        expectation = replayed(
+            expect_from_others, part.reference, part.parameters, part.joint_sigma,
+            part.expectation, sigma / stiffness.clamp_min(1e-6).sqrt(),
+            upload(clip_seconds(self.clip)[part.rows.numpy()], self.body.device),
+            self.method.shared,
         )  # fmt: skip
         return replace(part, expectation=expectation)
 
@@ -286,7 +289,8 @@ class Run:
 
     def _contacts(self, part: Part) -> Contacts | None:
         """What touches something in frames that follow each other; None where nothing does."""
-        if not self.settings.contacts or not world_stands_still(self.clip):
+        alone = len(part.rows) < 2
+        if alone or not self.settings.contacts or not world_stands_still(self.clip):
             return None
         sequence = self.clip.sequence
         cameras = sequence.world_to_camera

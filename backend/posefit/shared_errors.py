@@ -112,7 +112,7 @@ def leave_one_out(
     drift = shared.drifting * torch.exp(-apart / shared.drift_seconds)
     kernel = shared.constant + drift + own * identity
     noise = 1.0 / precision.double().T
-    inverse = torch.linalg.inv(
+    inverse, _ = torch.linalg.inv_ex(
         variance.double()[:, None, None] * kernel + torch.diag_embed(noise)
     )  # (joint, frame, frame)
     diagonal = inverse.diagonal(dim1=1, dim2=2)

@@ -3,29 +3,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 __all__ = ["joint_frames", "pose_feature", "skin"]
 
 
+@dataclass(frozen=True)
+class _Level:
+    """The joints at one depth below the root."""
+
+    joints: Int[Tensor, " member"]
+    parent_places: Int[Tensor, " member"]
+    """Where each one's parent is among the joints one level up; the root's is its own."""
+
+
 @lru_cache(maxsize=32)
-def _levels(parents: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """For each depth below the root: its joints, and their parents' places one level up."""
+def _levels(
+    parents: tuple[int, ...], device: torch.device
+) -> tuple[tuple[_Level, ...], Int[Tensor, " joint"], Int[Tensor, " joint"]]:
+    """Levels from the root down, each joint's place among all levels' joints, and its parent
+    (the root's: itself)."""
     depth = [0] * len(parents)
     for joint in range(1, len(parents)):
         depth[joint] = depth[parents[joint]] + 1
-    levels = [
-        tuple(joint for joint, d in enumerate(depth) if d == level)
-        for level in range(max(depth) + 1)
-    ]
-    return tuple(
-        (joints, tuple(levels[level - 1].index(parents[j]) for j in joints) if level else ())
-        for level, joints in enumerate(levels)
+    members = [[j for j, d in enumerate(depth) if d == level] for level in range(max(depth) + 1)]
+    order = [joint for level in members for joint in level]
+
+    def index(places: list[int]) -> Tensor:
+        return torch.tensor(places, device=device)
+
+    levels = tuple(
+        _Level(index(own), index([members[k - 1].index(parents[j]) for j in own] if k else [0]))
+        for k, own in enumerate(members)
     )
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return levels, index(back), index([max(parent, 0) for parent in parents])
 
 
 def joint_frames(
@@ -43,19 +60,18 @@ def joint_frames(
     Returns:
         Rotation of each joint from rest, and its posed position; one step per depth of the tree.
     """
-    offsets = torch.cat([joints[:, :1], joints[:, 1:] - joints[:, list(parents[1:])]], dim=1)
-    all_rotations, all_positions, order = [], [], []
-    for level, (members, parent_places) in enumerate(_levels(parents)):
-        index = list(members)
-        turned, placed = rotations[:, index], offsets[:, index]
-        if level:
-            above = all_rotations[-1][:, list(parent_places)]
-            placed = (above @ placed[..., None])[..., 0] + all_positions[-1][:, list(parent_places)]
+    levels, back, upper = _levels(parents, joints.device)
+    offsets = torch.cat([joints[:, :1], joints[:, 1:] - joints[:, upper[1:]]], dim=1)
+    all_rotations, all_positions = [], []
+    for depth, level in enumerate(levels):
+        turned, placed = rotations[:, level.joints], offsets[:, level.joints]
+        if depth:
+            above = all_rotations[-1][:, level.parent_places]
+            beside = all_positions[-1][:, level.parent_places]
+            placed = (above @ placed[..., None])[..., 0] + beside
             turned = above @ turned
         all_rotations.append(turned)
         all_positions.append(placed)
-        order.extend(members)
-    back = sorted(range(len(order)), key=order.__getitem__)
     return torch.cat(all_rotations, 1)[:, back], torch.cat(all_positions, 1)[:, back]
 
 

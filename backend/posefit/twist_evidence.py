@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .body import BodyModel, PoseParameters, axis_angle_to_matrix, matrix_to_axis_angle
+from .body_model import kept_with_body
 from .segment_strips import ANGLES, SEGMENTS, Strips
 from .solver.pose_prior import PosePrior, load_pose_prior
 from .upload import upload
@@ -88,6 +89,7 @@ class LimbTables:
     """For turns of the neck."""
 
 
+@kept_with_body
 def segment_axes(body: BodyModel) -> Float[Tensor, "segment 3"]:
     """Unit vectors along each segment at rest."""
     joints, ends = upload(np.array(SEGMENTS).T, body.device)

@@ -28,10 +28,11 @@ from .body import (
     matrix_to_axis_angle,
     pose_body,
 )
+from .device_graphs import replayed
 from .method import TwistSearch
 from .others import Occluders
 from .pictures import Picture
-from .segment_strips import ANGLES, SEGMENTS, observe_strips, segment_grid
+from .segment_strips import ANGLES, SEGMENTS, Strips, observe_strips, segment_grid
 from .twist_evidence import (
     LIMBS,
     NECK,
@@ -112,7 +113,7 @@ def find_twists(
     """
     steps = torch.arange(-_STEPS, _STEPS + 1, device=body.device)
     turns = steps.to(body.dtype) * _STEP
-    tables = limb_tables(body, parameters, turns)
+    tables = replayed(limb_tables, body, parameters, turns)
     chosen = _spread(len(seconds))
     sources = upload(chosen, body.device)
     told = None
@@ -122,11 +123,35 @@ def find_twists(
             observe_strips(grid, body, vertices, one, others=others, backend=backend)
             for one in views
         ]
-        evidence = torch.stack([pattern_evidence(one, sources) for one in strips]).sum(0)
         times = seconds.cpu().numpy()
         apart = upload(np.abs(times[chosen, None] - times) >= exclusion_seconds, body.device)
-        told = _doubted(evidence, search) * apart[..., None, None].to(evidence)
-        told = told[..., (steps[None] - steps[:, None]) % ANGLES].to(turns)
+        told = replayed(_told_by_pictures, strips, sources, apart, steps, search)
+    free = None if free is None else upload(free.cpu().numpy(), body.device)
+    return replayed(_search, tables, told, sources, turns, search, free)
+
+
+def _told_by_pictures(
+    strips: Sequence[Strips],
+    sources: Int[Tensor, " source"],
+    apart: Bool[Tensor, "source frame"],
+    steps: Int[Tensor, " angle"],
+    search: TwistSearch,
+) -> Float[Tensor, "source frame segment angle angle"]:
+    """What pairs of frames say of both their turns."""
+    evidence = torch.stack([pattern_evidence(one, sources) for one in strips]).sum(0)
+    told = _doubted(evidence, search) * apart[..., None, None].to(evidence)
+    return told[..., (steps[None] - steps[:, None]) % ANGLES]
+
+
+def _search(
+    tables: LimbTables,
+    told: Float[Tensor, "source frame segment angle angle"] | None,
+    sources: Int[Tensor, " source"],
+    turns: Float[Tensor, " angle"],
+    search: TwistSearch,
+    free: Bool[Tensor, "frame segment"] | None,
+) -> Twists:
+    told = None if told is None else told.to(turns)
     beliefs = _beliefs(tables, told, sources, _expected(turns), search)
     return _decided(beliefs, turns, search, free)
 
@@ -168,6 +193,10 @@ def turned_by(
         parameters: one row a frame.
         angles: radians.
     """
+    return replayed(_turned_by, body, parameters, angles)
+
+
+def _turned_by(body: BodyModel, parameters: PoseParameters, angles: Tensor) -> PoseParameters:
     local = list(axis_angle_to_matrix(parameters.body_pose).unbind(1))  # joints 1 …
     twists = axis_angle_to_matrix(segment_axes(body) * angles[..., None])
     for column, (joint, _) in enumerate(SEGMENTS):
@@ -257,5 +286,5 @@ def _decided(
     is_decided = (mass > search.least_share) & (odds > search.least_odds)
     is_decided &= (best - middle).abs() > 1
     if free is not None:
-        is_decided &= upload(free.cpu().numpy(), is_decided.device)
+        is_decided &= free
     return Twists(torch.where(is_decided, angle, 0.0), variance.sqrt(), is_decided)

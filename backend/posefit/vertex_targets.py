@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .displacement import DisplacementField
-from .rasterizer import Fragments
+from .rasterizer import Fragments, accumulate
 from .solver.evidence import SurfacePoints
 
 __all__ = ["VertexTargets", "aggregate", "confidence", "select_points", "surface_points"]
@@ -83,26 +83,11 @@ def aggregate(
     """
     certainty = confidence(field.scale, field.visibility)
     certainty = certainty * field.displacement.isfinite().all(-1)
-    image, row, column = ((fragments.pix_to_face >= 0) & (certainty > 0)).nonzero(as_tuple=True)
-    corners = faces.long()[fragments.pix_to_face[image, row, column].long()]
-    bary = fragments.bary_coords[image, row, column].clamp_min(0.0)
-    place = (corners + image[:, None] * num_vertices).flatten()
-
-    certainty = certainty[image, row, column, None]
+    weighted, seen = certainty[..., None], field.visibility[..., None].clamp(0.0, 1.0)
     values = torch.cat(
-        [
-            certainty * field.displacement[image, row, column],
-            certainty * field.scale[image, row, column, None],
-            certainty,
-            field.visibility[image, row, column, None].clamp(0.0, 1.0),
-        ],
-        -1,
+        [weighted * field.displacement, weighted * field.scale[..., None], weighted, seen], -1
     )
-    batch = len(fragments.pix_to_face)
-    # float64: a coarse mesh in a large crop adds 10⁵ pixels to one vertex.
-    sums = values.new_zeros(batch * num_vertices, 5, dtype=torch.float64)
-    shares = (bary[..., None] * values[:, None]).flatten(0, 1).double()
-    sums = sums.index_add_(0, place, shares).unflatten(0, (batch, num_vertices))
+    sums = accumulate(fragments, faces, num_vertices, values, certainty > 0)
     support, seen = sums[..., 3], sums[..., 4]
     is_seen = support > _LEAST_SUPPORT
     mean = torch.where(is_seen[..., None], sums[..., :3] / support.clamp_min(1e-9)[..., None], 0.0)

@@ -17,7 +17,10 @@ from posefit.displacement import DisplacementField
 from posefit.footage import Footage
 from posefit.modalities import Modalities, render_modalities
 from posefit.parameters import parameters_of_sequence
+from posefit.pipeline import Clip, refine
+from posefit.views import view_of_sequence
 from posefit_shared.sequence import Sequence
+from posefit_shared.settings import RefineSettings
 
 SIZE = (240, 320)
 """Width and height, pixels."""
@@ -137,3 +140,13 @@ def vertex_error_mm(body: BodyModel, first: Sequence, second: Sequence) -> np.nd
     a, b = (pose_body(body, parameters_of_sequence(s, body)) for s in (first, second))
     difference = (a.vertices - a.joints[:, :1]) - (b.vertices - b.joints[:, :1])
     return (difference.norm(dim=-1).mean(1) * 1e3).numpy()
+
+
+def refined_clip(body: BodyModel, seed: int, frames: int = 3) -> Sequence:
+    """What refining a small clip gives, of another person in other poses for each seed."""
+    rng = np.random.default_rng(seed)
+    truth = true_sequence(body, frames, rng)
+    start = disturbed(truth, rng)
+    clip = Clip(start, [view_of_sequence(start, filmed(body, truth))])
+    settings = RefineSettings(crop_size=64, solver_iterations=4)
+    return refine(clip, body=body, estimator=ColorMatcher(), settings=settings).sequence

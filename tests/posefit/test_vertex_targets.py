@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from posefit.displacement import DisplacementField
-from posefit.rasterizer import Fragments
+from posefit.rasterizer import Fragments, accumulate
+from posefit.rasterizer.warp_backend import accumulate_warp
 from posefit.vertex_targets import (
     SCALE_FLOOR_PX,
     aggregate,
@@ -179,3 +180,12 @@ def test_surface_points_sit_where_the_vertex_should_go():
     torch.testing.assert_close(points.targets, expected[rows, points.vertex_indices])
     torch.testing.assert_close(points.scales, targets.scale[rows, points.vertex_indices])
     assert (targets.weight[rows, points.vertex_indices] > 0).all()
+
+
+def test_a_kernel_and_torch_give_the_same_sums():
+    """The kernel is a GPU's; Warp runs it here on the CPU."""
+    fragments, field = random_view()
+    values = torch.cat([field.displacement, field.scale[..., None]], -1)
+    counts = field.visibility > 0.3
+    own = accumulate_warp(fragments, FACES, VERTICES, values, counts)
+    torch.testing.assert_close(accumulate(fragments, FACES, VERTICES, values, counts), own)

@@ -23,6 +23,7 @@ __all__ = [
     "WindowFunctions",
     "body_cells",
     "gather_cells",
+    "query_budget",
     "scatter_cells",
     "window_gradient",
     "window_lookup",
@@ -43,10 +44,21 @@ def body_cells(
     """
     flat = mask.flatten(1)
     if budget is None:
-        fullest = int(flat.sum(1).max())
-        budget = min(flat.shape[1], max(256, -(-fullest // 256) * 256))
+        budget = query_budget(mask, 256)
     order = torch.argsort(flat.to(torch.int8), dim=1, descending=True, stable=True)
     return order[:, :budget].contiguous()
+
+
+def query_budget(mask: Bool[Tensor, "batch height width"], step: int) -> int:
+    """Cells of the fullest sample, rounded up; waits for the device.
+
+    Args:
+        mask: cells that show the body.
+        step: what is rounded up to.
+    """
+    flat = mask.flatten(1)
+    fullest = int(flat.sum(1).max())
+    return min(flat.shape[1], max(step, -(-fullest // step) * step))
 
 
 def gather_cells(

@@ -7,20 +7,27 @@ computes where it can (`runtime`).
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..device_graphs import replayed
 from ..modalities import Modalities
 from . import DisplacementError
+from .correlation import query_budget
 from .field import DisplacementField
-from .inputs import RENDER_CHANNELS, network_inputs
+from .inputs import RenderedModalities, network_inputs
+from .kinds import DisplacementNetwork
 from .losses import LOG_SCALE_RANGE
+from .network import CorrespondenceNetwork, cells_of_mask
 from .runtime import open_graph
-from .weights import WeightsError, load_network, preferred_form, shipped_weights
+from .weights import Calibration, WeightsError, load_network, preferred_form, shipped_weights
 
 __all__ = ["NetworkEstimator", "fast_estimator", "large_estimator"]
 
@@ -28,6 +35,8 @@ MULTIPLE = 32
 """Crop sides must be multiples of this."""
 MOST_PIXELS = 64 * 256 * 256
 """Pixels that go through the network at once; larger batches are cut."""
+_CELLS = 512
+"""What the number of cells that show the body is rounded up to on a GPU."""
 LAPLACE_SIGMA = math.sqrt(2.0)
 """Standard deviation of a Laplace distribution of scale 1."""
 
@@ -61,11 +70,9 @@ class NetworkEstimator:
         if weights is None:
             weights = shipped_weights(preferred_form())
         try:
-            network, self._calibration = load_network(weights, device)
+            self._network, self._calibration = _ready_network(weights, _version(weights), device)
         except WeightsError as error:
             raise DisplacementError(str(error)) from error
-        self._network = network.to(memory_format=torch.channels_last)  # pyright: ignore
-        self._device = device
         self._graph = open_graph(weights) if device.type == "cpu" else None
 
     @torch.no_grad()
@@ -84,32 +91,96 @@ class NetworkEstimator:
         height, width = images.shape[2:]
         if height % MULTIPLE or width % MULTIPLE:
             raise ValueError(f"crops are {width}×{height}, expected multiples of {MULTIPLE}")
-        render, image = network_inputs(images, modalities)
         pieces = max(1, MOST_PIXELS // (height * width))
-        predictions = [
-            self._run(part[:, :RENDER_CHANNELS], part[:, RENDER_CHANNELS:])
-            for part in torch.cat([render, image], dim=1).split(pieces)
+        fields = [
+            self._predict(images[part], _samples(modalities, part))
+            for first in range(0, len(images), pieces)
+            for part in (slice(first, first + pieces),)
         ]
-        return self._field(torch.cat(predictions), images.dtype)
-
-    def _run(self, render: Tensor, image: Tensor) -> Tensor:
-        """The network's last prediction."""
-        if self._graph is not None and self._graph.takes(render):
-            return self._graph(render, image)
-        layout = torch.channels_last
-        with torch.autocast(self._device.type, torch.bfloat16, self._device.type == "cuda"):
-            return self._network(
-                render.float().contiguous(memory_format=layout),
-                image.float().contiguous(memory_format=layout),
-            )[-1].float()
-
-    def _field(self, prediction: Tensor, dtype: torch.dtype) -> DisplacementField:
-        """Calibrated outputs."""
-        calibration = self._calibration
-        scale = torch.exp(prediction[:, 2].clamp(*LOG_SCALE_RANGE))
-        logits = prediction[:, 3] / calibration.visibility_temperature
+        if len(fields) == 1:
+            return fields[0]
+        names = [field.name for field in dataclasses.fields(DisplacementField)]
         return DisplacementField(
-            displacement=prediction[:, :2].permute(0, 2, 3, 1).contiguous().to(dtype),
-            scale=(scale * calibration.scale_factor * LAPLACE_SIGMA).to(dtype),
-            visibility=torch.sigmoid(logits).to(dtype),
+            **{name: torch.cat([getattr(one, name) for one in fields]) for name in names}
         )
+
+    def _predict(self, images: Tensor, modalities: RenderedModalities) -> DisplacementField:
+        if self._graph is not None and self._graph.takes(images):
+            render, image = network_inputs(images, modalities)
+            return _field(self._graph(render, image), self._calibration, images.dtype)
+        budget = None
+        if images.is_cuda and isinstance(self._network, CorrespondenceNetwork):
+            # Waits for the rendering; what is recorded afterwards depends on few numbers of cells.
+            budget = query_budget(cells_of_mask(modalities.mask), _CELLS)
+        return replayed(
+            _network_field, self._network, self._calibration, images, modalities, budget
+        )
+
+
+def _network_field(
+    network: DisplacementNetwork,
+    calibration: Calibration,
+    images: Tensor,
+    modalities: RenderedModalities,
+    budget: int | None,
+) -> DisplacementField:
+    render, image = (
+        part.float().contiguous(memory_format=torch.channels_last)
+        for part in network_inputs(images, modalities)
+    )
+    options = {} if budget is None else {"query_budget": budget}
+    with torch.autocast(images.device.type, torch.bfloat16, images.is_cuda):
+        prediction = network(render, image, **options)[-1].float()
+    return _field(prediction, calibration, images.dtype)
+
+
+def _field(
+    prediction: Float[Tensor, "batch 4 height width"], calibration: Calibration, dtype: torch.dtype
+) -> DisplacementField:
+    """Calibrated outputs."""
+    scale = torch.exp(prediction[:, 2].clamp(*LOG_SCALE_RANGE))
+    logits = prediction[:, 3] / calibration.visibility_temperature
+    return DisplacementField(
+        displacement=prediction[:, :2].permute(0, 2, 3, 1).contiguous().to(dtype),
+        scale=(scale * calibration.scale_factor * LAPLACE_SIGMA).to(dtype),
+        visibility=torch.sigmoid(logits).to(dtype),
+    )
+
+
+def _samples(modalities: Modalities, part: slice) -> Modalities:
+    """Some of the batch."""
+    names = [field.name for field in dataclasses.fields(modalities)]
+    return dataclasses.replace(modalities, **{n: getattr(modalities, n)[part] for n in names})
+
+
+def _version(weights: Path) -> tuple[int, int] | None:
+    """What changes when the file does."""
+    try:
+        status = weights.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=4)
+def _ready_network(
+    weights: Path, version: tuple[int, int] | None, device: torch.device
+) -> tuple[DisplacementNetwork, Calibration]:
+    """A network of this process as it is used, loaded once."""
+    network, calibration = load_network(weights, device)
+    _fuse_normalisation(network)
+    if device.type == "cuda":
+        for layer in network.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                layer.to(torch.bfloat16)
+    return network.to(memory_format=torch.channels_last), calibration  # pyright: ignore
+
+
+def _fuse_normalisation(network: nn.Module) -> None:
+    """Batch normalisation behind a convolution becomes part of it: fewer passes over memory."""
+    for sequence in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
+        for place in range(len(sequence) - 1):
+            convolution, normalisation = sequence[place], sequence[place + 1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+                sequence[place] = fuse_conv_bn_eval(convolution, normalisation)
+                sequence[place + 1] = nn.Identity()

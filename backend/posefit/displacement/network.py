@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,7 +35,13 @@ from .global_block import GlobalBlock
 from .inputs import MODALITY_CHANNELS, RENDER_CHANNELS
 from .photometric import PhotometricEvidence
 
-__all__ = ["SMALL_NETWORK", "CorrespondenceNetwork", "NetworkConfig", "convex_upsample"]
+__all__ = [
+    "SMALL_NETWORK",
+    "CorrespondenceNetwork",
+    "NetworkConfig",
+    "cells_of_mask",
+    "convex_upsample",
+]
 
 STRIDE = 4
 """Pixels per cell."""
@@ -248,6 +254,13 @@ def convex_upsample(
     return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, STRIDE * height, STRIDE * width)
 
 
+def cells_of_mask(
+    mask: Float[Tensor, "batch 1 height width"],
+) -> Bool[Tensor, "batch rows columns"]:
+    """Which cells show some of the body."""
+    return functional.max_pool2d(mask, STRIDE)[:, 0] > 0.5
+
+
 class CorrespondenceNetwork(nn.Module):
     """See the module's docstring."""
 
@@ -320,7 +333,7 @@ class CorrespondenceNetwork(nn.Module):
         """
         rendered, picture, own, seen, hidden, gates, first = self.encode(render, image)
         size = (rendered.shape[2], rendered.shape[3])
-        mask = functional.max_pool2d(render[:, MODALITY_CHANNELS["mask"]], STRIDE)[:, 0] > 0.5
+        mask = cells_of_mask(render[:, MODALITY_CHANNELS["mask"]])
         cells = body_cells(mask, query_budget)
         matches = self._match(cells, rendered, picture, own, seen)
         shows_body = mask.flatten(1).gather(1, cells)[..., None]

@@ -10,12 +10,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from .fragments import Fragments, PyTorch3DFragments
 
-__all__ = ["NEAR_M", "Fragments", "PyTorch3DFragments", "interpolate", "rasterize"]
+__all__ = [
+    "NEAR_M",
+    "Fragments",
+    "PyTorch3DFragments",
+    "accumulate",
+    "interpolate",
+    "rasterize",
+]
 
 NEAR_M = 0.01
 """Surface nearer to the camera than this is not drawn, metres."""
@@ -82,3 +90,37 @@ def interpolate(
     from .warp_backend import interpolate_warp
 
     return interpolate_warp(fragments, faces, attributes)
+
+
+def accumulate(
+    fragments: Fragments,
+    faces: Int[Tensor, "face 3"],
+    num_vertices: int,
+    values: Float[Tensor, "batch height width channel"],
+    counts: Bool[Tensor, "batch height width"],
+) -> Float64[Tensor, "batch vertex channel"]:
+    """Sums of pixels' values at the corners of their faces: `interpolate` the other way round.
+
+    Args:
+        fragments: of the mesh.
+        faces: vertices of each face.
+        num_vertices: of the mesh.
+        values: of each pixel; finite where it counts.
+        counts: pixels that are added; those that show no face never are.
+
+    Returns:
+        Sums weighted by barycentric coordinates, in float64: a coarse mesh in a large crop adds
+        10⁵ pixels to one vertex.
+    """
+    if values.is_cuda:
+        from .warp_backend import accumulate_warp
+
+        return accumulate_warp(fragments, faces, num_vertices, values, counts)
+    image, row, column = ((fragments.pix_to_face >= 0) & counts).nonzero(as_tuple=True)
+    corners = faces.long()[fragments.pix_to_face[image, row, column].long()]
+    bary = fragments.bary_coords[image, row, column].clamp_min(0.0)
+    place = (corners + image[:, None] * num_vertices).flatten()
+    batch, channels = len(values), values.shape[-1]
+    sums = values.new_zeros(batch * num_vertices, channels, dtype=torch.float64)
+    shares = (bary[..., None] * values[image, row, column][:, None]).flatten(0, 1).double()
+    return sums.index_add_(0, place, shares).unflatten(0, (batch, num_vertices))

@@ -243,6 +243,30 @@ def resolve_pixels(
 
 @wp.kernel
 @no_type_check
+def accumulate_pixels(
+    pix_to_face: wp.array3d(dtype=wp.int32),
+    bary_coords: wp.array3d(dtype=wp.vec3),
+    faces: wp.array(dtype=wp.vec3i),
+    values: wp.array4d(dtype=float),
+    counts: wp.array3d(dtype=wp.bool),
+    sums: wp.array3d(dtype=wp.float64),
+):
+    """Add each pixel's values to the corners of its face, by barycentric coordinates."""
+    image, y, x = wp.tid()
+    face = pix_to_face[image, y, x]
+    if face < 0 or not counts[image, y, x]:
+        return
+    corner = faces[face]
+    bary = bary_coords[image, y, x]
+    for k in range(3):
+        share = wp.max(bary[k], 0.0)
+        for channel in range(values.shape[3]):
+            added = wp.float64(share * values[image, y, x, channel])
+            wp.atomic_add(sums, image, corner[k], channel, added)
+
+
+@wp.kernel
+@no_type_check
 def interpolate_pixels(
     pix_to_face: wp.array3d(dtype=wp.int32),
     bary_coords: wp.array3d(dtype=wp.vec3),

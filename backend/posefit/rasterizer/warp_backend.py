@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 import warp as wp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from ..warp_runtime import launch, warp_array
 from . import kernels
 from .fragments import Fragments
 
-__all__ = ["interpolate_warp", "rasterize_warp"]
+__all__ = ["accumulate_warp", "interpolate_warp", "rasterize_warp"]
 
 _CUDA_THREADS = 1 << 18
 """Threads that fill a large GPU: faces of a small batch get several threads each."""
@@ -104,6 +104,35 @@ def interpolate_warp(
         threads = torch.get_num_threads()
         _over_threads(lambda thread, run: blend(run, 1), _runs(batch, 2 * threads), threads)
     return values
+
+
+def accumulate_warp(
+    fragments: Fragments,
+    faces: Int[Tensor, "face 3"],
+    num_vertices: int,
+    values: Float[Tensor, "batch height width channel"],
+    counts: Bool[Tensor, "batch height width"],
+) -> Float64[Tensor, "batch vertex channel"]:
+    """`accumulate` on a GPU; see the package for the contract."""
+    device, shape = values.device, (len(values), num_vertices, values.shape[-1])
+    sums = torch.zeros(shape, dtype=torch.float64, device=device)
+    if values.numel() == 0 or len(faces) == 0:
+        return sums
+    pix_to_face = fragments.pix_to_face.contiguous()
+    bary_coords, faces = fragments.bary_coords.contiguous(), faces.to(torch.int32).contiguous()
+    values, counts = values.detach().float().contiguous(), counts.contiguous()
+    launch(
+        kernels.accumulate_pixels,
+        device,
+        tuple(pix_to_face.shape),
+        warp_array(pix_to_face, wp.int32),
+        warp_array(bary_coords, wp.vec3),
+        warp_array(faces, wp.vec3i),
+        warp_array(values, wp.float32),
+        warp_array(counts, wp.bool),
+        warp_array(sums, wp.float64),
+    )
+    return sums
 
 
 def _draw_on_cuda(

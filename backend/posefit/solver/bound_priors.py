@@ -5,32 +5,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..body import BodyModel
-from .config import SolverConfig
+from .config import SolverConfig, Strengths
 from .evidence import Evidence
-from .pose_prior import load_pose_prior
+from .pose_prior import PosePrior, load_pose_prior
 from .priors import (
     LocalRotations,
+    joint_sigmas,
     limit_term,
     local_rotations,
     pelvis_term,
     pose_prior_term,
-    reference_sigmas,
     reference_term,
 )
-from .self_contact import body_capsules, overlaps, self_penetration_term
+from .self_contact import Capsules, body_capsules, overlaps, self_penetration_term
 from .skeleton import Skeleton, SkeletonModel, State, pose_skeleton
 from .terms import Term, stack_terms
 
 __all__ = ["ChunkTerm", "bind_priors"]
 
 ChunkTerm = Callable[[Skeleton], Term]
-"""Linearises one source of knowledge about a chunk of frames."""
+"""Linearises one source of knowledge about a chunk of frames; a partial function of module
+functions, so that solves can be recorded (`device_graphs`)."""
 
 ChunkBinder = Callable[[slice], ChunkTerm]
 """Gives a prior's term for some frames."""
@@ -44,6 +46,7 @@ def bind_priors(
     start: State,
     evidence: Sequence[Evidence],
     config: SolverConfig,
+    strengths: Strengths,
     *,
     reference: State | None,
     stiffness: Float[Tensor, "batch joint"],
@@ -56,6 +59,7 @@ def bind_priors(
         start: the first state; says sizes, dtype and device.
         evidence: the first camera among it says what depth is.
         config: which priors, how strong.
+        strengths: in place of what of `config` follows from the input.
         reference: what to stay near, or None.
         stiffness: multiplies the precision of each joint's pull to the reference.
 
@@ -64,30 +68,25 @@ def bind_priors(
     """
     betas = start.betas.shape[1] if config.shape != "fixed" else 0
     parameters = 3 * start.rotations.shape[1] + 3 + betas
-    from_rest = _rest_priors(body, config, parameters, start)
+    from_rest = _rest_priors(body, config, strengths, parameters, start)
     if reference is None or config.reference_weight <= 0:
         return [_from_rest_alone(from_rest)] if from_rest else []
-    sigmas = start.transl.new_tensor(reference_sigmas(body.joint_names))
-    root = (config.reference_weight * stiffness).sqrt() / (sigmas * config.reference_sigma_scale)
+    sigmas = joint_sigmas(body).to(start.transl)
+    root = (config.reference_weight * stiffness).sqrt() / (sigmas * strengths.reference_sigma_scale)
     joints = pose_skeleton(model, reference, with_shape=False).joints
     pelvis = joints[:, 0]
-    rows = _pelvis_precision(pelvis, evidence, config)
+    rows = _pelvis_precision(pelvis, evidence, config, strengths)
     # Only a focal length that is sought moves the reference: a known one it already has.
     slide = _slide(pelvis, evidence) if config.focal != "fixed" else None
 
     def bind_rotations(frames: slice) -> ChunkTerm:
-        def term(skeleton: Skeleton) -> Term:
-            rest, near = local_rotations(skeleton, None, reference.rotations[frames])
-            terms = [prior(rest) for prior in from_rest]
-            return stack_terms([*terms, reference_term(near, root[frames], parameters)])
-
-        return term
+        return partial(
+            _rotations_term, reference.rotations[frames], root[frames], from_rest, parameters
+        )
 
     def bind_pelvis(frames: slice) -> ChunkTerm:
         along = None if slide is None else slide[frames]
-        return lambda skeleton: pelvis_term(
-            skeleton, pelvis[frames], rows[frames], parameters, along
-        )
+        return partial(_pelvis_term, pelvis[frames], rows[frames], parameters, along)
 
     if config.self_penetration_weight <= 0:
         return [bind_rotations, bind_pelvis]
@@ -104,21 +103,46 @@ def _self_penetration(
     root = config.self_penetration_weight**0.5 / config.self_penetration_sigma_m
 
     def bind(frames: slice) -> ChunkTerm:
-        return lambda skeleton: self_penetration_term(skeleton, capsules, allowed[frames], root)
+        return partial(_self_penetration_term, capsules, allowed[frames], root)
 
     return bind
 
 
-def _from_rest_alone(priors: list[RotationPrior]) -> ChunkBinder:
-    def term(skeleton: Skeleton) -> Term:
-        (rest,) = local_rotations(skeleton, None)
-        return stack_terms([prior(rest) for prior in priors])
+def _rotations_term(
+    reference: Tensor,
+    precision_root: Tensor,
+    from_rest: Sequence[RotationPrior],
+    parameters: int,
+    skeleton: Skeleton,
+) -> Term:
+    rest, near = local_rotations(skeleton, None, reference)
+    terms = [prior(rest) for prior in from_rest]
+    return stack_terms([*terms, reference_term(near, precision_root, parameters)])
 
-    return lambda frames: term
+
+def _pelvis_term(
+    pelvis: Tensor, rows: Tensor, parameters: int, along: Tensor | None, skeleton: Skeleton
+) -> Term:
+    return pelvis_term(skeleton, pelvis, rows, parameters, along)
+
+
+def _self_penetration_term(
+    capsules: Capsules, allowed: Tensor, root: float, skeleton: Skeleton
+) -> Term:
+    return self_penetration_term(skeleton, capsules, allowed, root)
+
+
+def _from_rest_alone(priors: list[RotationPrior]) -> ChunkBinder:
+    return lambda frames: partial(_from_rest_term, priors)
+
+
+def _from_rest_term(priors: Sequence[RotationPrior], skeleton: Skeleton) -> Term:
+    (rest,) = local_rotations(skeleton, None)
+    return stack_terms([prior(rest) for prior in priors])
 
 
 def _rest_priors(
-    body: BodyModel, config: SolverConfig, parameters: int, start: State
+    body: BodyModel, config: SolverConfig, strengths: Strengths, parameters: int, start: State
 ) -> list[RotationPrior]:
     """Priors on rotations as measured from the rest pose: limits and likely poses."""
     device, dtype = start.transl.device, start.transl.dtype
@@ -132,15 +156,30 @@ def _rest_priors(
         lower, upper = -unlimited, unlimited.clone()
         lower[limited], upper[limited] = learned.lower, learned.upper
         strength = config.limit_weight**0.5 / config.limit_sigma
-        priors.append(lambda rest: limit_term(rest, lower, upper, strength, parameters))
+        priors.append(partial(_limits, lower, upper, strength, parameters))
     if config.pose_prior_weight > 0:
-        weight_root = config.pose_prior_weight**0.5
-        priors.append(lambda rest: pose_prior_term(rest, learned, weight_root, parameters))
+        root = strengths.pose_prior_weight.sqrt()
+        priors.append(partial(_likely_poses, learned, root, parameters))
     return priors
 
 
+def _limits(
+    lower: Tensor, upper: Tensor, strength: float, parameters: int, rest: LocalRotations
+) -> Term:
+    return limit_term(rest, lower, upper, strength, parameters)
+
+
+def _likely_poses(
+    learned: PosePrior, weight_root: Tensor, parameters: int, rest: LocalRotations
+) -> Term:
+    return pose_prior_term(rest, learned, weight_root, parameters)
+
+
 def _pelvis_precision(
-    pelvis: Float[Tensor, "batch 3"], evidence: Sequence[Evidence], config: SolverConfig
+    pelvis: Float[Tensor, "batch 3"],
+    evidence: Sequence[Evidence],
+    config: SolverConfig,
+    strengths: Strengths,
 ) -> Float[Tensor, "batch 3 3"]:
     """Rows that measure a pelvis offset in σ: across the first camera's view, and along it."""
     identity = torch.eye(3, device=pelvis.device, dtype=pelvis.dtype)
@@ -153,7 +192,9 @@ def _pelvis_precision(
     distance = position.norm(dim=-1).clamp_min(0.2)
     ray = torch.nn.functional.normalize(position, dim=-1)
     along = ray[:, :, None] * ray[:, None]
-    rows = (identity - along) / config.lateral_sigma_fraction + along / config.depth_sigma_fraction
+    rows = (
+        identity - along
+    ) / config.lateral_sigma_fraction + along / strengths.depth_sigma_fraction
     return scale * (rows / distance[:, None, None]) @ matrix[:, :3, :3]
 
 

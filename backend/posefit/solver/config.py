@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-__all__ = ["FocalMode", "ShapeMode", "SolverConfig"]
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from ..upload import upload
+
+__all__ = ["FocalMode", "ShapeMode", "SolverConfig", "Strengths"]
 
 ShapeMode = Literal["sequence", "frame", "fixed"]
 FocalMode = Literal["fixed", "sequence", "frame"]
@@ -144,6 +150,16 @@ class SolverConfig:
     posterior: bool = False
     """Also return each joint's posterior standard deviation."""
 
+    def without_strengths(self) -> SolverConfig:
+        """The settings apart from `Strengths`, which change from solve to solve."""
+        return replace(
+            self,
+            reference_sigma_scale=1.0,
+            depth_sigma_fraction=1.0,
+            shape_reference_sigma=1.0,
+            pose_prior_weight=1.0 if self.pose_prior_weight > 0 else 0.0,
+        )
+
     @property
     def camera_unknowns(self) -> tuple[int, ...]:
         """Which of the camera's unknowns (`lens`) are solved for."""
@@ -151,6 +167,30 @@ class SolverConfig:
         return (*focal, 1) if self.distortion else focal
 
     @property
+    def camera_columns(self) -> slice:
+        """The same, as columns of both unknowns."""
+        unknowns = self.camera_unknowns
+        return slice(unknowns[0], unknowns[-1] + 1) if unknowns else slice(0)
+
+    @property
     def camera_is_shared(self) -> bool:
         """The camera's unknowns are the same in all frames."""
         return bool(self.camera_unknowns) and self.focal != "frame"
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Settings that follow from the input, as tensors: all solves of one kind can then be one
+    recording (`device_graphs`)."""
+
+    reference_sigma_scale: Float[Tensor, ""]
+    depth_sigma_fraction: Float[Tensor, ""]
+    shape_reference_sigma: Float[Tensor, ""]
+    pose_prior_weight: Float[Tensor, ""]
+
+    @classmethod
+    def of(cls, config: SolverConfig, like: Tensor) -> Strengths:
+        """Those of some settings, in another tensor's type and place."""
+        names = [field.name for field in fields(cls)]
+        values = np.array([getattr(config, name) for name in names])
+        return cls(*upload(values, like.device).to(like.dtype).unbind())

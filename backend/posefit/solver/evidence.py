@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..body import BodyModel
 from .config import SolverConfig
-from .kinematics import PosedPoints, bind_points, blend_corners, pose_points
+from .kinematics import PointSet, PosedPoints, bind_points, blend_corners, pose_points
 from .landmarks import LandmarkTable, pose_landmarks
 from .lens import Lens
 from .skeleton import Skeleton, SkeletonModel
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 TermFunction = Callable[[Skeleton], Term]
+"""A partial function of module functions, so that solves can be recorded (`device_graphs`)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class BoundEvidence:
     """Linearises the evidence at a posed skeleton."""
     usable: Float[Tensor, " batch"]
     """Sum of the usable weights of each frame."""
-    dropped: int
+    dropped: Int[Tensor, ""]
     """How many targets were not finite though their weight was positive."""
 
 
@@ -136,7 +137,7 @@ class FacePoints:
         weights = shared_weight(weights, config.map_points)
         scales = _scales(self.scales[frames], model)
         term = _pixel_function(
-            lambda skeleton: blend_corners(pose_points(corners, skeleton), shares),
+            partial(_pose_in_faces, corners, shares),
             self.intrinsics[frames],
             self.world_to_camera[frames],
             targets,
@@ -312,11 +313,11 @@ def shared_weight(
 
 def _usable(
     targets: Float[Tensor, "batch point xy"], weights: Float[Tensor, "batch point"], model
-) -> tuple[Float[Tensor, "batch xy point"], Float[Tensor, "batch point"], int]:
+) -> tuple[Float[Tensor, "batch xy point"], Float[Tensor, "batch point"], Int[Tensor, ""]]:
     """Targets with points last, weights cleaned, and how many targets were not finite."""
     dtype = model.joint_template.dtype
     is_finite = targets.isfinite().all(-1) & weights.isfinite()
-    dropped = int((~is_finite & ~(weights <= 0)).sum())
+    dropped = (~is_finite & ~(weights <= 0)).sum()
     weights = torch.where(is_finite & (weights > 0), weights, 0.0).to(dtype)
     targets = torch.where(is_finite[..., None], targets, 0.0).to(dtype)
     return targets.transpose(1, 2).contiguous(), weights, dropped
@@ -354,25 +355,42 @@ def _pixel_function(
     dtype = targets.dtype
     projection = intrinsics.to(dtype) @ world_to_camera.to(dtype)[:, :3]
     lens = Lens.of(intrinsics.to(dtype))
-    return lambda skeleton: pixel_term(
-        pose(skeleton),
-        projection,
-        targets,
-        precision,
-        robust_scale,
-        config.min_depth_m,
-        lens,
-        skeleton.state.camera,
+    return partial(
+        _pixels, pose, projection, targets, precision, robust_scale, config.min_depth_m, lens
     )
+
+
+def _pixels(
+    pose: Callable[[Skeleton], PosedPoints],
+    projection: Tensor,
+    targets: Tensor,
+    precision: Tensor,
+    robust_scale: Tensor,
+    min_depth_m: float,
+    lens: Lens,
+    skeleton: Skeleton,
+) -> Term:
+    camera = skeleton.state.camera
+    return pixel_term(
+        pose(skeleton), projection, targets, precision, robust_scale, min_depth_m, lens, camera
+    )
+
+
+def _pose_in_faces(corners: PointSet, shares: Tensor, skeleton: Skeleton) -> PosedPoints:
+    return blend_corners(pose_points(corners, skeleton), shares)
 
 
 def _position_function(pose, rotation, targets, precision, robust_scale) -> TermFunction:
-    return lambda skeleton: position_term(
-        pose(skeleton), rotation, targets, precision, robust_scale
-    )
+    return partial(_positions, pose, rotation, targets, precision, robust_scale)
+
+
+def _positions(pose, rotation, targets, precision, robust_scale, skeleton: Skeleton) -> Term:
+    return position_term(pose(skeleton), rotation, targets, precision, robust_scale)
 
 
 def _direction_function(pose, rotation, targets, precision, robust_scale) -> TermFunction:
-    return lambda skeleton: direction_term(
-        pose(skeleton), rotation, targets, precision, robust_scale
-    )
+    return partial(_directions, pose, rotation, targets, precision, robust_scale)
+
+
+def _directions(pose, rotation, targets, precision, robust_scale, skeleton: Skeleton) -> Term:
+    return direction_term(pose(skeleton), rotation, targets, precision, robust_scale)

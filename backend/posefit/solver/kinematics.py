@@ -24,9 +24,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..body import BodyModel, corrective_rows
+from ..body_model import kept_with_body
+from ..device_graphs import device_constant
 from .skeleton import Skeleton, SkeletonModel, State
 
 __all__ = [
+    "ModelRows",
     "PointSet",
     "PosedPoints",
     "axis_points",
@@ -41,12 +44,25 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class PointSet:
-    """Vertices of the body gathered for a solve: only their rows of the model are kept."""
+class ModelRows:
+    """The body model's rows of some vertices, in the solver's dtype."""
 
     v_template: Float[Tensor, "unique 3"]
     shapedirs: Float[Tensor, "unique 3 beta"]
     posedirs: Float[Tensor, "unique 3 feature"]
+
+
+@device_constant
+class WholeModel(ModelRows):
+    """Every vertex' rows: the same object whenever a body is solved for."""
+
+
+@dataclass(frozen=True)
+class PointSet:
+    """Vertices of the body gathered for a solve."""
+
+    rows: ModelRows
+    """Of the unique vertices."""
     index: Int[Tensor, "frames point"] | None
     """Which of the unique vertices each frame's points are; None where all frames use them all."""
     weights: Float[Tensor, "frames joint point"]
@@ -89,17 +105,36 @@ def bind_points(
     index, unique = None, vertex_indices
     if vertex_indices.ndim == 2 and len(vertex_indices) == 1:
         unique = vertex_indices[0]
+    elif vertex_indices.ndim == 2 and _poses_all(body):
+        unique, index = None, vertex_indices
     elif vertex_indices.ndim == 2:
         unique, index = torch.unique(vertex_indices, return_inverse=True)
+    rows: ModelRows = _all_rows(body, dtype, num_betas)
+    if unique is not None:
+        rows = ModelRows(rows.v_template[unique], rows.shapedirs[unique], rows.posedirs[unique])
     weights = body.lbs_weights[vertex_indices].to(dtype).transpose(-1, -2)
     weights = weights[None] if weights.ndim == 2 else weights
     return PointSet(
-        v_template=body.v_template[unique].to(dtype),
-        shapedirs=body.shapedirs[unique][..., :num_betas].to(dtype),
-        posedirs=corrective_rows(body, unique).to(dtype),
+        rows=rows,
         index=index,
         weights=weights.contiguous(),
         weights_below=model.is_below @ weights,
+    )
+
+
+def _poses_all(body: BodyModel) -> bool:
+    """A GPU poses all vertices sooner than it finds the unique ones, whose number would also make
+    each solve one of a kind (`device_graphs`)."""
+    return body.device.type == "cuda"
+
+
+@kept_with_body
+def _all_rows(body: BodyModel, dtype: torch.dtype, num_betas: int) -> WholeModel:
+    every = torch.arange(body.num_vertices, device=body.device)
+    return WholeModel(
+        v_template=body.v_template.to(dtype),
+        shapedirs=body.shapedirs[..., :num_betas].to(dtype),
+        posedirs=corrective_rows(body, every).to(dtype),
     )
 
 
@@ -108,9 +143,9 @@ def _rest_points(points: PointSet, state: State) -> Float[Tensor, "batch 3 point
     rotations = state.rotations[:, 1:]
     identity = torch.eye(3, device=rotations.device, dtype=rotations.dtype)
     feature = (rotations - identity).flatten(1)
-    flat = points.v_template.flatten()[:, None]
-    flat = torch.addmm(flat, points.shapedirs.flatten(0, 1), state.betas.T)
-    flat = torch.addmm(flat, points.posedirs.flatten(0, 1), feature.T)
+    flat = points.rows.v_template.flatten()[:, None]
+    flat = torch.addmm(flat, points.rows.shapedirs.flatten(0, 1), state.betas.T)
+    flat = torch.addmm(flat, points.rows.posedirs.flatten(0, 1), feature.T)
     rest = flat.unflatten(0, (-1, 3)).permute(2, 1, 0)
     if points.index is None:
         return rest.contiguous()
@@ -119,8 +154,8 @@ def _rest_points(points: PointSet, state: State) -> Float[Tensor, "batch 3 point
 
 def _point_shapedirs(points: PointSet) -> Float[Tensor, "frames 3 beta point"]:
     if points.index is None:
-        return points.shapedirs.permute(1, 2, 0)[None]
-    return points.shapedirs[points.index].permute(0, 2, 3, 1)
+        return points.rows.shapedirs.permute(1, 2, 0)[None]
+    return points.rows.shapedirs[points.index].permute(0, 2, 3, 1)
 
 
 def pose_points(points: PointSet, skeleton: Skeleton) -> PosedPoints:

@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..body import BodyModel
+from ..body_model import kept_with_body
+from ..device_graphs import device_constant
 from .kinematics import (
     PointSet,
     PosedPoints,
@@ -43,7 +45,8 @@ Combination = Mapping[str, float]
 """Names of joints or surface points with their shares; shares sum to 1."""
 
 
-@dataclass(frozen=True)
+@device_constant
+@dataclass(frozen=True, eq=False)
 class LandmarkTable:
     """A detector's landmarks in its own order, each as a combination of points of the body."""
 
@@ -74,26 +77,31 @@ class LandmarkTable:
         Returns:
             Bound landmarks; those that need a name which the body lacks are not `known`.
         """
-        joints = {name: index for index, name in enumerate(body.joint_names)}
-        available = joints.keys() | body.landmarks.keys()
-        chosen = [
-            next((c for c in alternatives if c.keys() <= available), None)
-            for alternatives in self.combinations
-        ]
-        used = sorted({name for c in chosen if c for name in c if name not in joints})
-        columns = {**joints, **{name: len(joints) + k for k, name in enumerate(used)}}
-        mixture = torch.zeros(len(columns), len(self.names), dtype=dtype)
-        for landmark, combination in enumerate(chosen):
-            # A landmark that the body lacks sits on the root, with weight zero in every term.
-            for name, share in (combination or {body.joint_names[0]: 1.0}).items():
-                mixture[columns[name], landmark] = share
-        device = body.v_template.device
-        vertices = torch.tensor([int(body.landmarks[n]) for n in used], device=device)
-        return BoundLandmarks(
-            mixture=mixture.to(device),
-            vertices=vertices.long(),
-            known=torch.tensor([c is not None for c in chosen], device=device),
-        )
+        return _bound_landmarks(body, self, dtype)
+
+
+@kept_with_body
+def _bound_landmarks(body: BodyModel, table: LandmarkTable, dtype: torch.dtype) -> BoundLandmarks:
+    joints = {name: index for index, name in enumerate(body.joint_names)}
+    available = joints.keys() | body.landmarks.keys()
+    chosen = [
+        next((c for c in alternatives if c.keys() <= available), None)
+        for alternatives in table.combinations
+    ]
+    used = sorted({name for c in chosen if c for name in c if name not in joints})
+    columns = {**joints, **{name: len(joints) + k for k, name in enumerate(used)}}
+    mixture = torch.zeros(len(columns), len(table.names), dtype=dtype)
+    for landmark, combination in enumerate(chosen):
+        # A landmark that the body lacks sits on the root, with weight zero in every term.
+        for name, share in (combination or {body.joint_names[0]: 1.0}).items():
+            mixture[columns[name], landmark] = share
+    device = body.v_template.device
+    vertices = torch.tensor([int(body.landmarks[n]) for n in used], device=device)
+    return BoundLandmarks(
+        mixture=mixture.to(device),
+        vertices=vertices.long(),
+        known=torch.tensor([c is not None for c in chosen], device=device),
+    )
 
 
 @dataclass(frozen=True)

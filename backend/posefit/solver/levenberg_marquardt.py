@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ..body import BodyModel, PoseParameters
-from .banded import BandedMatrix, factorise, multiply, substitute
-from .config import SolverConfig
+from ..device_graphs import replayed, replayed_loop
+from .banded import BandedMatrix, multiply, solve_banded
+from .config import SolverConfig, Strengths
 from .contacts import Contacts
 from .evidence import Evidence
 from .normal_equations import Linearisation, linearise
@@ -142,32 +143,53 @@ def solve(
         ValueError: shapes or times that do not fit together.
     """
     config = config or SolverConfig()
-    first = state_from_parameters(start)
-    freedom = _freedom(first, locked, stiffness, pinned, times)
-    anchor = None if reference is None else state_from_parameters(reference)
-    if anchor is not None and anchor.rotations.shape != first.rotations.shape:
+    if reference is not None and reference.body_pose.shape != start.body_pose.shape:
         raise ValueError(
-            f"reference has {tuple(anchor.rotations.shape[:2])} frames and joints, "
-            f"start has {tuple(first.rotations.shape[:2])}; expected the same"
+            f"reference has {tuple(reference.body_pose.shape[:2])} frames and joints behind the "
+            f"root, start has {tuple(start.body_pose.shape[:2])}; expected the same"
         )
-    if config.shape == "sequence" and not freedom.pinned.any():
+    freedom = _freedom(start, locked, stiffness, pinned, times)
+    problem, first = replayed(
+        _posed_problem, body, start, list(evidence), config.without_strengths(),
+        Strengths.of(config, start.transl), reference, freedom, contacts, camera,
+    )  # fmt: skip
+    dropped = int(problem.dropped)
+    if dropped:
+        logger.warning("%d targets were not finite and are ignored", dropped)
+    return _minimise(problem, first, start, dropped)
+
+
+def _posed_problem(
+    body: BodyModel,
+    start: PoseParameters,
+    evidence: Sequence[Evidence],
+    config: SolverConfig,
+    strengths: Strengths,
+    reference: PoseParameters | None,
+    freedom: Freedom,
+    contacts: Contacts | None,
+    camera: Float[Tensor, "batch 2"] | None,
+) -> tuple[Problem, State]:
+    """What is minimised, and the first state."""
+    first = state_from_parameters(start)
+    if config.shape == "sequence" and not freedom.has_pins:
         mean = first.betas.mean(0, keepdim=True).expand_as(first.betas)
         first = replace(first, betas=mean)
     if config.camera_unknowns or camera is not None:
         known = first.transl.new_zeros(len(first.transl), 2) if camera is None else camera
         known = known.mean(0, keepdim=True).expand_as(known) if config.camera_is_shared else known
         first = replace(first, camera=known.to(first.transl))
+    anchor = None if reference is None else state_from_parameters(reference)
     problem = build_problem(
-        body, first, evidence, config, reference=anchor, freedom=freedom, contacts=contacts
-    )
-    if problem.dropped:
-        logger.warning("%d targets were not finite and are ignored", problem.dropped)
-    return _minimise(problem, first, start)
+        body, first, evidence, config, strengths,
+        reference=anchor, freedom=freedom, contacts=contacts,
+    )  # fmt: skip
+    return problem, first
 
 
-def _freedom(state: State, locked, stiffness, pinned, times) -> Freedom:
-    batch, joints = state.rotations.shape[:2]
-    like = state.transl
+def _freedom(start: PoseParameters, locked, stiffness, pinned, times) -> Freedom:
+    batch, joints = len(start), 1 + start.body_pose.shape[1]
+    like = start.transl
 
     def per_joint(values: Tensor | None, default: Tensor, name: str) -> Tensor:
         values = default if values is None else values.to(like.device)
@@ -186,42 +208,86 @@ def _freedom(state: State, locked, stiffness, pinned, times) -> Freedom:
         pinned=none.new_zeros(batch) if pinned is None else pinned.to(like.device).bool(),
         stiffness=per_joint(stiffness, like.new_ones(joints), "stiffness").to(like.dtype),
         times=times.to(like.device),
+        has_pins=pinned is not None and bool(pinned.any()),
     )
 
 
-def _minimise(problem: Problem, state: State, start: PoseParameters) -> Solution:
-    config = problem.config
-    current = linearise(problem, state)
-    cost_before = current.cost
-    batch = len(cost_before)
-    damping = _Damping(
-        torch.full_like(cost_before, config.initial_damping), torch.full_like(cost_before, 4.0)
+@dataclass(frozen=True)
+class _Search:
+    """How far a solve has come."""
+
+    state: State
+    current: Linearisation
+    damping: _Damping
+    cost_before: Float[Tensor, " batch"]
+    moved: Bool[Tensor, " batch"]
+    converged: Bool[Tensor, " batch"]
+    is_done: Bool[Tensor, ""]
+    """All frames have converged."""
+
+
+def _minimise(problem: Problem, state: State, start: PoseParameters, dropped: int) -> Solution:
+    search, iterations = replayed_loop(
+        _begin, _advance, (problem, state), most=problem.config.max_iterations
     )
-    moved = torch.zeros(batch, dtype=torch.bool, device=cost_before.device)
-    converged = torch.zeros_like(moved)
-    iterations = 0
-    while iterations < config.max_iterations and not bool(converged.all()):
-        iterations += 1
-        step = _limit(problem, _solve_step(current, damping.factor))
-        trial_state = _take(problem, state, current, step)
-        trial = linearise(problem, trial_state)
-        accepted, gain, change = _judge(problem, current, trial, step)
-        state = state.choose(trial_state, accepted)
-        current = current.choose(trial, accepted)
-        damping = damping.after(accepted, gain)
-        moved |= accepted
-        converged |= _has_settled(accepted, change, damping, config.tolerance)
-    logger.debug("%d frames, %d iterations, %d moved", batch, iterations, int(moved.sum()))
+    logger.debug("%d frames, %d iterations", len(search.moved), iterations)
+    parameters, converged, joint_sigma = replayed(_finish, problem, search, start)
     return Solution(
-        parameters=_result(problem, state, start, moved),
-        converged=converged & problem.has_evidence & current.cost.isfinite(),
-        cost_before=cost_before,
-        cost_after=current.cost,
+        parameters=parameters,
+        converged=converged,
+        cost_before=search.cost_before,
+        cost_after=search.current.cost,
         iterations=iterations,
-        dropped_targets=problem.dropped,
-        camera=state.camera,
-        joint_sigma=_joint_sigma(problem, current) if config.posterior else None,
+        dropped_targets=dropped,
+        camera=search.state.camera,
+        joint_sigma=joint_sigma,
     )
+
+
+def _begin(problem: Problem, state: State) -> _Search:
+    current = linearise(problem, state)
+    cost = current.cost
+    moved = torch.zeros(len(cost), dtype=torch.bool, device=cost.device)
+    initial = torch.full_like(cost, problem.config.initial_damping)
+    return _Search(
+        state=state,
+        current=current,
+        damping=_Damping(initial, torch.full_like(cost, 4.0)),
+        cost_before=cost,
+        moved=moved,
+        converged=torch.zeros_like(moved),
+        is_done=torch.zeros((), dtype=torch.bool, device=cost.device),
+    )
+
+
+def _advance(problem: Problem, start: State, search: _Search) -> _Search:
+    """One step tried."""
+    current, state = search.current, search.state
+    step = _limit(problem, _solve_step(current, search.damping.factor))
+    trial_state = _take(problem, state, current, step)
+    trial = linearise(problem, trial_state)
+    accepted, gain, change = _judge(problem, current, trial, step)
+    damping = search.damping.after(accepted, gain)
+    settled = _has_settled(accepted, change, damping, problem.config.tolerance)
+    converged = search.converged | settled
+    return _Search(
+        state=state.choose(trial_state, accepted),
+        current=current.choose(trial, accepted),
+        damping=damping,
+        cost_before=search.cost_before,
+        moved=search.moved | accepted,
+        converged=converged,
+        is_done=converged.all(),
+    )
+
+
+def _finish(
+    problem: Problem, search: _Search, start: PoseParameters
+) -> tuple[PoseParameters, Bool[Tensor, " batch"], Float[Tensor, "batch joint"] | None]:
+    current = search.current
+    sigma = _joint_sigma(problem, current) if problem.config.posterior else None
+    converged = search.converged & problem.has_evidence & current.cost.isfinite()
+    return _result(problem, search.state, start, search.moved), converged, sigma
 
 
 def _solve_step(current: Linearisation, factor: Float[Tensor, " batch"]) -> _Step:
@@ -230,11 +296,12 @@ def _solve_step(current: Linearisation, factor: Float[Tensor, " batch"]) -> _Ste
     diagonal = matrix.diagonal.diagonal(dim1=1, dim2=2)
     floor = 1e-6 * diagonal.amax(1, keepdim=True) + 1e-9
     damped = matrix.diagonal + torch.diag_embed(factor[:, None] * (current.scaling + floor))
-    cholesky = factorise(BandedMatrix(damped, matrix.next_frame, matrix.second_frame))
     right = torch.cat([-current.gradient[..., None], current.cross], -1)
-    solved = substitute(cholesky, right)
+    solved, is_definite = solve_banded(
+        BandedMatrix(damped, matrix.next_frame, matrix.second_frame), right
+    )
     frames, response = solved[..., 0], solved[..., 1:]
-    is_valid = cholesky.is_definite & frames.isfinite().all(-1)
+    is_valid = is_definite & frames.isfinite().all(-1)
     shared = current.shared_gradient
     if len(shared):
         own = current.shared + torch.diag_embed(factor.amax() * current.shared.diagonal())
@@ -301,9 +368,10 @@ def _take(problem: Problem, state: State, current: Linearisation, step: _Step) -
     camera = None
     if state.camera is not None:
         camera = torch.zeros_like(state.camera)
-        unknowns = list(problem.config.camera_unknowns)
         is_shared = problem.config.camera_is_shared
-        camera[:, unknowns] = step.shared[problem.shared_betas :] if is_shared else own_camera
+        camera[:, problem.config.camera_columns] = (
+            step.shared[problem.shared_betas :] if is_shared else own_camera
+        )
     return retract(state, current.parent_rotations, turns, transl, betas, camera)
 
 

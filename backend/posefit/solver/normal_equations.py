@@ -83,7 +83,7 @@ def linearise(problem: Problem, state: State) -> Linearisation:
     hessians, gradients, costs = [], [], []
     for frames, terms in problem.chunks:
         part = _part(skeleton, frames)
-        hessian, gradient, cost = _accumulate(terms, part, config.camera_unknowns)
+        hessian, gradient, cost = _accumulate(terms, part, config.camera_columns)
         hessians.append(hessian)
         gradients.append(gradient)
         costs.append(cost)
@@ -132,13 +132,13 @@ def _part(skeleton: Skeleton, frames: slice) -> Skeleton:
 
 
 def _accumulate(
-    terms: Sequence[ChunkTerm], skeleton: Skeleton, unknowns: tuple[int, ...]
+    terms: Sequence[ChunkTerm], skeleton: Skeleton, unknowns: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """JᵀJ, Jᵀr and cost of a chunk's terms; the camera's unknowns come last."""
     batch = len(skeleton.joints)
     betas = skeleton.joint_shape_jacobian.shape[-1]
     inner = 3 * skeleton.joints.shape[1] + 3 + betas
-    parameters = inner + len(unknowns)
+    parameters = inner + (unknowns.stop - (unknowns.start or 0))
     hessian = skeleton.joints.new_zeros(batch, parameters, parameters)
     gradient = skeleton.joints.new_zeros(batch, parameters)
     cost = skeleton.joints.new_zeros(batch)
@@ -148,8 +148,8 @@ def _accumulate(
         hessian[:, :inner, :inner].baddbmm_(jacobian, jacobian.transpose(1, 2))
         gradient[:, :inner].unsqueeze(-1).baddbmm_(jacobian, residual)
         cost = cost + linear.cost
-        if unknowns and linear.camera is not None:
-            camera = linear.camera[:, list(unknowns)]
+        if parameters > inner and linear.camera is not None:
+            camera = linear.camera[:, unknowns]
             mixed = jacobian @ camera.transpose(1, 2)
             hessian[:, :inner, inner:] += mixed
             hessian[:, inner:, :inner] += mixed.transpose(1, 2)
@@ -207,8 +207,10 @@ def _shared_priors(problem: Problem, state: State, parameters: int) -> list[tupl
         priors.append((replace(prior, jacobian=jacobian), share))
     if unknowns and state.camera is not None:
         focal = config.focal_frame_sigma if config.focal == "frame" else config.focal_sigma
-        sigma = state.camera.new_tensor([focal, config.distortion_sigma])[list(unknowns)]
-        values = state.camera[:, list(unknowns)] / sigma
+        sigma = torch.cat(
+            [state.camera.new_full((1,), one) for one in (focal, config.distortion_sigma)]
+        )[config.camera_columns]
+        values = state.camera[:, config.camera_columns] / sigma
         prior = shape_term(values, torch.zeros_like(values), 1.0, parameters)
         share = 1.0 / frames if config.camera_is_shared else 1.0
         priors.append((replace(prior, jacobian=prior.jacobian / sigma), share))

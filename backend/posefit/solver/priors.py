@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..body_model import BodyModel, kept_with_body
 from ..rotations import matrix_to_axis_angle
 from .pose_prior import PosePrior
 from .rotation_vectors import inverse_left_jacobian
@@ -27,6 +28,7 @@ __all__ = [
     "local_rotations",
     "pelvis_term",
     "pose_prior_term",
+    "joint_sigmas",
     "reference_sigmas",
     "reference_term",
     "shape_term",
@@ -48,6 +50,12 @@ def reference_sigmas(joint_names: tuple[str, ...]) -> list[float]:
     """σ of each joint about the reference, radians; fingers share one."""
     bare = [name.removeprefix("L_").removeprefix("R_") for name in joint_names]
     return [REFERENCE_SIGMA_RAD.get(name, _FINGER_SIGMA_RAD) for name in bare]
+
+
+@kept_with_body
+def joint_sigmas(body: BodyModel) -> Float[Tensor, " joint"]:
+    """The same on the body's device."""
+    return torch.tensor(reference_sigmas(body.joint_names), device=body.device)
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,10 @@ def limit_term(
 
 
 def pose_prior_term(
-    rotations: LocalRotations, prior: PosePrior, weight_root: float, parameters: int
+    rotations: LocalRotations,
+    prior: PosePrior,
+    weight_root: Float[Tensor, ""],
+    parameters: int,
 ) -> Term:
     """The likeliest component of a Gaussian mixture over body poses, and how unlikely it is.
 
@@ -222,7 +233,7 @@ def pelvis_term(
 def shape_term(
     betas: Float[Tensor, "batch beta"],
     reference: Float[Tensor, "batch beta"],
-    sigma: float,
+    sigma: float | Float[Tensor, ""],
     parameters: int,
 ) -> Term:
     """Gaussian pull of the shape coefficients.

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..body import BodyModel
 from .bound_priors import ChunkTerm, bind_priors
-from .config import SolverConfig
+from .config import SolverConfig, Strengths
 from .contacts import BoundContacts, Contacts, bind_contacts
 from .evidence import Evidence
 from .skeleton import SkeletonModel, State, pose_skeleton
@@ -36,6 +36,8 @@ class Freedom:
     """Multiplies the precision of the pull to the reference."""
     times: Float[Tensor, " batch"]
     """Seconds, increasing."""
+    has_pins: bool
+    """Some frame is pinned."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Problem:
     shape_is_free: bool
     """Betas are solved for, shared or per frame."""
     shape_reference: Float[Tensor, "batch beta"]
-    shape_sigma: float
+    shape_sigma: Float[Tensor, ""]
     differences: Float[Tensor, "batch 3"] | None
     """Acceleration coefficients; None without smoothness."""
     acceleration_sigma: Float[Tensor, "batch point"] | None
@@ -62,7 +64,7 @@ class Problem:
     """Points that hold still between frames."""
     has_evidence: Bool[Tensor, " batch"]
     """Frames that something was observed in."""
-    dropped: int
+    dropped: Int[Tensor, ""]
     """Targets that were not finite."""
 
     @property
@@ -88,6 +90,7 @@ def build_problem(
     start: State,
     evidence: Sequence[Evidence],
     config: SolverConfig,
+    strengths: Strengths,
     *,
     reference: State | None,
     freedom: Freedom,
@@ -100,6 +103,7 @@ def build_problem(
         start: the first state; decides dtype and batch.
         evidence: what was observed, one entry a kind and view.
         config: settings.
+        strengths: in place of what of `config` follows from the input.
         reference: the original input to stay near; None for estimates from scratch.
         freedom: what may change.
         contacts: points that hold still, or None.
@@ -117,10 +121,12 @@ def build_problem(
         start,
         evidence,
         config,
+        strengths,
         reference=reference,
         stiffness=freedom.stiffness,
     )
-    chunks, usable, dropped = [], [], 0
+    chunks, usable = [], []
+    dropped = torch.zeros((), dtype=torch.int64, device=start.transl.device)
     chunk = config.chunk_frames or (512 if start.transl.is_cuda else 64)
     for first in range(0, batch, chunk):
         frames = slice(first, min(first + chunk, batch))
@@ -129,12 +135,12 @@ def build_problem(
         chunks.append((frames, tuple(terms)))
         zero = start.transl.new_zeros(frames.stop - first)
         usable.append(sum((entry.usable for entry in bound), zero))
-        dropped += sum(entry.dropped for entry in bound)
+        dropped = sum((entry.dropped for entry in bound), dropped)
     has_evidence = torch.cat(usable) > 0
     is_smooth = config.smoothness > 0 and batch > 2
     # Shape belongs to the person, so a frame that must not change holds a shared shape.
     is_shared = config.shape == "sequence"
-    shape_is_free = config.shape != "fixed" and not (is_shared and bool(freedom.pinned.any()))
+    shape_is_free = config.shape != "fixed" and not (is_shared and freedom.has_pins)
     is_carried = is_smooth or contacts is not None
     frozen = freedom.pinned if is_carried else freedom.pinned | ~has_evidence
     free = _free_parameters(freedom.locked, frozen, config, start, not is_shared and shape_is_free)
@@ -146,7 +152,9 @@ def build_problem(
         shape_is_shared=is_shared,
         shape_is_free=shape_is_free,
         shape_reference=torch.zeros_like(start.betas) if reference is None else reference.betas,
-        shape_sigma=config.shape_sigma if reference is None else config.shape_reference_sigma,
+        shape_sigma=start.transl.new_full((), config.shape_sigma)
+        if reference is None
+        else strengths.shape_reference_sigma,
         differences=second_differences(freedom.times).to(start.transl) if is_smooth else None,
         acceleration_sigma=_usual_acceleration(model, start, config, freedom.times)
         if is_smooth

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..body import BodyModel
+from ..body_model import kept_with_body
 from .kinematics import joint_points, pull_back
 from .skeleton import Skeleton
 from .terms import Term
@@ -54,6 +55,7 @@ class Capsules:
     """Bones that must not go into each other."""
 
 
+@kept_with_body
 def body_capsules(body: BodyModel) -> Capsules:
     """Capsules of a body's mean shape; bones whose joints the body lacks are left out.
 
@@ -160,7 +162,7 @@ def self_penetration_term(
     by_joint = pull_back(points, covectors)
     ends = capsules.ends[capsules.pairs]
     shares = torch.stack([1.0 - near.shares, near.shares], -1)
-    sign = excess.new_tensor([-1.0, 1.0])[:, None]
+    sign = torch.arange(-1, 2, 2, device=excess.device, dtype=excess.dtype)[:, None]
     # The depth falls as the first bone moves along `direction` and grows as the second does.
     weights = shares * sign * (excess > 0)[..., None, None] * precision_root
     jacobian = excess.new_zeros(len(excess), by_joint.shape[1], excess.shape[1])

@@ -13,6 +13,7 @@ outline's normal, robust kernel and closed-form Jacobian are this project's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,7 +22,7 @@ from torch import Tensor
 from ..body import BodyModel
 from .config import SolverConfig
 from .evidence import BoundEvidence
-from .kinematics import PosedPoints, bind_points, pose_points, pull_back
+from .kinematics import PointSet, PosedPoints, bind_points, pose_points, pull_back
 from .lens import Lens, refined_pixels
 from .skeleton import Skeleton, SkeletonModel
 from .terms import Term, geman_mcclure, project_points
@@ -77,17 +78,20 @@ class Silhouettes:
         projection = intrinsics @ self.world_to_camera[frames].to(dtype)[:, :3]
         lens = Lens.of(intrinsics)
 
-        def term(skeleton: Skeleton) -> Term:
-            return silhouette_term(
-                pose_points(points, skeleton),
-                projection,
-                bound,
-                config.min_depth_m,
-                lens,
-                skeleton.state.camera,
-            )
+        term = partial(_silhouettes, points, projection, bound, config.min_depth_m, lens)
+        return BoundEvidence(term, total, total.new_zeros((), dtype=torch.int64))
 
-        return BoundEvidence(term, total, 0)
+
+def _silhouettes(
+    points: PointSet,
+    projection: Float[Tensor, "batch 3 4"],
+    masks: _BoundMasks,
+    min_depth_m: float,
+    lens: Lens,
+    skeleton: Skeleton,
+) -> Term:
+    posed, camera = pose_points(points, skeleton), skeleton.state.camera
+    return silhouette_term(posed, projection, masks, min_depth_m, lens, camera)
 
 
 @dataclass(frozen=True)
@@ -195,8 +199,9 @@ def _sample(
     pixels that a point is off it along each axis."""
     height, width = distance.shape[1:]
     place = pixels - 0.5
-    high = pixels.new_tensor([width - 1.001, height - 1.001])[:, None]
-    inside = torch.minimum(place.clamp_min(0.0), high)
+    inside = torch.stack(
+        [place[:, 0].clamp(0.0, width - 1.001), place[:, 1].clamp(0.0, height - 1.001)], 1
+    )
     beyond = (place - inside).clamp(-1e4, 1e4)
     cell = inside.floor()
     fx, fy = (inside - cell).unbind(1)

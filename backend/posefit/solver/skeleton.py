@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..body import BodyModel, PoseParameters, axis_angle_to_matrix, matrix_to_axis_angle
+from ..body_model import kept_with_body
+from ..device_graphs import device_constant
 from ..rotations import cross_matrix
 
 __all__ = [
@@ -97,9 +99,10 @@ def parameters_from_state(state: State) -> PoseParameters:
     )
 
 
+@device_constant
 @dataclass(frozen=True)
 class SkeletonModel:
-    """The joints' part of a body model in the solver's dtype, made once a solve."""
+    """The joints' part of a body model in the solver's dtype, made once a body."""
 
     parent_index: Int[Tensor, " joint"]
     """Parents, the root's replaced by `joint count`: an extra joint that never turns."""
@@ -113,25 +116,30 @@ class SkeletonModel:
     is_below: Float[Tensor, "joint joint"]
     """`is_below[j, k]` is 1 where joint k is j or hangs below it."""
 
-    @classmethod
-    def from_body(cls, body: BodyModel, num_betas: int, dtype: torch.dtype) -> SkeletonModel:
+    @staticmethod
+    def from_body(body: BodyModel, num_betas: int, dtype: torch.dtype) -> SkeletonModel:
         """The joints of `body` with its first shape coefficients, in `dtype`."""
-        device = body.device
-        template = body.joint_template.to(dtype)
-        dirs = body.joint_shapedirs[..., :num_betas].to(dtype)
-        joints = torch.cat([dirs, template[..., None]], -1)
-        upper = torch.tensor([max(p, 0) for p in body.parents], device=device)
-        has_parent = torch.tensor([float(p >= 0) for p in body.parents], device=device).to(dtype)
-        offsets = joints - joints[upper] * has_parent[:, None, None]
-        ancestors = [torch.tensor(row, device=device) for row in _ancestors(body.parents)]
-        return cls(
-            parent_index=ancestors[0][:-1],
-            ancestors=tuple(ancestors),
-            joint_template=template,
-            joint_shapedirs=dirs,
-            bones=torch.cat([joints, offsets]).flatten(0, 1),
-            is_below=body.is_descendant.to(dtype),
-        )
+        return _skeleton_model(body, num_betas, dtype)
+
+
+@kept_with_body
+def _skeleton_model(body: BodyModel, num_betas: int, dtype: torch.dtype) -> SkeletonModel:
+    device = body.device
+    template = body.joint_template.to(dtype)
+    dirs = body.joint_shapedirs[..., :num_betas].to(dtype)
+    joints = torch.cat([dirs, template[..., None]], -1)
+    upper = torch.tensor([max(p, 0) for p in body.parents], device=device)
+    has_parent = torch.tensor([float(p >= 0) for p in body.parents], device=device).to(dtype)
+    offsets = joints - joints[upper] * has_parent[:, None, None]
+    ancestors = [torch.tensor(row, device=device) for row in _ancestors(body.parents)]
+    return SkeletonModel(
+        parent_index=ancestors[0][:-1],
+        ancestors=tuple(ancestors),
+        joint_template=template,
+        joint_shapedirs=dirs,
+        bones=torch.cat([joints, offsets]).flatten(0, 1),
+        is_below=body.is_descendant.to(dtype),
+    )
 
 
 def _ancestors(parents: tuple[int, ...]) -> list[list[int]]:

@@ -119,7 +119,7 @@ def local_acceleration(
     before = first.clamp(0, last)
     own = torch.arange(count, device=times.device)
     # Frames with less than the span on one side take the nearest frame that has both.
-    inner = own.clamp(int(after[0]), max(int(before[-1]), int(after[0]))).clamp(1, last - 1)
+    inner = own.clamp(after[0], torch.maximum(before[-1], after[0])).clamp(1, last - 1)
     before = torch.minimum(before[inner], inner - 1)
     after = torch.maximum(after[inner], inner + 1)
     here = positions[inner]

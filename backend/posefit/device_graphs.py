@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions of tensors, recorded once for each shape as CUDA graphs and replayed from then on.
+
+A refinement is some ten thousand small kernels: a GPU is done with each long before the host has
+asked for the next. Recorded, they are asked for at once. What is called through `replayed` must be
+a pure function of its arguments that never waits for the device.
+
+Arguments are records (dataclasses), sequences, mappings, partial functions and plain values, with
+tensors anywhere inside. Tensors are copied into a recording's own before each replay; objects of
+types marked `@device_constant` are not, and a recording belongs to exactly those objects; plain
+values are part of the recording, so what changes from call to call should be a tensor.
+
+Recording happens inside `recording` alone, on a GPU, at the second call with the same shapes: the
+first is run as it is, which also loads kernels and fills caches. Everywhere else functions are
+simply called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Recorder",
+    "device_constant",
+    "forget_recordings",
+    "recording",
+    "replayed",
+    "replayed_loop",
+]
+
+logger = logging.getLogger(__name__)
+
+MOST_RECORDINGS = 64
+"""Recordings kept, the least used are dropped: each holds the memory of its arguments."""
+
+Result = TypeVar("Result")
+Class = TypeVar("Class", bound=type)
+
+_constants: set[type] = set()
+_state = threading.local()
+
+
+def device_constant(cls: Class) -> Class:
+    """Marks a type whose objects never change: recordings use their tensors in place."""
+    _constants.add(cls)
+    return cls
+
+
+class _Same:
+    """An object that is equal to itself alone, and is kept."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TensorPlace:
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclasses.dataclass(frozen=True)
+class _Node:
+    """A container: what puts its parts together, and the parts."""
+
+    kind: Any
+    names: tuple[Any, ...]
+    parts: tuple[Any, ...]
+
+
+def flatten(value: Any, tensors: list[Tensor]) -> Any:
+    """The shape of a value, hashable, without its tensors, which are appended to a list."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return _TensorPlace(value.shape, value.dtype, value.device)
+    kind = type(value)
+    if kind in _constants or isinstance(value, torch.nn.Module):
+        return _Same(value)
+    if dataclasses.is_dataclass(value):
+        names = tuple(field.name for field in dataclasses.fields(value) if field.init)
+        return _Node(kind, names, tuple(flatten(getattr(value, n), tensors) for n in names))
+    if isinstance(value, (list, tuple)):
+        return _Node(kind, (), tuple(flatten(part, tensors) for part in value))
+    if isinstance(value, dict):
+        return _Node(dict, tuple(value), tuple(flatten(part, tensors) for part in value.values()))
+    if isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+        return _Node(functools.partial, (), tuple(flatten(part, tensors) for part in parts))
+    if isinstance(value, slice):
+        return _Node(slice, (), (value.start, value.stop, value.step))
+    hash(value)
+    return value
+
+
+def rebuild(shape: Any, tensors: Iterator[Tensor]) -> Any:
+    """The value of that shape with other tensors."""
+    if isinstance(shape, _TensorPlace):
+        return next(tensors)
+    if isinstance(shape, _Same):
+        return shape.value
+    if not isinstance(shape, _Node):
+        return shape
+    parts = [rebuild(part, tensors) for part in shape.parts]
+    if shape.kind is functools.partial:
+        return functools.partial(parts[0], *parts[1], **parts[2])
+    if shape.kind is slice:
+        return slice(*parts)
+    if shape.kind is dict:
+        return dict(zip(shape.names, parts, strict=True))
+    if shape.names:
+        return shape.kind(**dict(zip(shape.names, parts, strict=True)))
+    return shape.kind(parts)
+
+
+def _copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    if targets:
+        torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateImportUsage]
+
+
+Run = Callable[[], tuple[Any, list[Tensor]]]
+"""Runs what is to be recorded: the shape of its result, and the tensors in it."""
+Record = Callable[[Run], tuple[Callable[[], None], Any, list[Tensor]]]
+"""Records a run: what runs it again, into the same tensors, and what it returned."""
+
+
+class _Recording:
+    """One function at one shape: tensors that it reads, how to run it, tensors that it writes."""
+
+    def __init__(self, record: Record, function: Callable, shape: Any, tensors: list[Tensor]):
+        self._inputs = [torch.empty_like(one).copy_(one) for one in tensors]
+        arguments = rebuild(shape, iter(self._inputs))
+
+        def run() -> tuple[Any, list[Tensor]]:
+            written: list[Tensor] = []
+            return flatten(function(*arguments), written), written
+
+        self._replay, self._shape, self._results = record(run)
+
+    def __call__(self, tensors: list[Tensor]) -> Any:
+        _copy_all(self._inputs, tensors)
+        self._replay()
+        return rebuild(self._shape, (one.clone() for one in self._results))
+
+
+class LoopState(Protocol):
+    """What a loop goes on with."""
+
+    @property
+    def is_done(self) -> Tensor:
+        """0-d, true where nothing remains to be done."""
+        ...
+
+
+State = TypeVar("State", bound=LoopState)
+
+
+class _LoopRecording:
+    """A loop at one shape: its state lies in tensors that each step writes anew."""
+
+    def __init__(
+        self, record: Record, begin: Callable, advance: Callable, shape: Any,
+        tensors: list[Tensor],
+    ) -> None:  # fmt: skip
+        self._inputs = [torch.empty_like(one).copy_(one) for one in tensors]
+        arguments = rebuild(shape, iter(self._inputs))
+
+        def start() -> tuple[Any, list[Tensor]]:
+            written: list[Tensor] = []
+            # Steps write over the state: its tensors must be its own.
+            return flatten(begin(*arguments), written), [one.clone() for one in written]
+
+        self._begin, self._shape, self._state = record(start)
+        state = rebuild(self._shape, iter(self._state))
+        self._is_done: Tensor = state.is_done
+
+        def step() -> tuple[Any, list[Tensor]]:
+            written: list[Tensor] = []
+            if flatten(advance(*arguments, state), written) != self._shape:
+                raise TypeError(f"{_name(advance)} changes the shape of what it goes on with")
+            _copy_all(self._state, written)
+            return None, []
+
+        self._advance, _, _ = record(step)
+
+    def __call__(self, tensors: list[Tensor], most: int) -> tuple[Any, int]:
+        _copy_all(self._inputs, tensors)
+        self._begin()
+        steps = 0
+        while steps < most and not bool(self._is_done):
+            self._advance()
+            steps += 1
+        return rebuild(self._shape, (one.clone() for one in self._state)), steps
+
+
+class Recorder:
+    """Recordings and what has been called once; a GPU's own, or in tests a stand-in."""
+
+    def __init__(self, record: Record, device_type: str):
+        """Nothing is recorded yet.
+
+        Args:
+            record: how.
+            device_type: of the tensors that are recorded; others' functions are called.
+        """
+        self._record, self._device_type = record, device_type
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._seen: OrderedDict[Any, None] = OrderedDict()
+        self.replays = 0
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """The function's result: replayed, recorded, or called as it is."""
+        tensors: list[Tensor] = []
+        shape = flatten(arguments, tensors)
+        known = self._known(
+            (function, shape), tensors, lambda: _Recording(self._record, function, shape, tensors)
+        )
+        return function(*arguments) if known is None else known(tensors)
+
+    def loop(
+        self, begin: Callable[..., State], advance: Callable[..., State], arguments: tuple,
+        most: int,
+    ) -> tuple[State, int]:  # fmt: skip
+        """As `call`, for `replayed_loop`."""
+        tensors: list[Tensor] = []
+        shape = flatten(arguments, tensors)
+        known = self._known(
+            (begin, advance, shape), tensors,
+            lambda: _LoopRecording(self._record, begin, advance, shape, tensors),
+        )  # fmt: skip
+        return run_loop(begin, advance, arguments, most) if known is None else known(tensors, most)
+
+    def _known(self, key: Any, tensors: list[Tensor], make: Callable[[], Any]) -> Any:
+        """The recording of a key, made when it is asked for a second time; None until then."""
+        if any(one.device.type != self._device_type for one in tensors):
+            logger.debug("%s is not recorded: its tensors lie elsewhere", _name(key[0]))
+            return None
+        if key not in self._kept and key not in self._seen:
+            self._seen[key] = None
+            while len(self._seen) > 4 * MOST_RECORDINGS:
+                self._seen.popitem(last=False)
+            return None
+        if key not in self._kept:
+            try:
+                with _suspended():
+                    self._kept[key] = make()
+            except RuntimeError as error:
+                # Slower, not wrong: the function is called from now on.
+                logger.warning("%s could not be recorded: %s", _name(key[0]), error)
+                self._kept[key] = None
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST_RECORDINGS:
+            self._kept.popitem(last=False)
+        self.replays += self._kept[key] is not None
+        return self._kept[key]
+
+    @property
+    def recorded(self) -> set[str]:
+        """Names of the functions that there are recordings of."""
+        return {_name(key[0]) for key, one in self._kept.items() if one is not None}
+
+    def forget(self) -> None:
+        """Drop all recordings and their memory."""
+        self._kept.clear()
+        self._seen.clear()
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+class _CudaRecord:
+    """Records on one device; recordings share the memory of what passes between kernels."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, run: Run) -> tuple[Callable[[], None], Any, list[Tensor]]:
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            shape, results = run()
+        return graph.replay, shape, results
+
+
+@contextlib.contextmanager
+def _suspended() -> Iterator[None]:
+    """Functions inside a recording are part of it."""
+    active, _state.active = getattr(_state, "active", None), None
+    try:
+        yield
+    finally:
+        _state.active = active
+
+
+@contextlib.contextmanager
+def recording(recorder: Recorder | None = None) -> Iterator[None]:
+    """Within this, `replayed` records and replays on the current thread.
+
+    Args:
+        recorder: None takes this thread's own one for CUDA, where there is CUDA.
+    """
+    before = getattr(_state, "active", None)
+    _state.active = recorder if recorder is not None else _own_recorder()
+    try:
+        yield
+    finally:
+        _state.active = before
+
+
+def _own_recorder() -> Recorder | None:
+    if not torch.cuda.is_available():
+        return None
+    device = torch.cuda.current_device()
+    mine = _state.__dict__.setdefault("recorders", {})
+    if device not in mine:
+        mine[device] = Recorder(_CudaRecord(), "cuda")
+    return mine[device]
+
+
+def forget_recordings() -> None:
+    """Drop this thread's recordings and give their memory back."""
+    for recorder in _state.__dict__.get("recorders", {}).values():
+        recorder.forget()
+
+
+def replayed(function: Callable[..., Result], *arguments: Any) -> Result:
+    """The result of a function of tensors, replayed where it has been recorded.
+
+    Args:
+        function: pure; it neither waits for the device nor copies from the host to it.
+        arguments: see the module's docstring.
+
+    Returns:
+        What the function returns, in tensors of its own.
+    """
+    active: Recorder | None = getattr(_state, "active", None)
+    if active is None or torch.is_grad_enabled():
+        return function(*arguments)
+    return active.call(function, *arguments)
+
+
+def run_loop(
+    begin: Callable[..., State], advance: Callable[..., State], arguments: tuple, most: int
+) -> tuple[State, int]:
+    """`replayed_loop` without recordings."""
+    state, steps = begin(*arguments), 0
+    while steps < most and not bool(state.is_done):
+        state = advance(*arguments, state)
+        steps += 1
+    return state, steps
+
+
+def replayed_loop(
+    begin: Callable[..., State], advance: Callable[..., State], arguments: tuple, *, most: int
+) -> tuple[State, int]:
+    """A loop whose start and whose step are replayed where they have been recorded.
+
+    Args:
+        begin: gives the first state; pure, as for `replayed`.
+        advance: gives the next state from the arguments and the last one, of the same shape.
+        arguments: of both.
+        most: steps; fewer are taken where the state says that it is done.
+
+    Returns:
+        The last state, and how many steps were taken.
+    """
+    active: Recorder | None = getattr(_state, "active", None)
+    if active is None or torch.is_grad_enabled():
+        return run_loop(begin, advance, arguments, most)
+    return active.loop(begin, advance, arguments, most)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings: a stand-in for CUDA graphs runs on the CPU what a graph would run on a GPU."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import synthetic_clip as made
+import torch
+
+from posefit.device_graphs import (
+    Recorder,
+    device_constant,
+    recording,
+    replayed,
+    replayed_loop,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def run_again(run):
+    """Records by running again into the same tensors, with the plain values of the first time."""
+    shape, first = run()
+    results = [one.clone() for one in first]
+
+    def replay():
+        for target, source in zip(results, run()[1], strict=True):
+            target.copy_(source)
+
+    return replay, shape, results
+
+
+@pytest.fixture
+def recorder():
+    return Recorder(run_again, "cpu")
+
+
+@device_constant
+@dataclass(frozen=True)
+class Model:
+    weight: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Pair:
+    first: torch.Tensor
+    second: torch.Tensor | None
+    scale: float
+
+
+def combined(model, pair, terms):
+    total = model.weight * pair.first * pair.scale
+    return {"total": sum((term(total) for term in terms), total), "pair": pair}
+
+
+def test_a_replay_gives_what_the_call_would_have_given(recorder):
+    model, calls = Model(torch.tensor(3.0)), []
+
+    def function(*arguments):
+        calls.append(1)
+        return combined(*arguments)
+
+    def arguments(value):
+        terms = [partial(torch.mul, torch.tensor(value))]
+        return model, Pair(torch.full((2,), value), None, 0.5), terms
+
+    with recording(recorder):
+        results = [replayed(function, *arguments(float(k))) for k in range(4)]
+    for k, result in enumerate(results):
+        expected = combined(*arguments(float(k)))
+        torch.testing.assert_close(result["total"], expected["total"], rtol=0, atol=0)
+        torch.testing.assert_close(result["pair"].first, expected["pair"].first)
+        assert result["pair"].second is None
+    assert recorder.replays == 3  # the first call is run as it is
+
+
+def test_other_shapes_values_and_constants_are_other_recordings(recorder):
+    model = Model(torch.tensor(3.0))
+    kinds = [
+        (model, Pair(torch.ones(2), None, 0.5), []),
+        (model, Pair(torch.ones(3), None, 0.5), []),
+        (model, Pair(torch.ones(2), None, 0.25), []),
+        (Model(torch.tensor(4.0)), Pair(torch.ones(2), None, 0.5), []),
+    ]
+    with recording(recorder):
+        for _ in range(3):
+            totals = [replayed(combined, *kind)["total"] for kind in kinds]
+    assert [float(total[0]) for total in totals] == [1.5, 1.5, 0.75, 2.0]
+    assert recorder.replays == 8
+
+
+@dataclass(frozen=True)
+class Halving:
+    value: torch.Tensor
+    is_done: torch.Tensor
+
+
+def begin(value):
+    return Halving(value, value.amax() < 1.0)
+
+
+def halve(start, state):
+    return begin(state.value / 2 + 0 * start)
+
+
+def test_a_loop_stops_where_its_state_is_done(recorder):
+    with recording(recorder):
+        for start, steps in ((8.0, 4), (4.0, 3), (1000.0, 6), (0.5, 0)):
+            value = torch.tensor([start, 0.25])
+            state, taken = replayed_loop(begin, halve, (value,), most=6)
+            assert taken == steps
+            torch.testing.assert_close(state.value, value / 2**steps)
+            assert value[0] == start  # arguments stay
+    assert recorder.replays == 3
+
+
+def test_what_cannot_be_recorded_is_called(caplog):
+    def refuse(run):
+        raise RuntimeError("it waits for the device")
+
+    with recording(Recorder(refuse, "cpu")):
+        for k in range(3):
+            assert replayed(torch.add, torch.ones(1), torch.tensor([k])) == k + 1
+    assert caplog.text.count("could not be recorded") == 1
+
+
+def test_nothing_is_recorded_outside_or_under_gradients(recorder):
+    with recording(recorder), torch.enable_grad():
+        for _ in range(3):
+            replayed(torch.add, torch.ones(1), torch.ones(1))
+    for _ in range(3):
+        replayed(torch.add, torch.ones(1), torch.ones(1))
+    assert recorder.replays == 0
+
+
+def test_a_refinement_by_replays_is_the_refinement(free_body, recorder, monkeypatch):
+    """Whatever differs from clip to clip must reach a recording as a tensor."""
+    monkeypatch.setattr("posefit.solver.kinematics._poses_all", lambda body: True)
+    plain = [made.refined_clip(free_body, seed) for seed in range(3)]
+    with recording(recorder):
+        again = [made.refined_clip(free_body, seed) for seed in range(3)]
+    for one, other in zip(plain, again, strict=True):
+        assert (one.poses == other.poses).all()
+        assert (one.trans == other.trans).all()
+    assert {"_begin", "_posed_problem", "_look_of", "_rendered", "_search"} <= recorder.recorded
