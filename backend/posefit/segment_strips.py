@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
 
 from .body import BodyModel, vertex_normals
+from .body_model import kept_with_body
 from .crop import crop_frames
 from .others import Occluders
 from .pictures import Picture, body_boxes
@@ -88,6 +89,7 @@ class Strips:
     """Source pixels' worth of each point, √ of them; 0 where it isn't seen."""
 
 
+@kept_with_body
 def segment_grid(body: BodyModel) -> SegmentGrid:
     """Where rays from each bone leave the mean body's skin.
 
