@@ -17,7 +17,8 @@ def upload(values: npt.NDArray[Any], device: torch.device | str) -> Tensor:
     """A copy on a device, contiguous and of the same type.
 
     A GPU gets it from page-locked memory, behind what its current stream has been told to do so
-    far: `torch.tensor` would wait until all of that is done.
+    far: `torch.tensor` would wait until all of that is done. Not for functions that `replayed`
+    records: a replay would copy what lies in that memory by then.
 
     Args:
         values: any shape and strides; may change as soon as this returns.
