@@ -26,7 +26,7 @@ from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings, SettingsError
 
 from .errors import PosefitError
-from .server_commands import keys, serve
+from .server_commands import keys, serve, status
 
 __all__ = ["main"]
 
@@ -191,8 +191,8 @@ def refine(
         key_file: This client's keys, where the backend lets in known clients only.
     """
     from . import commands
+    from .backend_address import Server
     from .evidence import EvidenceFiles
-    from .remote import Server
 
     evidence = EvidenceFiles(keypoints_file, densepose, iuv_mapping, masks)
     commands.refine_files(
@@ -327,8 +327,8 @@ def train() -> int:
 _COMMANDS = {
     function.__name__.removesuffix("_motion"): function
     for function in (
-        demo, estimate, import_motion, texture, refine, batch, evaluate, serve, keys, doctor,
-        bench, train,
+        demo, estimate, import_motion, texture, refine, batch, evaluate, serve, status, keys,
+        doctor, bench, train,
     )
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from posefit_shared.sequence import Sequence, read_sequence, write_sequence
 from posefit_shared.settings import RefineSettings
 
+from .backend_address import Server
 from .body import BodyModel, load_body
 from .camera_file import read_camera
 from .datasets import (
@@ -38,7 +39,7 @@ from .evaluate import EvaluationError, evaluate
 from .footage import open_footage
 from .pipeline import Hooks, Refinement
 from .refine_files import Person, RefineFiles, evidence_of_person, people_of_files
-from .remote import Server, refine_on_server
+from .remote import refine_on_server
 from .report import ReportData, write_report
 from .texture import Texture, load_png, save_png
 from .texture_clip import paint_texture

@@ -3,42 +3,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from posefit_shared.client import Client, JobFailed
-from posefit_shared.key_files import read_client_keys
+from posefit_shared.client import JobFailed
 from posefit_shared.messages import FREE_BODY, MediaReference, RefineRequest, RefineResult
 from posefit_shared.sequence import Sequence
 from posefit_shared.settings import RefineSettings
 
+from .backend_address import Server, connect
 from .errors import RefinementError
 from .pipeline import Hooks
 
-__all__ = ["Server", "connect", "refine_on_server"]
+__all__ = ["refine_on_server"]
 
 _CONNECT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Server:
-    """A backend, and how to be let in."""
-
-    address: str
-    """Such as tcp://127.0.0.1:5557."""
-    key_file: Path | None = None
-    """Keys of this client; none: the backend is on this machine and asks for none."""
-
-
-def connect(server: Server, name: str) -> Client:
-    """A client of a backend, not started yet.
-
-    Raises:
-        BackendUnavailable: the address is malformed or needs keys.
-        KeyFileError: the keys cannot be read or trusted.
-    """
-    keys = None if server.key_file is None else read_client_keys(server.key_file)
-    return Client(server.address, curve_keys=keys, name=name)
 
 
 def refine_on_server(

@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands around a backend: run one, and say who may use it."""
+"""Commands around a backend: run one, watch over it, say who may use it."""
 
 from __future__ import annotations
 
+import logging
 import sys
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from posefit_shared.addresses import DEFAULT_ADDRESS
 from posefit_shared.key_files import KeyFileError, read_client_keys, write_client_keys
+
+from .log_records import LogFormat, write_log
 
 if TYPE_CHECKING:
     from .server.keyring import Keyring
 
-__all__ = ["keys", "serve"]
+__all__ = ["keys", "serve", "status"]
+
+_CONNECT_S = 5.0
+"""Longest wait for a backend to answer `posefit status`."""
 
 
 def serve(
@@ -24,6 +32,8 @@ def serve(
     curve: bool = False,
     key_folder: Path | None = None,
     ready_file: Path | None = None,
+    log_format: LogFormat = "text",
+    metrics: str | None = None,
     exit_with_stdin: bool = False,
 ) -> int:
     """Run the backend that Blender and `refine --server` talk to.
@@ -35,17 +45,68 @@ def serve(
         curve: Encrypted connections of allowed clients only (docs/security.md).
         key_folder: Where the backend's keys and its list of clients lie.
         ready_file: File that receives the address once the backend listens.
+        log_format: Log for people, or for programs: one JSON object a line.
+        metrics: Loopback HOST:PORT that answers /metrics, /healthz and /readyz (docs/watching.md).
         exit_with_stdin: End when standard input closes, as it does when the starter dies.
     """
     from .server import ServeConfig
     from .server import serve as run_server
 
+    write_log(logging.INFO, log_format, "broker")
     return run_server(
         ServeConfig(
             bind=bind, media_roots=media_root, device=device, curve=curve, key_folder=key_folder,
-            ready_file=ready_file, exit_with_stdin=exit_with_stdin,
+            ready_file=ready_file, log_format=log_format, metrics=metrics,
+            exit_with_stdin=exit_with_stdin,
         )
     )  # fmt: skip
+
+
+def status(
+    server: tyro.conf.Positional[str] = DEFAULT_ADDRESS,
+    key_file: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Say how a backend does: workers, jobs, clients, memory. Exit status 1 while it is not ready.
+
+    Args:
+        server: Address of the backend.
+        key_file: This client's keys, where the backend lets in known clients only.
+        json: Everything as JSON, for programs.
+    """
+    from .backend_address import Server, connect
+
+    with connect(Server(server, key_file), "posefit status") as client:
+        client.wait_ready(_CONNECT_S)
+        report = client.report()
+    text = dumps(report, indent=2) if json else "\n".join(_status_lines(server, report))
+    sys.stdout.write(text + "\n")
+    return 0 if report["is_ready"] else 1
+
+
+def _status_lines(server: str, report: dict[str, Any]) -> list[str]:
+    jobs, sessions, size = report["jobs"], report["sessions"], report["bytes"]
+    lines = [f"posefit {report['version']} at {server}, up {_duration(report['uptime_s'])}"]
+    for worker in report["workers"]:
+        work = f", {worker['job_kind']} for {worker['job_s']:.0f} s" if worker["job_kind"] else ""
+        words = f" ({worker['last_words']})" if worker["state"] == "down" else ""
+        lines.append(f"worker    {worker['device']}: {worker['state']}{work}{words}")
+    waiting = ", ".join(f"{count} {name}" for name, count in jobs["waiting"].items() if count)
+    lines.append(f"jobs      {jobs['running']} running, waiting: {waiting or 'none'}")
+    lines += [f"ended     {one['count']} {one['kind']} {one['outcome']}" for one in jobs["ended"]]
+    lines.append(f"clients   {sessions['connected']} connected of {sessions['open']}")
+    lines.append(
+        f"memory    {size['process'] >> 20} MiB; requests {size['requests'] >> 20}, results "
+        f"{size['results'] >> 20}; uploads on disk {size['uploads'] >> 20}"
+    )
+    if report["worker_deaths"]:
+        lines.append(f"deaths    {report['worker_deaths']} workers ended or were killed")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"
 
 
 def keys(

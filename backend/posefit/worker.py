@@ -38,6 +38,7 @@ from posefit_shared.messages import (
 )
 
 from .job_context import JobCancelled, JobContext, JobFolders, WorkerInfo
+from .log_records import LogFormat, job_of_records, write_log
 from .worker_messages import (
     WORKER_LIMITS,
     WORKER_MESSAGES,
@@ -78,15 +79,13 @@ class WorkerSettings:
     """Silence of the broker after which the worker exits."""
     broker_pid: int
     log_level: int
+    log_format: LogFormat = "text"
 
 
 def main() -> NoReturn:
     """Serve jobs until the broker says stop, or is gone."""
     settings = WorkerSettings(**json.loads(_read_line()))
-    logging.basicConfig(
-        level=settings.log_level,
-        format=f"%(asctime)s %(levelname)s worker {os.getpid()} %(name)s %(message)s",
-    )
+    write_log(settings.log_level, settings.log_format, f"worker {os.getpid()}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the broker's to answer
     _die_with_parent(settings.broker_pid)
     context = zmq.Context()
@@ -270,6 +269,7 @@ class _Worker:
             first_revision=assign.first_revision,
         )
         line.current = context
+        token = job_of_records.set(job)
         try:
             result = run_job(submit.payload, context)
             if result is not None and not context.has_final:
@@ -280,9 +280,10 @@ class _Worker:
             failure = _failure_of(error, job)
             is_expected = failure.kind not in ("internal", "memory")
             level = logging.DEBUG if is_expected else logging.ERROR
-            logger.log(level, "job %s (%s) failed", job[:8], submit.kind, exc_info=True)
+            logger.log(level, "%s failed", submit.kind, exc_info=True)
             line.say(failure)
         finally:
+            job_of_records.reset(token)
             line.current = None
             for path in self._folders.own.iterdir():
                 path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from .message_fields import ArrayOf, AtMost, Between, ProtocolError, Record, Text
+from .message_fields import ArrayOf, AtMost, Between, JsonTree, ProtocolError, Record, Text
 from .payload_parts import check_content_hash
 from .payloads import (
     FREE_BODY,
@@ -42,11 +42,13 @@ from .payloads import (
 
 __all__ = [
     "FREE_BODY", "MESSAGES", "PRIORITIES", "PROTOCOL_VERSION", "REQUESTS", "RESULTS",
-    "Accepted", "Acknowledge", "AlignRequest", "AlignResult", "Cancel", "Cancelled", "Credit",
+    "Accepted", "Acknowledge", "AlignRequest", "AlignResult", "AskReport", "Cancel", "Cancelled",
+    "Credit",
     "EstimateRequest", "EstimateResult", "Failure", "Goodbye", "Have", "Heartbeat", "Hello",
     "ImportRequest", "ImportResult", "Limits", "MediaReference", "Message", "Missing",
     "PingRequest", "PingResult", "PreviewRequest", "PreviewResult", "Priority", "Progress",
-    "ProtocolError", "Record", "RefineRequest", "RefineResult", "Refused", "Request", "Result",
+    "ProtocolError", "Record", "RefineRequest", "RefineResult", "Refused", "Report", "Request",
+    "Result",
     "Status", "Stored", "Submit", "TextureRequest", "TextureResult", "UploadChunk",
     "UploadDone", "Welcome", "read_message",
 ]  # fmt: skip
@@ -151,6 +153,21 @@ class Status(Message):
     device: Annotated[str, Text(128)]
     models: Annotated[tuple[Annotated[str, Text(128)], ...], AtMost(64)] = ()
     kinds: Annotated[tuple[Kind, ...], AtMost(64)] = ()
+
+
+@dataclass(frozen=True)
+class AskReport(Message):
+    """Client → backend: how do you do; answered by `Report`."""
+
+    NAME: ClassVar[str] = "ask_report"
+
+
+@dataclass(frozen=True)
+class Report(Message):
+    """Backend → client: counts, sizes and times for whoever watches over it; no names, no jobs."""
+
+    NAME: ClassVar[str] = "report"
+    report: Annotated[dict[str, Any], JsonTree()]
 
 
 @dataclass(frozen=True)
@@ -347,7 +364,7 @@ MESSAGES: dict[str, type[Message]] = {
     for kind in (
         Hello, Welcome, Refused, Status, Goodbye, Heartbeat, Credit, Have, Missing, UploadChunk,
         UploadDone, Stored, Submit, Accepted, Progress, Result, Acknowledge, Failure, Cancel,
-        Cancelled,
+        Cancelled, AskReport, Report,
     )
 }  # fmt: skip
 """Every message by its name on the wire."""

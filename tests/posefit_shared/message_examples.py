@@ -89,6 +89,8 @@ MESSAGE_EXAMPLES = [
     messages.Failure("media", "There is no footage.", "job"),
     messages.Cancel("job"),
     messages.Cancelled("job"),
+    messages.AskReport(),
+    messages.Report({"workers": [{"state": "idle"}], "uptime_s": 1.5}),
 ]
 
 

@@ -8,14 +8,16 @@ import sys
 
 import tyro
 
+from ..log_records import write_log
 from . import ServeConfig, ServeError, serve
 
 
 def main() -> int:
     """Run a backend; 0 after an orderly end, 2 if it cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    config = tyro.cli(ServeConfig, prog="python -m posefit.server")
+    write_log(logging.INFO, config.log_format, "broker")
     try:
-        return serve(tyro.cli(ServeConfig, prog="python -m posefit.server"))
+        return serve(config)
     except ServeError as error:
         sys.stderr.write(f"posefit: {error}\n")
         return 2

@@ -31,6 +31,7 @@ from .config import ServeConfig, ServeError
 from .front_desk import FrontDesk
 from .gate import Gate, open_gate, user_of
 from .job_desk import JobDesk
+from .metrics_port import MetricsPort
 from .scratch import scratch_folder
 from .sessions import SessionTable
 from .store import ContentStore
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
 """How often the broker looks after workers and sessions."""
+REPORT_S = 1.0
+"""How often the metrics are brought up to date."""
 MAX_MESSAGES_A_TURN = 64
 """Messages taken from one socket before the other gets its turn."""
 MAX_SOCKET_PATH = 90
@@ -134,7 +137,8 @@ class _Broker:
         self._config, self._limits, self._bell = config, config.limits, bell
         self._context = zmq.Context()
         self._ready_file: Path | None = None
-        self._last_heartbeat = 0.0
+        self._metrics = MetricsPort(config.metrics) if config.metrics else None
+        self._last_heartbeat = self._last_report = 0.0
         try:
             self._front = self._open_router(self._limits.wire.part_bytes)
             self._back = self._open_router(-1)
@@ -144,6 +148,8 @@ class _Broker:
             worker_address = self._bind_back(folder)
         except BaseException:
             self._context.destroy(linger=0)
+            if self._metrics is not None:
+                self._metrics.close()
             raise
         self._sessions = SessionTable(self._front, self._limits.wire.result_window)
         store = ContentStore(
@@ -189,6 +195,8 @@ class _Broker:
             self._sessions.send(session, farewell)
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)
+        if self._metrics is not None:
+            self._metrics.close()
         for socket in (self._front, self._back):
             socket.close(linger=100 if socket is self._front else 0)
         if self._gate is not None and self._gate.socket is not None:
@@ -243,6 +251,8 @@ class _Broker:
                     f"cannot write {self._ready_file} ({error.strerror}): choose another ready file"
                 ) from error
         logger.info("the backend listens on %s", self.address)
+        if self._metrics is not None:
+            logger.info("metrics are at http://%s/metrics", self._metrics.address)
         with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stdout
             sys.stdout.write(f"ready {self.address}\n")
             sys.stdout.flush()
@@ -344,6 +354,9 @@ class _Broker:
             elif now - session.said_at > self._limits.heartbeat_s:
                 self._sessions.send(session, Heartbeat())
             self._sessions.pump(session)
+        if self._metrics is not None and now - self._last_report > REPORT_S:
+            self._last_report = now
+            self._metrics.tell(self._desk.report())
         if now - self._last_heartbeat > self._limits.heartbeat_s:
             self._last_heartbeat = now
             for worker in self._supervisor.workers:

@@ -10,6 +10,7 @@ from posefit_shared.addresses import DEFAULT_ADDRESS
 from posefit_shared.messages import Limits
 
 from ..errors import PosefitError
+from ..log_records import LogFormat
 
 __all__ = ["ServeConfig", "ServeError", "ServeLimits"]
 
@@ -87,6 +88,10 @@ class ServeConfig:
     """Function that runs a job, as `module:function`; imported by the workers only."""
     ready_file: Path | None = None
     """File that receives the address once the backend listens; removed when it stops."""
+    log_format: LogFormat = "text"
+    """`text` for people, `json` for programs: one object a line."""
+    metrics: str | None = None
+    """Loopback `host:port` that answers /metrics, /healthz and /readyz; none: nobody asks."""
     exit_with_stdin: bool = False
     """End when standard input ends: for a program that starts a backend and may crash."""
     limits: ServeLimits = field(default_factory=ServeLimits)

@@ -14,6 +14,7 @@ from posefit_shared.messages import (
     PROTOCOL_VERSION,
     Accepted,
     Acknowledge,
+    AskReport,
     Cancel,
     Credit,
     Failure,
@@ -25,6 +26,7 @@ from posefit_shared.messages import (
     Missing,
     ProtocolError,
     Refused,
+    Report,
     Status,
     Stored,
     Submit,
@@ -41,6 +43,7 @@ from .media import MediaError, resolve_media_path
 from .schedule import Job
 from .sessions import Session, SessionTable
 from .store import ContentStore, StoreError
+from .watching import report_of
 
 __all__ = ["FrontDesk"]
 
@@ -73,6 +76,7 @@ class FrontDesk:
                 session, message.job, message.revision
             ),
             Cancel: lambda session, message: self._jobs.cancel(session, message.job),
+            AskReport: lambda session, message: self._sessions.send(session, Report(self.report())),
         }
 
     def turn_away(self, identity: bytes | None) -> None:
@@ -193,6 +197,10 @@ class FrontDesk:
         if not ready:
             return Status(device)
         return Status(device, ready[0].models, ready[0].kinds)
+
+    def report(self) -> dict[str, Any]:
+        """How this backend does, for whoever watches over it."""
+        return report_of(self._sessions, self._jobs, self._store)
 
     def tell_status(self) -> None:
         """Let every client know that the workers are not what they were."""

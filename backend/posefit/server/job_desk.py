@@ -25,6 +25,7 @@ from .schedule import Job, KeptResult, Schedule
 from .sessions import Session, SessionTable
 from .store import ContentStore
 from .supervisor import Supervisor, Worker
+from .watching import Tally
 
 __all__ = ["JobDesk"]
 
@@ -57,8 +58,19 @@ class JobDesk:
         self._limits, self._sessions, self._store, self._send = limits, sessions, store, send
         self._schedule = Schedule()
         self.supervisor: Supervisor | None = None
+        self.tally = Tally()
         self._request_bytes = 0
         self._result_bytes = 0
+
+    @property
+    def kept_bytes(self) -> tuple[int, int]:
+        """Memory of requests and of results."""
+        return self._request_bytes, self._result_bytes
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Jobs that wait, by priority."""
+        return self._schedule.counts()
 
     # What clients want
 
@@ -89,7 +101,9 @@ class JobDesk:
         self._store.pin(job.content_hashes)
         self._request_bytes += job.size
         self._schedule.add(job)
-        logger.info("%s submits %s %s (%s)", session.label, job.kind, job.job[:8], job.priority)
+        logger.info(
+            "%s submits %s (%s)", session.label, job.kind, job.priority, extra={"job": job.job}
+        )
         return self._schedule.ahead_of(job)
 
     def cancel(self, session: Session, job_id: str) -> None:
@@ -147,7 +161,7 @@ class JobDesk:
         order = Assign(job.job, job.next_revision)
         if not (self._send(worker, order) and self._send(worker, job.parts)):
             logger.warning("worker on %s took no job; the supervisor will see", worker.device)
-        logger.debug("job %s goes to the worker on %s", job.job[:8], worker.device)
+        logger.debug("given to the worker on %s", worker.device, extra={"job": job.job})
 
     def worker_is_ready(self, worker: Worker, message: WorkerReady) -> None:
         """A worker has loaded its models."""
@@ -196,7 +210,7 @@ class JobDesk:
             raise ProtocolError("a worker gave a result without revision or final")
         job.next_revision = revision + 1
         if is_final:
-            self._finish(job)
+            self._finish(job, "done")
         session = self._sessions.of_token(job.session)
         if session is None:
             return  # its client has left for good
@@ -231,12 +245,13 @@ class JobDesk:
     def worker_died(self, worker: Worker, reason: str, can_retry: bool) -> None:
         """Decide what becomes of the job of a worker that is no more."""
         job, worker.job = worker.job, None
+        self.tally.worker_deaths += 1
         if job is None or job.is_ended:
             return
         if job.cancelled_at is not None:
             self._end(job, Cancelled(job.job))
         elif can_retry and job.attempts <= self._limits.job_retries:
-            logger.warning("job %s is tried again", job.job[:8])
+            logger.warning("tried again: %s", reason, extra={"job": job.job})
             self._schedule.add(job, first=True)
         else:
             tries = f" (tried {job.attempts} times)" if job.attempts > 1 else ""
@@ -266,14 +281,14 @@ class JobDesk:
     def _end(self, job: Job, end: Failure | Cancelled) -> None:
         """A job comes to nothing; its client is told now or when it returns."""
         job.end = end
-        self._finish(job)
+        self._finish(job, "failed" if isinstance(end, Failure) else "cancelled")
         if isinstance(end, Failure):
-            logger.warning("job %s failed (%s): %s", job.job[:8], end.kind, end.message)
+            logger.warning("failed (%s): %s", end.kind, end.message, extra={"job": job.job})
         session = self._sessions.of_token(job.session)
         if session is not None:
             self._sessions.pump(session)
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, outcome: str) -> None:
         """Let go of what a job needed; its results stay until they are acknowledged."""
         if job.is_ended:
             return
@@ -282,7 +297,8 @@ class JobDesk:
         self._request_bytes -= job.size
         job.parts = []
         seconds = time.monotonic() - job.submitted_at
-        logger.info("job %s (%s) ended after %.2f s", job.job[:8], job.kind, seconds)
+        self.tally.ended(job.kind, outcome, seconds)
+        logger.info("%s %s after %.2f s", job.kind, outcome, seconds, extra={"job": job.job})
 
     def _worker_of(self, job: Job) -> Worker | None:
         workers = self.supervisor.workers if self.supervisor else []

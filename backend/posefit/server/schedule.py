@@ -74,6 +74,13 @@ class Schedule:
     def __len__(self) -> int:
         return sum(len(jobs) for turns in self._classes.values() for jobs in turns.values())
 
+    def counts(self) -> dict[str, int]:
+        """Jobs that wait, by priority."""
+        return {
+            priority: sum(len(jobs) for jobs in turns.values())
+            for priority, turns in self._classes.items()
+        }
+
     def add(self, job: Job, *, first: bool = False) -> None:
         """Let a job wait; `first` puts it ahead of its session's others (after a failed try)."""
         jobs = self._classes[job.priority].setdefault(job.session, deque())

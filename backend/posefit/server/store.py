@@ -59,6 +59,11 @@ class ContentStore:
         self._incoming_bytes = 0
         self._serial = 0
 
+    @property
+    def usage(self) -> tuple[int, int]:
+        """Stored contents and the bytes they take, unfinished ones included."""
+        return len(self._sizes), sum(self._sizes.values()) + self._incoming_bytes
+
     def lacks(self, hashes: Iterable[str]) -> tuple[str, ...]:
         """Those of the hashes that are not here; the others count as used just now."""
         missing = []

@@ -176,6 +176,7 @@ class Supervisor:
             "broker_silence_s": limits.worker_silence_s,
             "broker_pid": os.getpid(),
             "log_level": logging.getLogger().getEffectiveLevel(),
+            "log_format": self.config.log_format,
         }
 
     def _bury(self, worker: Worker, reason: str, *, can_retry: bool) -> None:

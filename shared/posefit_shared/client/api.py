@@ -26,7 +26,17 @@ from ..addresses import AddressError, check_address
 from ..codec import CodecError, encode
 from ..content import ContentKind, read_content
 from ..key_files import CurveKeys
-from ..messages import Cancelled, Failure, Priority, Progress, Request, Result, Submit, Welcome
+from ..messages import (
+    Cancelled,
+    Failure,
+    Priority,
+    Progress,
+    Report,
+    Request,
+    Result,
+    Submit,
+    Welcome,
+)
 from .connection import Link, Stop, has_encryption, run_connection
 from .conversation import Conversation, PendingJob
 from .inbox import Inbox
@@ -216,6 +226,23 @@ class Client:
         if self._state.name != "ready" or welcome is None:
             raise BackendUnavailable(self._state.reason)
         return welcome
+
+    def report(self, timeout_s: float = 10.0) -> dict[str, Any]:
+        """How the backend does: sessions, jobs, workers, memory (docs/watching.md).
+
+        Raises:
+            BackendTimeout: it did not answer in time.
+            BackendUnavailable: this client is closed.
+        """
+        self._check_usable()
+        self._link.order(self._conversation.ask_report)
+        deadline = time.monotonic() + timeout_s
+        event = self._inbox.take_first(
+            lambda event: isinstance(event, Report), deadline, lambda: self._is_closed
+        )
+        if event is None:
+            raise BackendTimeout(f"the backend gave no report within {timeout_s:g} s: ask again")
+        return event.report
 
     def wait(
         self,

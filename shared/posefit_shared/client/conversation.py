@@ -135,6 +135,10 @@ class Conversation:
         """Tell the backend that a result has been taken by the user."""
         self._say(Acknowledge(result.job, result.revision))
 
+    def ask_report(self) -> None:
+        """Ask the backend how it does."""
+        self._say(messages.AskReport())
+
     def heartbeat(self) -> None:
         """Say that this side is still here."""
         self._say(Heartbeat())
@@ -263,6 +267,8 @@ class Conversation:
             self._end(message.job, message)
         elif isinstance(message, (messages.Accepted, messages.Progress)):
             self._receive_sign_of_life(message)
+        elif isinstance(message, messages.Report):
+            self._emit(message)
 
     def _receive_sign_of_life(self, message: messages.Accepted | messages.Progress) -> None:
         if message.job in self._jobs:
