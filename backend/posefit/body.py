@@ -294,5 +294,5 @@ def _rigid(
     rotations: Float[Tensor, "batch joint 3 3"], translations: Float[Tensor, "batch joint 3"]
 ) -> Float[Tensor, "batch joint 4 4"]:
     top = torch.cat([rotations, translations[..., None]], dim=-1)
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype, device=top.device)
+    bottom = torch.eye(4, dtype=top.dtype, device=top.device)[3:]
     return torch.cat([top, bottom.expand(*top.shape[:2], 1, 4)], dim=2)

@@ -139,11 +139,10 @@ def find_contacts(
     # A handful of points: the host is done before a GPU has been told what to do.
     positions = pose_vertices(body, parameters, points.vertex_indices).double().cpu()
     times, sole, clearance = times.to(positions), points.is_sole.cpu(), points.clearance.cpu()
-    ground = None if ground is None else ground.cpu()
+    plane = None if ground is None else ground.cpu()
     positions[..., 2] -= clearance if up_is_known else 0.0
     smooth = _smoothed(positions, times, rules.smoothing_s)
     speed = _speed(smooth, times, world_to_camera, rules.along_view)
-    plane = ground
     if plane is None and up_is_known:
         plane = estimate_ground(smooth[:, sole], speed[:, sole])
     low = high = torch.ones_like(speed, dtype=torch.bool)
@@ -156,7 +155,13 @@ def find_contacts(
     least = torch.where(sole, rules.least_s, rules.least_hand_s)
     held = _with_hysteresis(begins, lasts, times, least)
     held = held.to(parameters.transl)
-    return Contacts(points.vertex_indices, held, points.is_sole, points.clearance, ground)
+    return Contacts(
+        points.vertex_indices,
+        held,
+        points.is_sole,
+        points.clearance,
+        None if ground is None else ground.to(body.device),
+    )
 
 
 def estimate_ground(

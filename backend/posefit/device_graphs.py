@@ -294,8 +294,13 @@ class _CudaRecord:
     def __call__(self, run: Run) -> tuple[Callable[[], None], Any, list[Tensor]]:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            shape, results = run()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                shape, results = run()
+        except RuntimeError:
+            # What broke off may leave the memory that was shared with it behind.
+            self._pool = torch.cuda.graph_pool_handle()
+            raise
         return graph.replay, shape, results
 
 

@@ -87,7 +87,8 @@ def bind_contacts(
     soles = contacts.is_sole.to(dtype)
     plane = contacts.ground
     known = float(plane is not None)
-    plane = held.new_tensor([0.0, 0.0, 1.0, 0.0]) if plane is None else plane.to(held)
+    level = torch.eye(4, dtype=held.dtype, device=held.device)[2]
+    plane = level if plane is None else plane.to(held)
     weight = config.contact_weight
     return BoundContacts(
         points=bind_points(body, model, contacts.vertex_indices),
@@ -95,7 +96,7 @@ def bind_contacts(
         robust_scale=config.contact_robust_speed * step,
         height_precision=known * weight * held * soles / config.ground_sigma_m**2,
         sink_precision=known * weight * soles / config.ground_sigma_m**2,
-        robust_height=held.new_tensor(config.ground_robust_factor * config.ground_sigma_m),
+        robust_height=held.new_full((), config.ground_robust_factor * config.ground_sigma_m),
         plane=plane,
         clearance=contacts.clearance.to(dtype),
     )

@@ -190,7 +190,7 @@ def _free_parameters(
     turns = (~locked).repeat_interleave(3, 1)
     others = 3 + (start.betas.shape[1] if with_shape else 0)
     rest = torch.ones(batch, others, dtype=torch.bool, device=locked.device)
-    rest[:, :3] = config.solve_translation
+    rest[:, :3].fill_(config.solve_translation)
     if config.camera_unknowns and not config.camera_is_shared:
         rest = torch.cat([rest, rest.new_ones(batch, len(config.camera_unknowns))], 1)
     return (torch.cat([turns, rest], 1) & ~frozen[:, None]).to(start.transl.dtype)
