@@ -2,6 +2,7 @@
 """Who may import whom: read from the syntax trees, so that no import has to run."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def modules(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*.py") if "__pycache__" not in p.parts)
 
 
-def imports(path: Path, top_level_only: bool = False) -> set[str]:
+@functools.cache
+def imports(path: Path, top_level_only: bool = False) -> frozenset[str]:
     """Top names of the packages that a module imports; relative imports count as none."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     nodes = ast.iter_child_nodes(tree) if top_level_only else ast.walk(tree)
@@ -61,7 +63,7 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             found.add(node.module.partition(".")[0])
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("folder", NEVER, ids=lambda folder: folder.name)

@@ -124,7 +124,7 @@ def test_the_unet_learns_one_batch_by_heart() -> None:
     truth = torch.tensor([3.0, -2.0]).view(1, 2, 1, 1).expand(2, 2, SIDE, SIDE) * mask[:, None]
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     errors = []
-    for _ in range(60):
+    for _ in range(30):
         report = displacement_loss(network(render, image), truth, mask, mask)
         optimizer.zero_grad()
         report.loss.backward()

@@ -55,7 +55,7 @@ def test_the_network_learns_one_batch_by_heart() -> None:
     truth = shift.view(1, 2, 1, 1).expand(2, 2, 64, 64) * mask[:, None]
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     errors = []
-    for _ in range(60):
+    for _ in range(40):
         report = displacement_loss(network(render, image, query_budget=128), truth, mask, mask)
         optimizer.zero_grad()
         report.loss.backward()
