@@ -34,6 +34,7 @@ def serve(
     ready_file: Path | None = None,
     log_format: LogFormat = "text",
     metrics: str | None = None,
+    crash_folder: Path | None = None,
     exit_with_stdin: bool = False,
 ) -> int:
     """Run the backend that Blender and `refine --server` talk to.
@@ -47,6 +48,7 @@ def serve(
         ready_file: File that receives the address once the backend listens.
         log_format: Log for people, or for programs: one JSON object a line.
         metrics: Loopback HOST:PORT that answers /metrics, /healthz and /readyz (docs/watching.md).
+        crash_folder: Folder for reports of crashes and unexpected errors; they hold no pictures.
         exit_with_stdin: End when standard input closes, as it does when the starter dies.
     """
     from .server import ServeConfig
@@ -57,7 +59,7 @@ def serve(
         ServeConfig(
             bind=bind, media_roots=media_root, device=device, curve=curve, key_folder=key_folder,
             ready_file=ready_file, log_format=log_format, metrics=metrics,
-            exit_with_stdin=exit_with_stdin,
+            crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
         )
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ broker does. Handlers import torch, after the broker has been told that the proc
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import importlib
 import json
 import logging
@@ -18,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ from posefit_shared.messages import (
     Submit,
 )
 
+from .crash_report import LastLines, write_crash_report
 from .job_context import JobCancelled, JobContext, JobFolders, WorkerInfo
 from .log_records import LogFormat, job_of_records, write_log
 from .worker_messages import (
@@ -80,12 +83,21 @@ class WorkerSettings:
     broker_pid: int
     log_level: int
     log_format: LogFormat = "text"
+    faults_file: str = ""
+    """Where the interpreter writes what it did when a signal ends it."""
+    crash_folder: str = ""
+    """Where reports of unexpected errors go; empty: nowhere."""
 
 
 def main() -> NoReturn:
     """Serve jobs until the broker says stop, or is gone."""
     settings = WorkerSettings(**json.loads(_read_line()))
     write_log(settings.log_level, settings.log_format, f"worker {os.getpid()}")
+    last_lines = LastLines()
+    logging.getLogger().addHandler(last_lines)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    faults = os.open(settings.faults_file, flags, 0o600) if settings.faults_file else sys.stderr
+    faulthandler.enable(faults)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the broker's to answer
     _die_with_parent(settings.broker_pid)
     context = zmq.Context()
@@ -93,7 +105,7 @@ def main() -> NoReturn:
     threading.Thread(target=_exit_with_broker, args=(line,), daemon=True).start()
     line.start()
     try:
-        _Worker(settings, line).run()
+        _Worker(settings, line, last_lines).run()
     finally:
         line.stop()
         context.destroy(linger=100)
@@ -226,8 +238,8 @@ class _Line:
 class _Worker:
     """The main thread's life: load, then one job after the other."""
 
-    def __init__(self, settings: WorkerSettings, line: _Line) -> None:
-        self._settings, self._line = settings, line
+    def __init__(self, settings: WorkerSettings, line: _Line, last_lines: LastLines) -> None:
+        self._settings, self._line, self._last_lines = settings, line, last_lines
         content = Path(settings.content_folder)
         self._folders = JobFolders(
             content,
@@ -281,12 +293,27 @@ class _Worker:
             is_expected = failure.kind not in ("internal", "memory")
             level = logging.DEBUG if is_expected else logging.ERROR
             logger.log(level, "%s failed", submit.kind, exc_info=True)
+            if not is_expected and self._settings.crash_folder:
+                self._report(submit, info, failure)
             line.say(failure)
         finally:
             job_of_records.reset(token)
             line.current = None
             for path in self._folders.own.iterdir():
                 path.unlink(missing_ok=True)
+
+    def _report(self, submit: Submit, info: WorkerInfo, failure: Failure) -> None:
+        """Write down the error that is being handled."""
+        write_crash_report(
+            Path(self._settings.crash_folder),
+            failure.message,
+            job=submit.job,
+            kind=submit.kind,
+            request=submit.payload,
+            traceback=traceback.format_exc(),
+            device=info.description or info.device,
+            lines=self._last_lines.lines,
+        )
 
 
 def _failure_of(error: Exception, job: str) -> Failure:

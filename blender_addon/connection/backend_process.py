@@ -113,7 +113,8 @@ def start(
     command = [str(python), "-m", "posefit.server", "--bind", "tcp://127.0.0.1:0"]
     command += ["--exit-with-stdin", "--ready-file", str(ready_path)]
     keys_path = ready_path.with_suffix(".keys")
-    command += ["--launch-keys", str(keys_path), *options]
+    command += ["--launch-keys", str(keys_path), "--crash-folder", str(folder / "crashes")]
+    command += options
     if media_roots:
         command += ["--media-roots", *(str(root) for root in media_roots)]
     try:

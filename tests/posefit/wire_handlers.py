@@ -32,6 +32,7 @@ def run_job(request: Request, context: JobContext) -> Record | None:
         "steps": lambda: _take_steps(float(argument), context),
         "sleep": lambda: _sleep_deaf(float(argument)),
         "crash": lambda: os._exit(7),
+        "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
         "crash_once": lambda: _crash_once(Path(argument)),
         "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
         "revisions": lambda: _publish(int(argument), context),

@@ -92,6 +92,8 @@ class ServeConfig:
     """`text` for people, `json` for programs: one object a line."""
     metrics: str | None = None
     """Loopback `host:port` that answers /metrics, /healthz and /readyz; none: nobody asks."""
+    crash_folder: Path | None = None
+    """Folder for reports of crashes and unexpected errors, which hold no pictures; none: none."""
     exit_with_stdin: bool = False
     """End when standard input ends: for a program that starts a backend and may crash."""
     limits: ServeLimits = field(default_factory=ServeLimits)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..child_processes import kill_process, words_for_exit
+from ..crash_report import LastLines, write_crash_report
 from .config import ServeConfig
 from .schedule import Job
 
@@ -54,6 +55,8 @@ class Worker:
     assigned_at: float = 0.0
     start_again_at: float = 0.0
     failed_starts: int = 0
+    faults_file: Path = Path(os.devnull)
+    """Where its process writes what it did when a signal ends it."""
     last_words: str = ""
     """Why its last process ended, for people."""
 
@@ -69,9 +72,11 @@ class Supervisor:
     on_death: Callable[[Worker, str, bool], None]
     """Told (worker, reason in words, whether another try makes sense) after a process has ended."""
     workers: list[Worker] = field(default_factory=list)
+    _last_lines: LastLines = field(default_factory=LastLines)
 
     def start(self) -> None:
         """Start one worker for each device."""
+        logging.getLogger().addHandler(self._last_lines)
         devices = choose_devices(self.config.device, self.config.workers)
         self.workers = [Worker(device) for device in devices]
         for worker in self.workers:
@@ -113,6 +118,7 @@ class Supervisor:
             if worker.process is not None and worker.process.stdin is not None:
                 with contextlib.suppress(OSError):
                     worker.process.stdin.close()
+        logging.getLogger().removeHandler(self._last_lines)
         deadline = time.monotonic() + self.config.limits.stop_grace_s
         for worker in self.workers:
             if worker.process is None:
@@ -143,6 +149,7 @@ class Supervisor:
         worker.token = secrets.token_hex(16)
         worker.started_at = worker.heard_at = now
         worker.state, worker.identity, worker.signs = "starting", None, 0
+        worker.faults_file = self.content_folder.parent / f"faults-{worker.token[:8]}"
         try:
             worker.process = subprocess.Popen(
                 [sys.executable, "-m", "posefit.worker"],
@@ -177,6 +184,8 @@ class Supervisor:
             "broker_pid": os.getpid(),
             "log_level": logging.getLogger().getEffectiveLevel(),
             "log_format": self.config.log_format,
+            "faults_file": str(worker.faults_file),
+            "crash_folder": str(self.config.crash_folder or ""),
         }
 
     def _bury(self, worker: Worker, reason: str, *, can_retry: bool) -> None:
@@ -191,7 +200,27 @@ class Supervisor:
         pause = self.config.limits.worker_restart_s * 2 ** min(worker.failed_starts, 10)
         worker.start_again_at = time.monotonic() + min(pause, RESTART_LIMIT_S)
         logger.warning("worker on %s has ended: %s", worker.device, reason)
+        self._report(worker, reason)
+        worker.faults_file.unlink(missing_ok=True)
         self.on_death(worker, reason, can_retry)
+
+    def _report(self, worker: Worker, reason: str) -> None:
+        """Write down the death of a worker that had a job."""
+        job = worker.job
+        if self.config.crash_folder is None or job is None or job.cancelled_at is not None:
+            return
+        faults = ""
+        with contextlib.suppress(OSError):
+            faults = worker.faults_file.read_text(encoding="utf-8", errors="replace")
+        write_crash_report(
+            self.config.crash_folder,
+            reason,
+            job=job.job,
+            kind=job.kind,
+            traceback=faults,
+            device=worker.description or worker.device,
+            lines=self._last_lines.lines,
+        )
 
 
 def choose_devices(device: str, workers: int | None) -> list[str]:
