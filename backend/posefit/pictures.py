@@ -24,7 +24,7 @@ from posefit_shared.frames import Camera
 from .ahead import frames_ahead
 from .body import BodyModel, PoseParameters, pose_body
 from .crop import boxes_around
-from .upload import upload
+from .upload import page_locked, upload
 from .views import View
 
 __all__ = [
@@ -154,7 +154,9 @@ def keep_pictures(
 
 def _kept(picture: Picture, device: torch.device | None) -> Picture:
     if isinstance(picture.image, Tensor):
-        return picture
+        lies_there = device is None or picture.image.device == device
+        image = picture.image if lies_there else picture.image.to(device, non_blocking=True)
+        return replace(picture, image=image)
     if device is not None:
         return replace(picture, image=upload(picture.image, device))
     if picture.image.base is None:
@@ -196,7 +198,9 @@ class PicturesAhead:
             for view in views:
                 boxes = _boxes_of_clip(view, body, parameters)
                 rows = frames_ahead(
-                    lambda frame, view=view, boxes=boxes: _owned(view, frame, boxes[frame]),
+                    lambda frame, view=view, boxes=boxes: _owned(
+                        view, frame, boxes[frame], self._device
+                    ),
                     range(len(boxes)), _bytes_of(view, boxes), waiting,
                 )  # fmt: skip
                 self._rows.append(opened.enter_context(rows))
@@ -255,9 +259,14 @@ def _picture(view: View, frame: int, box: npt.NDArray[np.float64]) -> Picture | 
     return _cut_out(view.footage.read(int(view.frame_indices[frame])), box, view.camera(frame))
 
 
-def _owned(view: View, frame: int, box: npt.NDArray[np.float64]) -> Picture | None:
-    """`_picture` without the frame that it was cut out of."""
-    return keep_pictures([_picture(view, frame, box)], "cpu")[0]
+def _owned(
+    view: View, frame: int, box: npt.NDArray[np.float64], device: torch.device
+) -> Picture | None:
+    """`_picture` without the frame that it was cut out of, in memory that a GPU can read."""
+    picture = _picture(view, frame, box)
+    if picture is None or device.type != "cuda":
+        return keep_pictures([picture], "cpu")[0]
+    return replace(picture, image=page_locked(np.asarray(picture.image)))
 
 
 def _cut_out(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["upload"]
+__all__ = ["page_locked", "upload"]
 
 
 def upload(values: npt.NDArray[Any], device: torch.device | str) -> Tensor:
@@ -25,7 +25,17 @@ def upload(values: npt.NDArray[Any], device: torch.device | str) -> Tensor:
         device: where it goes.
     """
     device = torch.device(device)
-    like = torch.from_numpy(np.empty(0, values.dtype))
-    staged = like.new_empty(values.shape, pin_memory=device.type == "cuda")
-    staged.numpy()[...] = values
+    staged = page_locked(values) if device.type == "cuda" else torch.from_numpy(np.array(values))
     return staged.to(device, non_blocking=True)
+
+
+def page_locked(values: npt.NDArray[Any]) -> Tensor:
+    """A copy that a GPU reads by itself.
+
+    Args:
+        values: any shape and strides.
+    """
+    like = torch.from_numpy(np.empty(0, values.dtype))
+    staged = like.new_empty(values.shape, pin_memory=torch.cuda.is_available())
+    staged.numpy()[...] = values
+    return staged

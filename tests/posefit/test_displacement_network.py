@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from posefit.displacement.correlation import (
     scatter_cells,
     window_lookup,
 )
+from posefit.displacement.fused import fuse_layers
 from posefit.displacement.inference import NetworkEstimator
 from posefit.displacement.inputs import (
     MODALITY_CHANNELS,
@@ -25,8 +27,14 @@ from posefit.displacement.inputs import (
     network_inputs,
     without_modalities,
 )
+from posefit.displacement.kinds import make_network
 from posefit.displacement.losses import displacement_loss
-from posefit.displacement.network import CorrespondenceNetwork, NetworkConfig, convex_upsample
+from posefit.displacement.network import (
+    CorrespondenceNetwork,
+    NetworkConfig,
+    Residual,
+    convex_upsample,
+)
 from posefit.displacement.weights import Calibration, WeightsError, load_network, save_network
 from posefit.modalities import Modalities
 
@@ -268,3 +276,21 @@ def test_crops_of_odd_sides_are_refused(tmp_path: Path) -> None:
     estimator = NetworkEstimator(torch.device("cpu"), path)
     with pytest.raises(ValueError, match="multiples of 32"):
         estimator.predict(torch.rand(2, 3, 48, 48), disc_modalities(48))
+
+
+@pytest.mark.parametrize("make", [tiny_network, lambda: make_network("unet")])
+def test_fused_layers_say_the_same(make):
+    torch.manual_seed(1)
+    network = make().eval()
+    for layer in network.modules():  # as if trained: statistics that change something
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.3)
+            layer.running_var.uniform_(0.5, 2.0)
+    fused = copy.deepcopy(network)
+    fuse_layers(fused)
+    kinds = {type(layer) for layer in fused.modules()}
+    assert not kinds & {torch.nn.BatchNorm2d, torch.nn.ReLU, Residual}
+    render, image = torch.randn(2, RENDER_CHANNELS, 64, 64), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = network(render, image)[-1], fused(render, image)[-1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..device_graphs import replayed
 from ..modalities import Modalities
 from . import DisplacementError
 from .correlation import query_budget
 from .field import DisplacementField
+from .fused import fuse_layers
 from .inputs import RenderedModalities, network_inputs
 from .kinds import DisplacementNetwork
 from .losses import LOG_SCALE_RANGE
@@ -168,19 +168,9 @@ def _ready_network(
 ) -> tuple[DisplacementNetwork, Calibration]:
     """A network of this process as it is used, loaded once."""
     network, calibration = load_network(weights, device)
-    _fuse_normalisation(network)
+    fuse_layers(network)
     if device.type == "cuda":
         for layer in network.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 layer.to(torch.bfloat16)
     return network.to(memory_format=torch.channels_last), calibration  # pyright: ignore
-
-
-def _fuse_normalisation(network: nn.Module) -> None:
-    """Batch normalisation behind a convolution becomes part of it: fewer passes over memory."""
-    for sequence in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
-        for place in range(len(sequence) - 1):
-            convolution, normalisation = sequence[place], sequence[place + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
-                sequence[place] = fuse_conv_bn_eval(convolution, normalisation)
-                sequence[place + 1] = nn.Identity()
