@@ -217,6 +217,7 @@ def batch(
     ray: str | None = None,
     ray_cpus: float = 1.0,
     ray_gpus: float = 0.0,
+    ray_decode_cpus: float = 0.0,
     ray_in_flight: int = 256,
     settings: Settings = _DEFAULTS,
 ) -> int:
@@ -237,6 +238,8 @@ def batch(
         ray: Address of a Ray cluster that computes instead, "auto", or "local" (docs/cluster.md).
         ray_cpus: CPU cores that a job takes there.
         ray_gpus: GPUs that a job takes there; parts of one are allowed.
+        ray_decode_cpus: CPU cores of a stage of its own that decodes and looks for keypoints, so
+            that nodes with GPUs need not; 0 makes it part of the job.
         ray_in_flight: Jobs that Ray knows of at once.
     """
     from .batch import Job, command
@@ -244,7 +247,7 @@ def batch(
     config = command.BatchConfig(
         jobs, output, Job("defaults", body=body, uv=uv, settings=settings), workers,
         retries, device, rasterizer, pictures, command.ProcessLimits(hang_seconds, job_seconds),
-        ray, command.RayConfig(ray_cpus, ray_gpus, ray_in_flight),
+        ray, command.RayConfig(ray_cpus, ray_gpus, ray_decode_cpus, ray_in_flight),
     )  # fmt: skip
     try:
         return command.print_result(command.run_batch(config), output)

@@ -71,6 +71,7 @@ def refine_views(
     rasterizer: str = "warp",
     evidence: Sequence[Evidence] = (),
     others: Sequence[OtherPerson] = (),
+    keypoints: Sequence[Keypoints] | None = None,
 ) -> Refinement:
     """Refine a sequence against its pictures, with everything it takes.
 
@@ -86,6 +87,7 @@ def refine_views(
         rasterizer: `warp` or `pytorch3d`.
         evidence: what other tools found (`evidence.evidence_of_files`), a row a frame.
         others: who else is in the pictures and may hide the person.
+        keypoints: of each view, if they were looked for before (`view_keypoints`).
 
     Raises:
         RefinementError, FootageError, TextureError, DisplacementError: in words.
@@ -97,7 +99,9 @@ def refine_views(
         estimator = load_estimator(settings.displacement, body.device)
     landmarks = ()
     if settings.keypoints:
-        landmarks = _landmarks(sequence, views, body, method, hooks, alone=estimator is None)
+        weight = 1.0 if estimator is None else method.keypoint_weight
+        seen = keypoints or _keypoints(sequence, views, body, hooks)
+        landmarks = _landmarks(views, seen, body, method, weight)
     occluders = Occluders.of(sequence, others, views, body)
     if occluders is not None:
         landmarks = occluders.hide_landmarks(landmarks, sequence)
@@ -146,17 +150,10 @@ def view_keypoints(
     return _spread(found, rows, view.frame_indices)
 
 
-def _landmarks(
-    sequence: PoseSequence,
-    views: Sequence[View],
-    body: BodyModel,
-    method: Method,
-    hooks: Hooks,
-    *,
-    alone: bool,
-) -> tuple[LandmarkPixels, ...]:
-    evidence = []
-    weight = 1.0 if alone else method.keypoint_weight
+def _keypoints(
+    sequence: PoseSequence, views: Sequence[View], body: BodyModel, hooks: Hooks
+) -> list[Keypoints]:
+    found = []
     for k, view in enumerate(views):
         part = Hooks(
             progress=lambda fraction, stage, k=k: hooks.progress(
@@ -164,7 +161,16 @@ def _landmarks(
             ),
             check_cancelled=hooks.check_cancelled,
         )
-        keypoints = view_keypoints(sequence, view, body, part)
+        found.append(view_keypoints(sequence, view, body, part))
+    return found
+
+
+def _landmarks(
+    views: Sequence[View], found: Sequence[Keypoints], body: BodyModel, method: Method,
+    weight: float,
+) -> tuple[LandmarkPixels, ...]:  # fmt: skip
+    evidence = []
+    for view, keypoints in zip(views, found, strict=True):
         if not keypoints.found.any():
             logger.warning("no person was found in %s: its keypoints say nothing", view.name)
             continue

@@ -57,10 +57,13 @@ def add_node(cluster):
     cluster.wait_for_nodes()
 
 
-def run(cluster, table, output, display, *, limits=None, retries=1, connected=lambda: None):
+def run(
+    cluster, table, output, display, *, limits=None, retries=1, decode_cpus=0.0,
+    connected=lambda: None,
+):  # fmt: skip
     def executor(_):
         tasks = RayTasks(
-            cluster.address, {"device": "cpu"}, RayConfig(1.0, 0.0, 4),
+            cluster.address, {"device": "cpu"}, RayConfig(1.0, 0.0, decode_cpus, 4),
             limits or ProcessLimits(hang_seconds=60), "batch_handlers",
         )  # fmt: skip
         connected()
@@ -132,6 +135,17 @@ def test_bad_jobs_stop_no_other_and_say_why(cluster, tmp_path):
     assert "Traceback" in (output / ".batch/logs/break-1.log").read_text()
 
 
+def test_decoding_is_a_stage_of_its_own_whose_death_and_failure_are_the_jobs(cluster, tmp_path):
+    names = ("good-1", "blind-1", "vanish-1")
+    table, output = test_batch.write_table(tmp_path / "in", *names), tmp_path / "out"
+    result = run(cluster, table, output, test_batch.Recorder(), decode_cpus=1.0)
+    assert result.failed == {"blind-1": "no footage"}
+    assert result.done == 2
+    noted = [line.split()[0] for line in test_batch.notes(table, "vanish-1")]
+    assert noted == ["looked", "looked", "began", "given", "ended"]
+    assert "given [['seen of good-1']]" in test_batch.notes(table, "good-1")
+
+
 def test_a_cluster_gives_the_arrays_that_this_machine_gives(cluster, free_body, tmp_path):
     folder = tmp_path / "clips"
     for k in range(2):
@@ -142,11 +156,14 @@ def test_a_cluster_gives_the_arrays_that_this_machine_gives(cluster, free_body, 
         for frame in range(3):
             Image.fromarray(footage.read(frame)).save(folder / f"clip {k}" / f"{frame}.png")
         write_sequence(folder / f"clip {k}.npz", made.disturbed(truth, rng, 0.05, 0.01))
-    settings = RefineSettings(displacement="flow", keypoints=False, rounds=1, crop_size=128)
+    settings = RefineSettings(displacement="flow", keypoints=True, rounds=1, crop_size=128)
     defaults, results = Job("", settings=settings), []
     for place in (None, cluster.address):
         output = tmp_path / f"out {len(results)}"
-        config = BatchConfig(folder, output, defaults, device="cpu", ray=place)
+        config = BatchConfig(
+            folder, output, defaults, device="cpu", ray=place,
+            ray_resources=RayConfig(decode_cpus=1.0),
+        )  # fmt: skip
         assert run_batch(config, display=test_batch.Recorder()).done == 2
         results.append(output)
     for k in range(2):

@@ -11,6 +11,7 @@ import pytest
 import synthetic_clip as made
 from PIL import Image
 
+from posefit.batch import Job, work
 from posefit.batch.gathering import BatchFigures, gather
 from posefit.batch.page import write_page
 from posefit.batch.summary import (
@@ -23,7 +24,9 @@ from posefit.batch.summary import (
     write_summary,
 )
 from posefit.cli import main
+from posefit.keypoints.detection import Keypoints
 from posefit_shared.sequence import write_sequence
+from posefit_shared.settings import RefineSettings
 
 FRAMES = 4
 SETTINGS = ("--displacement", "flow", "--no-keypoints", "--rounds", "1", "--crop-size", "128")
@@ -75,6 +78,33 @@ def test_a_batch_gives_the_arrays_that_refine_gives(clips, output, tmp_path):
         assert found.keys() == expected.keys()
         for key, values in expected.items():
             np.testing.assert_array_equal(found[key], values, err_msg=key)
+
+
+def test_keypoints_that_were_looked_for_before_give_the_same_arrays(clips, tmp_path, monkeypatch):
+    calls = []
+
+    def detect(footage, indices, *, box_hint, **options):
+        """Landmarks about the middle of each box: the body is no photograph."""
+        calls.append(len(indices))
+        count, rng = len(indices), np.random.default_rng(0)
+        middle = box_hint.reshape(count, 2, 2).mean(1)[:, None]
+        pixels = (middle + rng.normal(size=(count, 33, 2)) * 20).astype(np.float32)
+        ones = np.ones((count, 33), np.float32)
+        boxes = box_hint.astype(np.float32)
+        return Keypoints(indices, pixels, ones, np.zeros_like(pixels), boxes, ones[:, 0] > 0)
+
+    monkeypatch.setattr("posefit.engine.detect_keypoints", detect)
+    settings = RefineSettings(displacement="none", rounds=1, solver_iterations=2)
+    job = Job("walk", clips / "歩く.npz", clips / "歩く", settings=settings)
+    machine, results = work.Machine("cpu", pictures=0), []
+    for given in (None, work.look_at_job(job, machine)):
+        folder = tmp_path / f"{len(results)}"
+        folder.mkdir()
+        work.run_job(job, folder, machine, "x", keypoints=given)
+        results.append(arrays(folder / "walk.npz"))
+    assert calls == [FRAMES, FRAMES]  # the look, and the run that was given nothing
+    for key, values in results[0].items():
+        np.testing.assert_array_equal(results[1][key], values, err_msg=key)
 
 
 def test_a_shot_of_one_camera_gives_what_its_sequence_alone_gives(output):

@@ -34,6 +34,9 @@ class RayConfig:
     """CPU cores of a job, for decoding, detection and all that is no network."""
     gpus: float = 0.0
     """GPUs of a job; 0.25 lets four jobs share one."""
+    decode_cpus: float = 0.0
+    """CPU cores of a stage of its own, before the job, that decodes and looks for keypoints on any
+    node; 0: the job does that itself."""
     in_flight: int = 256
     """Jobs that Ray knows of at once; an autoscaler sees what waits among them."""
 

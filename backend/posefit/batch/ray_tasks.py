@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs as tasks of a Ray cluster, a task a clip; results come back through Ray's object store.
 
-Nodes need posefit and the jobs' input files under the same paths; they write nothing there. A clip
-is not divided: its windows share one search for shape, the person's texture and the verdict, so
-parts of it on their own would not give the same result.
+Where asked, a clip's decoding and keypoints are a task before it that takes cores and no GPU; what
+goes from one to the other is 800 bytes a frame. Nodes need posefit and the jobs' input files under
+the same paths; they write nothing there. A clip is not divided: its windows share one search for
+shape, the person's texture and the verdict, so parts of it on their own would not give the same
+result.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +47,8 @@ class _Task:
     job: Job
     folder: Path
     log: Path
+    look: Any
+    """The reference of the stage before it; None where there is none."""
 
 
 class RayTasks:
@@ -71,11 +76,14 @@ class RayTasks:
         limits = limits or ProcessLimits()
         self._ray = _connect(address)
         self._check(resources)
+        # The batch tries again itself, and writes down why.
+        rules = {"max_retries": 0, "max_calls": limits.jobs_a_process}
         self._remote = self._ray.remote(
-            num_cpus=resources.cpus, num_gpus=resources.gpus,
-            # The batch tries again itself, and writes down why.
-            max_retries=0, max_calls=limits.jobs_a_process,
+            num_cpus=resources.cpus, num_gpus=resources.gpus, **rules
         )(do_job)  # fmt: skip
+        self._look = None
+        if resources.decode_cpus > 0:
+            self._look = self._ray.remote(num_cpus=resources.decode_cpus, **rules)(do_look)
         self._order = {"handlers": handlers, "machine": machine, "limits": limits}
         self._slots = resources.in_flight
         self._tasks: dict[Any, _Task] = {}
@@ -88,7 +96,8 @@ class RayTasks:
     def submit(self, job: Job, folder: Path, fingerprint: str, log: Path) -> None:
         """Hand a job to the cluster."""
         order = {**self._order, "job": with_whole_paths(job).to_map(), "fingerprint": fingerprint}
-        self._tasks[self._remote.remote(order)] = _Task(job, folder, log)
+        look = None if self._look is None else self._look.remote(order)
+        self._tasks[self._remote.remote(order, look)] = _Task(job, folder, log, look)
 
     def events(self, timeout_s: float) -> list[Event]:
         """What has ended since."""
@@ -99,7 +108,8 @@ class RayTasks:
 
     def close(self) -> None:
         """Stop all tasks and leave the cluster."""
-        for reference in self._tasks:
+        looks = [task.look for task in self._tasks.values() if task.look is not None]
+        for reference in (*self._tasks, *looks):
             with contextlib.suppress(Exception):  # the cluster may be gone
                 self._ray.cancel(reference, force=True)
         self._tasks.clear()
@@ -130,9 +140,12 @@ class RayTasks:
     def _check(self, resources: RayConfig) -> None:
         """Refuse what no node has; an autoscaler may still bring others, so only a warning."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if resources.in_flight < 1 or resources.cpus < 0 or resources.gpus < 0:
+        wanted = (resources.cpus, resources.gpus, resources.decode_cpus)
+        if resources.in_flight < 1 or min(wanted) < 0:
             self._ray.shutdown()
-            raise BatchError("--ray-in-flight, --ray-cpus and --ray-gpus must be more than 0")
+            raise BatchError(
+                "--ray-in-flight, --ray-cpus, --ray-gpus and --ray-decode-cpus must not be below 0"
+            )
         if not any(
             node.get("CPU", 0) >= resources.cpus and node.get("GPU", 0) >= resources.gpus
             for node in nodes
@@ -155,26 +168,51 @@ def with_whole_paths(job: Job) -> Job:
     return replace(job, **files, **words)
 
 
-def do_job(order: dict[str, Any]) -> dict[str, Any]:
+def do_look(order: dict[str, Any]) -> dict[str, Any]:
+    """A job's first stage: what was seen, or why nothing was; nothing escapes but death.
+
+    Args:
+        order: as for `do_job`.
+    """
+
+    def look(module: Any, job: Job, machine: Any, sign: Callable[[float, str], None]) -> Any:
+        return {"event": "looked", "keypoints": module.look_at_job(job, machine, sign)}
+
+    return _told(order, look)
+
+
+def do_job(order: dict[str, Any], looked: dict[str, Any] | None = None) -> dict[str, Any]:
     """One job on a node: its files, or why there are none; nothing escapes but death.
 
     Args:
         order: `handlers`, `machine`, `limits`, `job`, `fingerprint`.
+        looked: what `do_look` gave, where that is a stage of its own.
     """
+    if looked is not None and looked["event"] == "failed":
+        return looked
+    given = {} if looked is None else {"keypoints": looked["keypoints"]}
+
+    def run(module: Any, job: Job, machine: Any, sign: Callable[[float, str], None]) -> Any:
+        with tempfile.TemporaryDirectory(prefix="posefit-") as name:
+            folder = Path(name)
+            module.run_job(job, folder, machine, order["fingerprint"], sign, **given)
+            files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        return {"event": "finished", "files": files}
+
+    outcome = _told(order, run)
+    return outcome if looked is None else {**outcome, "log": looked["log"] + outcome["log"]}
+
+
+def _told(order: dict[str, Any], do: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What a stage gave, with its log, or how it failed."""
     words, log = io.StringIO(), logging.getLogger()
     handler = logging.StreamHandler(words)
     log.addHandler(handler)
-    outcome: dict[str, Any] = {"event": "finished", "files": {}}
     watch = _Watch(order["limits"])
     try:
         module = importlib.import_module(order["handlers"])
-        with tempfile.TemporaryDirectory(prefix="posefit-") as name:
-            folder = Path(name)
-            module.run_job(
-                Job.from_map(order["job"]), folder, module.Machine(**order["machine"]),
-                order["fingerprint"], watch.sign,
-            )  # fmt: skip
-            outcome["files"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+        machine = module.Machine(**order["machine"])
+        outcome = do(module, Job.from_map(order["job"]), machine, watch.sign)
     except Exception as error:
         traceback.print_exc(file=words)
         kind, sentence = failure_of(error)

@@ -23,8 +23,9 @@ from posefit_shared.sequence import Sequence, write_sequence
 
 from .. import __version__
 from ..body import BodyModel, load_body, pose_body
-from ..engine import choose_device, refine_views
+from ..engine import choose_device, refine_views, view_keypoints
 from ..evidence import EvidenceFiles
+from ..keypoints.detection import Keypoints
 from ..parameters import parameters_of_sequence
 from ..pipeline import Hooks
 from ..refine_files import Person, RefineFiles, evidence_of_person, people_of_files
@@ -42,7 +43,7 @@ from .summary import (
     write_summary,
 )
 
-__all__ = ["Machine", "run_job"]
+__all__ = ["Machine", "look_at_job", "run_job"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ def run_job(
     machine: Machine,
     fingerprint: str,
     progress: Callable[[float, str], None] = lambda fraction, stage: None,
+    keypoints: list[list[Keypoints]] | None = None,
 ) -> JobSummary:
     """Refine what a job names and write the result with its figures.
 
@@ -82,6 +84,7 @@ def run_job(
         fingerprint: kept in the figures.
         progress: told how much is done, 0 to 1; it is called at least once for each batch of
             frames, also while the fraction stands still.
+        keypoints: what `look_at_job` found, if it was called before.
 
     Returns:
         The figures, which are in the folder as well.
@@ -107,7 +110,7 @@ def run_job(
             person.sequence, person.views, body=body, settings=job.settings, texture=texture,
             hooks=Hooks(progress=tell, check_cancelled=lambda: progress(told[0], told[1])),
             rasterizer=machine.rasterizer, evidence=evidence_of_person(files, person, body),
-            others=person.others,
+            others=person.others, keypoints=None if keypoints is None else keypoints[k],
         )  # fmt: skip
         write_sequence(person.output, refinement.sequence)
         figures.add(person, refinement.sequence, body, folder)
@@ -116,6 +119,35 @@ def run_job(
     summary = figures.summary(job.name, fingerprint, time.perf_counter() - began)
     write_summary(folder, summary)
     return summary
+
+
+def look_at_job(
+    job: Job,
+    machine: Machine,
+    progress: Callable[[float, str], None] = lambda fraction, stage: None,
+) -> list[list[Keypoints]] | None:
+    """Keypoints of a job's people in each of their views: the part of it that wants no GPU.
+
+    Args:
+        job: what.
+        machine: how jobs are computed.
+        progress: as for `run_job`.
+
+    Returns:
+        What `run_job` takes; None where the job wants no keypoints.
+
+    Raises:
+        PosefitError, SequenceError, BodyFileError: in words.
+    """
+    if not job.settings.keypoints:
+        return None
+    body, found = _body(job.body, job.uv, "cpu"), []
+    hooks = Hooks(progress=progress, check_cancelled=lambda: progress(0.0, "looking for keypoints"))
+    for person in people_of_files(_files(job, Path())):
+        found.append([view_keypoints(person.sequence, view, body, hooks) for view in person.views])
+        for view in person.views:
+            view.footage.close()
+    return found
 
 
 def _files(job: Job, folder: Path) -> RefineFiles:
