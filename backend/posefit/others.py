@@ -122,10 +122,10 @@ def _rows_of(sequence: Sequence, other: Sequence) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class _Placed:
-    """Another person as tensors."""
+    """Another person on the body's device; their rows stay here, so that no GPU is waited for."""
 
     parameters: PoseParameters
-    rows: Tensor
+    rows: npt.NDArray[np.int64]
     to_world: Tensor
 
 
@@ -158,7 +158,7 @@ class Occluders:
                 continue
             placed = _Placed(
                 parameters_of_sequence(other.sequence, body),
-                torch.from_numpy(other.rows).to(body.device),
+                other.rows,
                 torch.tensor(other.to_world, dtype=body.dtype, device=body.device),
             )
             if _is_same_person(sequence, placed, views, body):
@@ -166,16 +166,15 @@ class Occluders:
                     "other person %d lies over this one in the picture: they are taken for the "
                     "same person, who hides nothing", k + 1,
                 )  # fmt: skip
-            elif bool((placed.rows >= 0).any()):
+            elif (placed.rows >= 0).any():
                 people.append(placed)
         return cls(body, tuple(people)) if people else None
 
     def of_frames(self, frames: Int[Tensor, " frame"]) -> Occluders:
         """The same people for some frames of the sequence, which then count from 0."""
-        chosen = frames.to(self.body.device)
+        rows, there = frames.cpu().numpy(), frames.to(self.body.device)
         people = (
-            replace(one, rows=one.rows[chosen], to_world=one.to_world[chosen])
-            for one in self.people
+            replace(one, rows=one.rows[rows], to_world=one.to_world[there]) for one in self.people
         )
         return Occluders(self.body, tuple(people))
 
@@ -198,14 +197,17 @@ class Occluders:
             backend: of the rasterizer.
         """
         nearest = world_to_camera.new_full((len(frames), *image_size), torch.inf)
-        at = torch.as_tensor(list(frames), device=nearest.device)
+        at = np.asarray(list(frames))
         for one in self.people:
-            rows = one.rows[at]
-            seen = (rows >= 0).nonzero()[:, 0]
-            if not len(seen):
+            known = np.flatnonzero(one.rows[at] >= 0)
+            if not len(known):
                 continue
-            posed = pose_body(self.body, one.parameters[rows[seen]]).vertices
-            to_camera = world_to_camera[seen] @ one.to_world[at[seen]].to(world_to_camera)
+            seen, frame, row = (
+                torch.from_numpy(index).to(nearest.device)
+                for index in (known, at[known], one.rows[at[known]])
+            )
+            posed = pose_body(self.body, one.parameters[row]).vertices
+            to_camera = world_to_camera[seen] @ one.to_world[frame].to(world_to_camera)
             in_camera = posed @ to_camera[:, :3, :3].transpose(1, 2) + to_camera[:, None, :3, 3]
             drawn = rasterize(
                 in_camera, self.body.faces, intrinsics[seen], image_size, backend=backend
@@ -293,17 +295,20 @@ class Occluders:
 
 def _is_same_person(sequence: Sequence, other: _Placed, views: Many[View], body: BodyModel) -> bool:
     """Whether two sequences lie over each other in the picture wherever both are known."""
-    shared = (other.rows >= 0).nonzero()[:, 0]
+    shared = np.flatnonzero(other.rows >= 0)
     if not len(shared) or not views:
         return False
-    places = torch.linspace(0, len(shared) - 1, min(len(shared), _COMPARED_FRAMES))
-    frames = shared[places.round().long().to(shared.device)]
-    cameras = [views[0].camera(int(t)) for t in frames]
+    places = np.linspace(0, len(shared) - 1, min(len(shared), _COMPARED_FRAMES)).round()
+    chosen = shared[places.astype(int)]
+    frames, rows = (
+        torch.from_numpy(index).to(body.device) for index in (chosen, other.rows[chosen])
+    )
+    cameras = [views[0].camera(int(t)) for t in chosen]
     world_to_camera = np.stack([camera.world_to_camera for camera in cameras])
     extrinsics = torch.tensor(world_to_camera, dtype=body.dtype, device=body.device)
     lens = torch.tensor(np.stack([camera.intrinsics for camera in cameras])).to(extrinsics)
     own = pose_body(body, parameters_of_sequence(sequence, body)[frames]).joints
-    theirs = pose_body(body, other.parameters[other.rows[frames]]).joints
+    theirs = pose_body(body, other.parameters[rows]).joints
     placed = other.to_world[frames]
     theirs = theirs @ placed[:, :3, :3].mT + placed[:, None, :3, 3]
     first, second = (project_points(joints, extrinsics, lens) for joints in (own, theirs))
