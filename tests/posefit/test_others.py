@@ -221,3 +221,15 @@ def test_a_body_that_is_right_is_not_pulled_to_whoever_stands_before_it(
         errors.append(float((first - second).norm(dim=-1).mean(0).max()))
     assert errors[0] > 0.1
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_people_of_one_clip_in_a_folder_are_named_after_it(tmp_path):
+    for name in ("walk.anna.npz", "walk_2.npz", "walk_2b.npz", "walk_2b.mp4", "walk.mp4", "a.npz"):
+        (tmp_path / name).touch()
+    jobs = {job.name: job for job in read_jobs(tmp_path)}
+    clips = {name: job.footage and job.footage.name for name, job in jobs.items()}
+    assert clips == {
+        "walk.anna": "walk.mp4", "walk_2": "walk.mp4", "walk_2b": "walk_2b.mp4", "a": None,
+    }  # fmt: skip
+    assert jobs["walk_2"].others == (tmp_path / "walk.anna.npz",)
+    assert "name it after its clip" in jobs["a"].problem

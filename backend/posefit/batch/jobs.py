@@ -34,6 +34,8 @@ _VIDEO_SUFFIXES = (
     ".mxf", ".flv", ".ogv", ".wmv", ".gif",
 )  # fmt: skip
 _SETTINGS = {entry.name: entry for entry in fields(RefineSettings)}
+_JOINTS = (".", "_", "-", " ")
+"""What stands between a clip's name and a person's."""
 _YES, _NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 
 
@@ -107,8 +109,8 @@ def read_jobs(source: Path, defaults: Job | None = None) -> list[Job]:
     """The jobs of a table (.csv, .tsv) or of a folder.
 
     Args:
-        source: a table with a header, or a folder with pairs of a clip and an .npz of one name,
-            and folders that hold a shot.json.
+        source: a table with a header, or a folder with pairs of a clip and an .npz of one name (or
+            several that begin with it), and folders that hold a shot.json.
         defaults: body, settings and so on of jobs that do not state their own.
 
     Raises:
@@ -175,10 +177,15 @@ def _jobs_of_folder(folder: Path, defaults: Job) -> Iterator[Job]:
         if path.is_dir() and (path / "shot.json").is_file():
             yield replace(defaults, name=path.name, shot=path / "shot.json")
         elif path.suffix.lower() == ".npz":
-            found = [
-                clip for clip in clips.get(path.stem, ()) if not (clip / "shot.json").is_file()
-            ]
+            named = clips.get(path.stem) or clips.get(_clip_of_several(path.stem, clips), [])
+            found = [clip for clip in named if not (clip / "shot.json").is_file()]
             yield _pair(path, found, defaults)
+
+
+def _clip_of_several(stem: str, clips: dict[str, list[Path]]) -> str:
+    """The clip whose name a person's begins with: `walk` for `walk.anna` and `walk_2`."""
+    begins = [name for name in clips if stem.startswith(tuple(name + mark for mark in _JOINTS))]
+    return max(begins, key=len, default="")
 
 
 def _pair(sequence: Path, clips: list[Path], defaults: Job) -> Job:
@@ -190,7 +197,7 @@ def _pair(sequence: Path, clips: list[Path], defaults: Job) -> Job:
         return replace(job, problem=f"several clips belong to {sequence.name} ({names}): keep one")
     return replace(
         job, problem=f"no clip belongs to {sequence.name}: put {sequence.stem}.mp4 (or a folder "
-        f"{sequence.stem} of images) beside it",
+        f"{sequence.stem} of images) beside it, or name it after its clip: CLIP.PERSON.npz",
     )  # fmt: skip
 
 
