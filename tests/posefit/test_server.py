@@ -2,13 +2,17 @@
 """The broker's parts on their own: order of jobs, stored content, media roots, devices."""
 
 import hashlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import posefit.server
+import posefit_shared.client
 from posefit.server import ServeConfig, ServeError, serve
 from posefit.server.media import MediaError, resolve_media_path
 from posefit.server.schedule import Job, Schedule
@@ -44,6 +48,16 @@ def test_a_bind_that_other_machines_can_reach_is_refused_in_words(bind):
 def test_a_media_root_that_is_not_there_is_refused_in_words(tmp_path):
     with pytest.raises(ServeError, match="no folder"):
         serve(ServeConfig(media_roots=(tmp_path / "none",)))
+
+
+def test_nothing_that_waits_asks_for_the_time_of_day():
+    """Clocks are set back and forth; the monotonic one is not."""
+    folders = [Path(posefit.server.__file__).parent, Path(posefit_shared.client.__file__).parent]
+    sources = [path for folder in folders for path in folder.glob("*.py")]
+    sources += [Path(posefit.__file__).with_name(name) for name in ("worker.py", "job_context.py")]
+    assert len(sources) > 15
+    asking = re.compile(r"\btime\.time\(|datetime\.now|utcnow|localtime")
+    assert not [path.name for path in sources if asking.search(path.read_text())]
 
 
 # Order of jobs

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from posefit.errors import RefinementError
 from posefit.job_context import JobCancelled, JobContext, JobFolders
@@ -167,6 +168,7 @@ def test_an_import_reads_no_file_that_the_imported_one_names(folders, tmp_path):
         (ValueError("bad secret detail"), "internal", "(ValueError): see its log"),
         (KeyError("secret"), "internal", "(KeyError): see its log"),
         (MemoryError(), "memory", "memory ran out"),
+        (torch.OutOfMemoryError("CUDA secret"), "memory", "choose a smaller window_frames"),
     ],
 )
 def test_errors_for_people_keep_their_words_and_others_keep_their_secrets(error, kind, words):

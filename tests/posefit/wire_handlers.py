@@ -38,6 +38,9 @@ def run_job(request: Request, context: JobContext) -> Record | None:
         "revisions": lambda: _publish(int(argument), context),
         "note": lambda: _note(Path(argument), request),
         "nothing": lambda: None,
+        "content_size": lambda: PingResult(
+            str(context.content(request.content or "").stat().st_size)
+        ),
         "content": lambda: PingResult(
             context.content(request.content or "").read_bytes()[:20].decode()
         ),

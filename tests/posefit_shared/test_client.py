@@ -454,6 +454,20 @@ def test_a_revision_that_comes_twice_is_shown_once_and_acknowledged_again(talk):
     assert talk.said() == [messages.Acknowledge("job", 0)]
 
 
+def test_a_result_that_was_shown_is_not_shown_again_after_a_lost_connection(talk):
+    """Its acknowledgement was lost, so the backend still has it and sends it again."""
+    talk.submit()
+    talk.open()
+    talk.said()
+    result = messages.Result("job", "ping", 0, True, PingResult("x"))
+    talk.hear(result)
+    talk.reopen(resumed=True, jobs=("job",))
+    talk.said()
+    talk.hear(result)
+    assert talk.events == [result]
+    assert talk.said() == [messages.Acknowledge("job", 0)]
+
+
 def test_a_reply_without_a_waiting_job_is_dropped_but_acknowledged(talk):
     talk.open()
     talk.hear(messages.Result("other", "ping", 4, True, PingResult("x")))

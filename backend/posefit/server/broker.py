@@ -292,7 +292,7 @@ class _Broker:
             if self._gate.name_of(session.user) is None:
                 logger.warning("%s is cut off: its key has been revoked", session.label)
                 self._desk.turn_away(session.identity)
-                self._jobs.end_session(session)
+                self._desk.end(session)
 
     # Workers
 
@@ -350,7 +350,7 @@ class _Broker:
                 silence > self._limits.session_keep_s or not session.jobs
             ):
                 logger.info("%s is forgotten", session.label)
-                self._jobs.end_session(session)
+                self._desk.end(session)
             elif now - session.said_at > self._limits.heartbeat_s:
                 self._sessions.send(session, Heartbeat())
             self._sessions.pump(session)

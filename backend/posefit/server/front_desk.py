@@ -164,8 +164,7 @@ class FrontDesk:
         """Why another session cannot be opened, or nothing."""
         previous = self._sessions.of_identity(identity)
         if previous is not None and not previous.jobs:
-            self._abandon_uploads(previous)
-            self._sessions.forget(previous)  # one connection is one session
+            self.end(previous)  # one connection is one session
         if len(self._sessions) >= self._limits.sessions:
             return f"the backend serves {self._limits.sessions} clients already: try again later"
         if user and self._sessions.count_of(user) >= self._limits.sessions_per_key:
@@ -210,11 +209,15 @@ class FrontDesk:
 
     def _part(self, session: Session, message: Goodbye) -> None:
         logger.info("%s leaves", session.label)
-        self._abandon_uploads(session)
         if message.keep_jobs and session.jobs:
-            self._sessions.detach(session)
+            self.lose(session)
         else:
-            self._jobs.end_session(session)
+            self.end(session)
+
+    def end(self, session: Session) -> None:
+        """A client will not come back: nothing of it stays."""
+        self._abandon_uploads(session)
+        self._jobs.end_session(session)
 
     def lose(self, session: Session) -> None:
         """A client has been silent for too long: its jobs go on, its uploads do not."""

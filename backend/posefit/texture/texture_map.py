@@ -18,6 +18,7 @@ from torch import Tensor
 from ..body import BodyModel
 from ..errors import PosefitError
 from ..picture_files import PictureError, read_picture
+from ..whole_files import replace_file
 
 __all__ = ["Texture", "TextureError", "load_png", "save_png", "uv_hash"]
 
@@ -92,11 +93,22 @@ def check_fits(texture: Texture, body: BodyModel) -> None:
 
 
 def save_png(texture: Texture, path: str | Path) -> None:
-    """Write a texture: coverage is the alpha channel, the hash of its UVs a text chunk."""
+    """Write a texture: coverage is the alpha channel, the hash of its UVs a text chunk.
+
+    Raises:
+        TextureError: the folder cannot be written or the disk is full; no half file is left.
+    """
     pixels = (texture.as_map().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     text = PngImagePlugin.PngInfo()
     text.add_text(_HASH_KEY, texture.uv_hash)
-    Image.fromarray(pixels, "RGBA").save(path, format="PNG", pnginfo=text)
+    picture = Image.fromarray(pixels, "RGBA")
+    try:
+        replace_file(Path(path), lambda partial: picture.save(partial, format="PNG", pnginfo=text))
+    except OSError as error:
+        raise TextureError(
+            f"could not write {path} ({error.strerror or error}): free some space or choose "
+            "another folder"
+        ) from error
 
 
 def load_png(path: str | Path, body: BodyModel | None = None) -> Texture:

@@ -9,7 +9,7 @@ backend that has restarted (once; a job that takes the backend down twice is giv
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -39,6 +39,8 @@ from ..messages import (
 
 MAX_RESUBMISSIONS = 1
 """How often a job that a backend had accepted is given to one that has restarted."""
+MAX_ENDED = 10_000
+"""Ended jobs that are remembered: more than a backend keeps for one client."""
 MAX_UPLOAD_ROUNDS = 3
 """How often a job may come back because content is missing."""
 
@@ -96,6 +98,7 @@ class Conversation:
         self.welcome: Welcome | None = None
         self._credit = 0
         self._jobs: dict[str, PendingJob] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._contents: dict[str, Content] = {}
         self._uploads: dict[str, Upload] = {}
         self._stored: set[str] = set()
@@ -117,8 +120,7 @@ class Conversation:
         if job is None:
             return
         if not job.is_sent:
-            del self._jobs[job_id]
-            self._emit(messages.Cancelled(job_id))
+            self._end(job_id, messages.Cancelled(job_id))
             return
         job.is_cancelled = True
         self._say(Cancel(job_id))
@@ -219,7 +221,8 @@ class Conversation:
         if not welcome.resumed:
             self._stored.clear()
         known = set(welcome.jobs)
-        for job_id in known - self._jobs.keys():
+        # A backend still knows jobs whose last acknowledgement was lost with the connection.
+        for job_id in known - self._jobs.keys() - self._ended.keys():
             self._jobs[job_id] = _job_of_an_earlier_client(job_id)
         for job in list(self._jobs.values()):
             if job.is_sent and job.job not in known:
@@ -316,8 +319,9 @@ class Conversation:
         job.is_accepted = True
         job.revisions.add(result.revision)
         if result.final:
-            del self._jobs[result.job]
-        self._emit(result)
+            self._end(result.job, result)
+        else:
+            self._emit(result)
 
     def _receive_failure(self, failure: Failure) -> None:
         if failure.job is not None:
@@ -342,6 +346,9 @@ class Conversation:
 
     def _end(self, job_id: str, event: Message) -> None:
         if self._jobs.pop(job_id, None) is not None:
+            self._ended[job_id] = None
+            if len(self._ended) > MAX_ENDED:
+                self._ended.popitem(last=False)
             self._emit(event)
 
 

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks that break, disks that are full, processes that are killed: the work goes on.
+
+docs/faults.md has the whole table; what is not here is in test_wire_faults.py and beside the code.
+"""
+
+import contextlib
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from network import network_before
+from wire_backend import PATIENCE_S, QUICK, ask, connected, eventually, is_alive, running_backend
+
+from posefit.server.store import ContentStore, StoreError
+from posefit.texture import TextureError, save_png
+from posefit.texture.texture_map import Texture
+from posefit_shared import messages
+from posefit_shared.client import Client, JobFailed
+from posefit_shared.messages import PingRequest
+from posefit_shared.sequence import Sequence, SequenceError, write_sequence
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc of Linux")
+IMPATIENT = type(QUICK)(
+    hello_timeout_s=1.0, silence_limit_s=0.6, retry_s=0.05, retry_limit_s=0.2, lost_limit_s=60.0
+)
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory):
+    """One backend for all tests that leave it whole; its heartbeats are quick."""
+    options = ["--limits.heartbeat-s", "0.1", "--limits.client-silence-s", "0.8"]
+    options += ["--limits.content-bytes", str(64 << 20)]
+    with running_backend(tmp_path_factory.mktemp("backend"), *options) as running:
+        yield running
+        assert running.process.poll() is None, "a test has brought the backend down"
+
+
+@pytest.fixture
+def network(backend):
+    with network_before(backend.port) as between:
+        yield between
+
+
+@pytest.fixture
+def client(network):
+    with Client(network.address, config=IMPATIENT) as far:
+        far.wait_ready(PATIENCE_S)
+        yield far
+
+
+def running_job(client, text):
+    """A job that a worker is at."""
+    job = client.submit(PingRequest(text))
+    assert eventually(lambda: any(isinstance(e, messages.Progress) for e in client.poll()))
+    return job
+
+
+# Networks
+
+
+def test_a_job_outlives_a_cut_network_and_runs_only_once(client, network, tmp_path):
+    notes = tmp_path / "notes"
+    running = running_job(client, "steps:1.0")
+    noted = client.submit(PingRequest(f"note:{notes}"))
+    time.sleep(0.1)
+    network.cut()
+    assert eventually(lambda: client.state.name == "lost")
+    network.mend()
+    assert client.wait(running, PATIENCE_S).payload.text == "stepped"
+    assert client.wait(noted, PATIENCE_S).payload.text == "noted"
+    assert notes.read_text().count("\n") == 1
+
+
+def test_a_network_that_swallows_everything_is_noticed_and_the_job_found_again(client, network):
+    job = running_job(client, "steps:1.0")
+    network.is_swallowing = True
+    assert eventually(lambda: client.state.name == "lost")
+    assert "stopped answering" in client.state.reason or "No backend" in client.state.reason
+    network.mend()
+    assert client.wait(job, PATIENCE_S).payload.text == "stepped"
+
+
+def test_a_network_cut_again_and_again_loses_no_result_and_doubles_none(client, network):
+    dice = random.Random(7)
+    jobs = [client.submit(PingRequest(f"echo:{k}", np.zeros(20_000, np.float32)))
+            for k in range(30)]  # fmt: skip
+    for _ in range(5):
+        time.sleep(dice.uniform(0.02, 0.15))
+        network.cut()
+        time.sleep(dice.uniform(0.0, 0.1))
+        network.mend()
+    answers = [client.wait(job, PATIENCE_S).payload.text for job in jobs]
+    assert answers == [str(k) for k in range(30)]
+
+
+def test_a_slow_network_carries_jobs_and_its_heartbeats_are_not_taken_for_silence(client, network):
+    network.delay_s = 0.1
+    assert ask(client, "echo:late") == "late"
+    network.delay_s, network.bytes_per_s = 0.0, 400_000.0
+    content = os.urandom(300_000)
+    content_hash = client.upload(content, "body")
+    job = client.submit(PingRequest("content_size", content=content_hash))
+    assert client.wait(job, PATIENCE_S).payload.text == "300000"
+
+
+def test_an_upload_that_a_cut_broke_off_begins_again_and_arrives_whole(client, network, backend):
+    network.bytes_per_s = 4_000_000.0
+    content_hash = client.upload(os.urandom(3_000_000), "body")
+    job = client.submit(PingRequest("content_size", content=content_hash))
+    time.sleep(0.3)
+    network.cut()
+    network.mend()
+    network.bytes_per_s = 0.0
+    assert client.wait(job, PATIENCE_S).payload.text == "3000000"
+    folder = next(backend.temporary.glob("posefit-backend-*")) / "content"
+    assert eventually(lambda: not list(folder.glob("incoming-*")))
+
+
+# Processes
+
+
+def test_a_client_that_is_killed_leaves_its_job_and_no_upload_behind(backend):
+    code = (
+        "import sys, time, os; from posefit_shared.client import Client\n"
+        "from posefit_shared.messages import PingRequest\n"
+        "c = Client(sys.argv[1]); c.start(); c.wait_ready(60)\n"
+        "c.submit(PingRequest('steps:60'))\n"
+        "while not any(type(e).__name__ == 'Progress' for e in c.poll()): time.sleep(0.02)\n"
+        "print(c.session, flush=True); time.sleep(60)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, backend.address], stdout=subprocess.PIPE, text=True
+    )
+    session = child.stdout.readline().strip()
+    child.kill()
+    child.wait(PATIENCE_S)
+    child.stdout.close()
+    with connected(backend, session=session) as heir:  # whoever knows the session takes it over
+        assert heir.welcome.resumed
+        heir.cancel(heir.welcome.jobs[0])
+        assert eventually(lambda: heir.report()["jobs"]["running"] == 0)
+        assert ask(heir, "echo:free") == "free"
+
+
+def test_a_worker_killed_at_any_moment_costs_no_job(tmp_path):
+    dice = random.Random(3)
+    options = ["--limits.job-retries", "3"]
+    with running_backend(tmp_path, *options) as backend, connected(backend) as client:
+        for _ in range(2):
+            pid = int(ask(client, "pid"))
+            jobs = [client.submit(PingRequest("steps:0.1")) for _ in range(3)]
+            time.sleep(dice.uniform(0.0, 0.25))
+            os.kill(pid, signal.SIGKILL)
+            for job in jobs:
+                assert client.wait(job, PATIENCE_S).payload.text == "stepped"
+        assert client.report()["worker_deaths"] == 2
+        assert not is_alive(pid)
+
+
+# Disks
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file of this process grows beyond 100 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def write_upload(folder):
+    store = ContentStore(folder, 1 << 30, 1 << 30)
+    incoming = store.begin("b" * 64)
+    try:
+        for offset in (0, 90_000):
+            store.append(incoming, offset, memoryview(bytes(90_000)))
+    finally:
+        store.abandon(incoming)
+        assert store.usage == (0, 0)
+
+
+def write_long_sequence(folder):
+    poses = np.random.default_rng(0).normal(size=(2000, 24, 3))
+    write_sequence(folder / "out.npz", Sequence(poses=poses, trans=np.zeros((2000, 3))))
+
+
+def write_texture(folder):
+    noise = torch.rand(256, 256, 3)
+    save_png(Texture(noise, noise[..., 0], ""), folder / "texture.png")
+
+
+@pytest.mark.parametrize("write", [write_upload, write_long_sequence, write_texture])
+def test_a_full_disk_is_one_sentence_and_no_half_written_file(tmp_path, write):
+    with full_disk(), pytest.raises((StoreError, SequenceError, TextureError)) as caught:
+        write(tmp_path)
+    assert "File too large" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backend_whose_disk_is_full_refuses_the_upload_and_serves_on(tmp_path):
+    with running_backend(tmp_path) as backend, connected(backend) as client:
+        assert ask(client, "echo:x") == "x"
+        subprocess.run(["prlimit", f"--pid={backend.process.pid}", "--fsize=500000"], check=True)
+        content_hash = client.upload(bytes(900_000), "body")
+        with pytest.raises(JobFailed, match="cannot be stored"):
+            ask(client, "content", content=content_hash)
+        assert ask(client, "echo:still here") == "still here"
+        assert client.report()["bytes"]["uploads"] == 0
