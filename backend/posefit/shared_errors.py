@@ -112,9 +112,11 @@ def leave_one_out(
     drift = shared.drifting * torch.exp(-apart / shared.drift_seconds)
     kernel = shared.constant + drift + own * identity
     noise = 1.0 / precision.double().T
-    inverse, _ = torch.linalg.inv_ex(
+    root, _ = torch.linalg.cholesky_ex(
         variance.double()[:, None, None] * kernel + torch.diag_embed(noise)
-    )  # (joint, frame, frame)
+    )
+    half = torch.linalg.solve_triangular(root, identity.expand_as(root), upper=False)
+    inverse = half.mT @ half  # (joint, frame, frame)
     diagonal = inverse.diagonal(dim1=1, dim2=2)
     said = values.double().transpose(0, 1)
     mean = said - (inverse @ said) / diagonal[..., None]

@@ -70,18 +70,23 @@ def join_windows(
     Returns:
         Poses (T, J, 3) and translations (T, 3) of the whole clip.
     """
-    poses: list[npt.NDArray[np.float32]] = []
-    trans: list[npt.NDArray[np.float32]] = []
+    poses: npt.NDArray[np.float32] | None = None
+    trans = np.zeros((0, 3), np.float32)
     for window, (window_poses, window_trans) in zip(windows, solved, strict=True):
-        shared = len(poses) - window.start
-        for k in range(shared):
-            weight = (k + 1) / (shared + 1)
-            at = window.start + k
-            poses[at] = blend_poses(poses[at], window_poses[k], weight)
-            trans[at] = (1 - weight) * trans[at] + weight * window_trans[k]
-        poses.extend(window_poses[shared:])
-        trans.extend(window_trans[shared:])
-    return np.stack(poses).astype(np.float32), np.stack(trans).astype(np.float32)
+        if poses is None:
+            poses = np.zeros((windows[-1].stop, *window_poses.shape[1:]), np.float32)
+            trans = np.zeros((windows[-1].stop, 3), np.float32)
+            done = 0
+        shared = done - window.start
+        blended, own = slice(window.start, done), slice(done, window.stop)
+        weight = (np.arange(shared) + 1.0)[:, None] / (shared + 1)
+        poses[blended] = blend_poses(poses[blended], window_poses[:shared], weight[..., None])
+        trans[blended] = (1 - weight) * trans[blended] + weight * window_trans[:shared]
+        poses[own], trans[own] = window_poses[shared:], window_trans[shared:]
+        done = window.stop
+    if poses is None:
+        raise ValueError("no windows: expected at least one")
+    return poses, trans
 
 
 def blend_poses(

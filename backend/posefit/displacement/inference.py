@@ -26,7 +26,7 @@ from .inputs import RenderedModalities, network_inputs
 from .kinds import DisplacementNetwork
 from .losses import LOG_SCALE_RANGE
 from .network import CorrespondenceNetwork, cells_of_mask
-from .runtime import open_graph
+from .runtime import GraphNetwork, graph_of, open_graph
 from .weights import Calibration, WeightsError, load_network, preferred_form, shipped_weights
 
 __all__ = ["NetworkEstimator", "fast_estimator", "large_estimator"]
@@ -73,7 +73,10 @@ class NetworkEstimator:
             self._network, self._calibration = _ready_network(weights, _version(weights), device)
         except WeightsError as error:
             raise DisplacementError(str(error)) from error
-        self._graph = open_graph(weights) if device.type == "cpu" else None
+        self._graph: GraphNetwork | None = None
+        if device.type == "cpu":
+            versions = _version(weights), _version(graph_of(weights))
+            self._graph = _ready_graph(weights, versions, torch.get_num_threads())
 
     @torch.no_grad()
     def predict(
@@ -160,6 +163,12 @@ def _version(weights: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=2)
+def _ready_graph(weights: Path, versions: object, threads: int) -> GraphNetwork | None:
+    """The graph beside a weight file, opened once a process."""
+    return open_graph(weights)
 
 
 @functools.lru_cache(maxsize=4)

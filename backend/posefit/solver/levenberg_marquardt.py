@@ -434,7 +434,9 @@ def _joint_sigma(problem: Problem, current: Linearisation) -> Float[Tensor, "bat
     hessian = current.matrix.diagonal
     jitter = 1e-6 * hessian.diagonal(dim1=1, dim2=2)
     factor, info = torch.linalg.cholesky_ex(hessian + torch.diag_embed(jitter + 1e-9))
-    variance = torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2)
+    identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    half = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    variance = half.square().sum(1)
     variance = variance[:, : 3 * joints].unflatten(1, (joints, 3)).mean(-1)
     free = problem.free[:, : 3 * joints].unflatten(1, (joints, 3)).any(-1)
     known = free & (info == 0)[:, None] & variance.isfinite()

@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from ..body import BodyModel
+from ..body_model import kept_with_body
 from ..errors import PosefitError
 from ..picture_files import PictureError, read_picture
 from ..whole_files import replace_file
@@ -58,6 +59,7 @@ class Texture:
         return lambda frames: one_for_all
 
 
+@kept_with_body
 def uv_hash(body: BodyModel) -> str:
     """Hash of a body's texture coordinates: textures fit every body that shares them.
 
