@@ -100,6 +100,8 @@ def frames_ahead(
     indices: Sequence[int] | np.ndarray,
     frame_bytes: int,
     waiting: Callable[[], None] = lambda: None,
+    *,
+    room: int = 1,
 ) -> Ahead[_Made]:
     """Frames of footage that are decoded before they are asked for, in bounded memory.
 
@@ -108,6 +110,7 @@ def frames_ahead(
         indices: frames in the order in which they are wanted.
         frame_bytes: of one result.
         waiting: as for `Ahead`.
+        room: times the usual memory, for what needs its frames in large lots.
     """
-    most = int(np.clip(_MOST_BYTES // max(frame_bytes, 1), 1, _MOST_READY))
+    most = int(np.clip(room * _MOST_BYTES // max(frame_bytes, 1), 1, room * _MOST_READY))
     return Ahead(lambda k: read(int(indices[k])), len(indices), most, waiting)

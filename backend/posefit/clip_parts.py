@@ -70,6 +70,9 @@ class Part:
             turns: radians.
         """
 
+        if not bool(turns.any()):
+            return self
+
         def turn(one: PoseParameters) -> PoseParameters:
             return turned_by(body, one, turns)
 

@@ -69,64 +69,60 @@ class _Same:
         return id(self.value)
 
 
-@dataclasses.dataclass(frozen=True)
-class _TensorPlace:
-    shape: torch.Size
-    dtype: torch.dtype
-    device: torch.device
+# Shapes are nested tuples, which hash and compare fast; the first entry says what they stand for.
+_TENSOR, _SAME, _RECORD, _SEQUENCE, _MAPPING, _PARTIAL, _SLICE, _VALUE = range(8)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Node:
-    """A container: what puts its parts together, and the parts."""
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Fields of a record type that make it; None for other types."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind) if field.init)
 
-    kind: Any
-    names: tuple[Any, ...]
-    parts: tuple[Any, ...]
 
-
-def flatten(value: Any, tensors: list[Tensor]) -> Any:
+def flatten(value: Any, tensors: list[Tensor]) -> tuple:
     """The shape of a value, hashable, without its tensors, which are appended to a list."""
     if isinstance(value, Tensor):
         tensors.append(value)
-        return _TensorPlace(value.shape, value.dtype, value.device)
+        return _TENSOR, value.shape, value.dtype, value.device
     kind = type(value)
     if kind in _constants or isinstance(value, torch.nn.Module):
-        return _Same(value)
-    if dataclasses.is_dataclass(value):
-        names = tuple(field.name for field in dataclasses.fields(value) if field.init)
-        return _Node(kind, names, tuple(flatten(getattr(value, n), tensors) for n in names))
-    if isinstance(value, (list, tuple)):
-        return _Node(kind, (), tuple(flatten(part, tensors) for part in value))
-    if isinstance(value, dict):
-        return _Node(dict, tuple(value), tuple(flatten(part, tensors) for part in value.values()))
-    if isinstance(value, functools.partial):
+        return _SAME, _Same(value)
+    if (names := _field_names(kind)) is not None:
+        return _RECORD, kind, tuple([flatten(getattr(value, name), tensors) for name in names])
+    if kind is list or kind is tuple:
+        return _SEQUENCE, kind, tuple([flatten(part, tensors) for part in value])
+    if kind is dict:
+        parts = tuple([flatten(part, tensors) for part in value.values()])
+        return _MAPPING, tuple(value), parts
+    if kind is functools.partial:
         parts = (value.func, value.args, value.keywords)
-        return _Node(functools.partial, (), tuple(flatten(part, tensors) for part in parts))
-    if isinstance(value, slice):
-        return _Node(slice, (), (value.start, value.stop, value.step))
-    hash(value)
-    return value
+        return _PARTIAL, tuple([flatten(part, tensors) for part in parts])
+    if kind is slice:
+        return _SLICE, value.start, value.stop, value.step
+    return _VALUE, value
 
 
-def rebuild(shape: Any, tensors: Iterator[Tensor]) -> Any:
+def rebuild(shape: tuple, tensors: Iterator[Tensor]) -> Any:
     """The value of that shape with other tensors."""
-    if isinstance(shape, _TensorPlace):
+    tag = shape[0]
+    if tag == _TENSOR:
         return next(tensors)
-    if isinstance(shape, _Same):
-        return shape.value
-    if not isinstance(shape, _Node):
-        return shape
-    parts = [rebuild(part, tensors) for part in shape.parts]
-    if shape.kind is functools.partial:
+    if tag == _SAME:
+        return shape[1].value
+    if tag == _VALUE:
+        return shape[1]
+    if tag == _SLICE:
+        return slice(*shape[1:])
+    parts = [rebuild(part, tensors) for part in shape[-1]]
+    if tag == _RECORD:
+        return shape[1](**dict(zip(_field_names(shape[1]) or (), parts, strict=True)))
+    if tag == _MAPPING:
+        return dict(zip(shape[1], parts, strict=True))
+    if tag == _PARTIAL:
         return functools.partial(parts[0], *parts[1], **parts[2])
-    if shape.kind is slice:
-        return slice(*parts)
-    if shape.kind is dict:
-        return dict(zip(shape.names, parts, strict=True))
-    if shape.names:
-        return shape.kind(**dict(zip(shape.names, parts, strict=True)))
-    return shape.kind(parts)
+    return shape[1](parts)
 
 
 def _copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .body import BodyModel, PosedBody, PoseParameters, pose_body
+from .device_graphs import replayed
 from .pictures import project_points
 from .solver import Evidence, FacePoints, LandmarkPixels, SurfacePoints, take_frames
 
@@ -57,7 +58,7 @@ def points_error_m(
     Returns:
         Mean over points and views; NaN for frames without targets.
     """
-    return _error_m(body, parameters, views)
+    return replayed(_error_m, body, parameters, list(views))
 
 
 _Points = LandmarkPixels | FacePoints | SurfacePoints

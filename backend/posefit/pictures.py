@@ -32,6 +32,8 @@ __all__ = [
 ]  # fmt: skip
 
 _POSED_AT_ONCE = 64
+_GPU_ROOM = 4
+"""A GPU takes a window's frames at once and is soon done with them: so much more lies ready."""
 _GENEROUS = 2.0
 """Side of a cut-out by the side of the body's bounds: rounds may move the body by half of it."""
 _MEMORY_SHARE = 16
@@ -202,6 +204,7 @@ class PicturesAhead:
                         view, frame, boxes[frame], self._device
                     ),
                     range(len(boxes)), _bytes_of(view, boxes), waiting,
+                    room=_GPU_ROOM if body.device.type == "cuda" else 1,
                 )  # fmt: skip
                 self._rows.append(opened.enter_context(rows))
             self._exit = opened.pop_all()

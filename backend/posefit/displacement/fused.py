@@ -72,6 +72,13 @@ class _FusedResidual(nn.Module):
         first, last = residual.body[0], residual.body[1]
         assert isinstance(last, nn.Conv2d)
         self.first, self.last, self.shortcut = first, last, residual.shortcut
+        if isinstance(self.shortcut, nn.Sequential):
+            # Both biases are added to the same sum: one addition less.
+            added = self.shortcut[0]
+            assert isinstance(added, nn.Conv2d)
+            if added.bias is not None and last.bias is not None:
+                last.bias = nn.Parameter(last.bias + added.bias, requires_grad=False)
+                added.bias = None
 
     def forward(
         self, x: Float[Tensor, "batch input height width"]
