@@ -22,12 +22,13 @@ from .operators import (
     refine,
     renderings,
     rig,
+    texturing,
 )
 from .operators import review as review_operators
 from .overlays import control_overlay, finished_overlay, overlay
 from .results import comparison, review
 from .rigs import rig_match
-from .scenes import footage_offset
+from .scenes import footage_offset, texture_image
 from .session import SESSION
 
 CLASSES = (
@@ -47,6 +48,7 @@ CLASSES = (
     *review_operators.CLASSES,
     *renderings.CLASSES,
     *aligning.CLASSES,
+    *texturing.CLASSES,
     *panels.CLASSES,
 )
 ATTACHED = (
@@ -60,6 +62,7 @@ ATTACHED = (
     overlay,
     finished_overlay,
     footage_offset,
+    texture_image,
 )
 """Modules that add to Blender's own types and menus, and take that away again."""
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from ..control.artist_control import read_freedom
 from ..control.freedom import Freedom
 from ..overlays.stick_figure import figure_lines, joint_places
 from ..rigs.library_link import check_can_be_animated
-from ..rigs.lookup import find_object, find_scene
+from ..rigs.lookup import find_object, find_scene, found
 from ..rigs.rig import frames_at
 from ..scenes.camera_lens import LensBefore, read_lens
 from ..scenes.scene_reader import SceneReading, SceneRequest
+from ..scenes.texture_image import TexturePicture, read_texture
 from .apply_refinement import apply_refinement
 from .build_refinement import RefinementBuild
 from .partial_result import Rows, finished_rows, only_rows
@@ -48,6 +49,8 @@ class RefineJob(SceneJob, RemoteJob):
     """What may move."""
     lens: LensBefore | None = field(default=None, kw_only=True)
     """The camera's lens, where it is refined as well."""
+    texture: TexturePicture | None = field(default=None, kw_only=True)
+    """The person's texture as it was painted when the scene was read; none: the backend's own."""
     request: SceneRequest | None = field(default=None, kw_only=True)
     """What was read, worked out."""
     finished: tuple[int, ...] = field(default=(), kw_only=True)
@@ -103,11 +106,25 @@ class RefineJob(SceneJob, RemoteJob):
         assert scene is not None
         self.freedom = read_freedom(armature, scene, self.scene_frames, self.settings)
 
+    def slices(
+        self, context: bpy.types.Context, armature: bpy.types.Object
+    ) -> Generator[float, None, SceneReading]:
+        """Read the scene, and the texture as it is painted now."""
+        reading = yield from super().slices(context, armature)
+        self.texture = read_texture(found(self.armature_uid, self.armature))
+        return reading
+
     def preparation(self, client: Client) -> Callable[[], Prepared]:
         """Name the files, work out what was read."""
         assert self.reading is not None
         return partial(
-            prepare_request, client, self.reading, self.settings, self.by_upload, self.freedom
+            prepare_request,
+            client,
+            self.reading,
+            self.settings,
+            self.by_upload,
+            self.freedom,
+            self.texture,
         )
 
     def take_prepared(self, prepared: Prepared) -> RefineRequest:
@@ -186,6 +203,7 @@ def prepare_request(
     settings: RefineSettings,
     by_upload: bool,
     freedom: Freedom,
+    texture: TexturePicture | None = None,
 ) -> Prepared:
     """What a scene reading asks for, its files hashed and announced; may take seconds.
 
@@ -197,6 +215,7 @@ def prepare_request(
         settings: how to refine.
         by_upload: send the footage even where the backend accepts paths.
         freedom: what may move.
+        texture: the person's texture; none: the backend paints its own.
 
     Raises:
         SceneError: the footage can neither be named nor sent, or the scale is not SMPL's.
@@ -209,6 +228,7 @@ def prepare_request(
         media=name_media(client, request.footage, by_upload),
         body=name_body(client, request.body),
         settings=settings,
+        texture=None if texture is None else client.upload(texture.png(), "texture"),
         locked_joints=freedom.locked_joints(request.frames.match),
         stiffness=freedom.joint_stiffness(request.frames.match),
         pinned_frames=freedom.pinned_positions(request.frames.scene_frames),

@@ -22,6 +22,7 @@ from posefit_shared.payloads import PreviewRequest, PreviewResult
 
 from ..scenes import scene_camera, scene_view
 from ..scenes.scene_reader import SceneReading, read_range
+from ..scenes.texture_image import TexturePicture, read_texture
 from .remote_job import RemoteJob, name_body
 from .scene_job import SceneJob
 
@@ -39,6 +40,8 @@ class RenderingJob(SceneJob, RemoteJob):
     KIND: ClassVar[str] = "preview"
     modalities: tuple[str, ...] = field(default=MODALITIES, kw_only=True)
     """Which pictures."""
+    texture: TexturePicture | None = field(default=None, kw_only=True)
+    """What the body wears; none: it is grey."""
     longest_side: int = field(default=1024, kw_only=True)
     """How many pixels they have along their longer side, at most."""
 
@@ -62,13 +65,16 @@ class RenderingJob(SceneJob, RemoteJob):
     ) -> Generator[float, None, SceneReading]:
         """Read the frame through the scene's camera; footage is not needed."""
         scene_camera.scene_camera(context.scene)
+        self.texture = read_texture(armature)
         view = scene_view.view_to_export(context.scene, self.scene_frames, with_camera=True)
         return read_range(context, armature, self.scene_frames, view)
 
     def preparation(self, client: Client) -> Callable[[], PreviewRequest]:
         """Work out what was read, name the body."""
         assert self.reading is not None
-        return partial(_request, client, self.reading, self.modalities, self.longest_side)
+        return partial(
+            _request, client, self.reading, self.modalities, self.longest_side, self.texture
+        )
 
     def apply(self, context: bpy.types.Context) -> str:
         """Put each picture into an image of its own, and the first into an open image editor."""
@@ -126,7 +132,11 @@ def show_image(context: bpy.types.Context, images: list[bpy.types.Image]) -> Non
 
 
 def _request(
-    client: Client, reading: SceneReading, modalities: tuple[str, ...], longest_side: int
+    client: Client,
+    reading: SceneReading,
+    modalities: tuple[str, ...],
+    longest_side: int,
+    texture: TexturePicture | None,
 ) -> PreviewRequest:
     """Runs in a thread of its own: no bpy here."""
     request = reading.request()
@@ -143,4 +153,5 @@ def _request(
         image_size=size,
         modalities=modalities,
         body=name_body(client, request.body),
+        texture=None if texture is None else client.upload(texture.png(), "texture"),
     )

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 import bpy
 
 from ..control.frame_list import write_frames
-from ..rigs.lookup import find_object, in_scene
-from ..rigs.rig import SceneError
+from ..rigs.lookup import found, in_scene
 from ..scenes.scene_reader import SceneReading, read_range
 from .job import Job
 
@@ -59,9 +58,7 @@ class SceneJob(Job):
         Raises:
             SceneError: something is missing or cannot be used.
         """
-        armature = find_object(self.armature_uid)
-        if armature is None:
-            raise SceneError(f"{self.armature} was removed: undo that, or select another armature")
+        armature = found(self.armature_uid, self.armature)
         self.is_waiting, self.reading = False, None
         with in_scene(self.scene_uid, self.scene) as context:
             self._slices = self.slices(context, armature)

@@ -30,6 +30,16 @@ class Skin:
 
 
 @dataclass(frozen=True)
+class Corners:
+    """A mesh's triangles corner by corner, as its texture coordinates have them."""
+
+    vertices: IntArray
+    """(3 F,) which vertex each is."""
+    uvs: FloatArray
+    """(3 F, 2)."""
+
+
+@dataclass(frozen=True)
 class MeshPoints:
     """Where a mesh's vertices are."""
 
@@ -45,11 +55,13 @@ class SkinCache:
     def __init__(self) -> None:
         self._skins: dict[tuple, Skin] = {}
         self._rest: dict[tuple, MeshPoints] = {}
+        self._corners: dict[tuple, Corners | None] = {}
 
     def clear(self) -> None:
         """Read everything anew."""
         self._skins.clear()
         self._rest.clear()
+        self._corners.clear()
 
     def skin(self, item: bpy.types.Object, data: bpy.types.Mesh, bones: tuple[str, ...]) -> Skin:
         """Weights and faces.
@@ -64,6 +76,13 @@ class SkinCache:
         if key not in self._skins:
             self._skins[key] = Skin(_read_weights(item, data, bones), _read_triangles(data))
         return self._skins[key]
+
+    def corners(self, item: bpy.types.Object) -> Corners | None:
+        """A mesh's corners with their texture coordinates; none where it has no UV map."""
+        key = (item.name_full, len(item.data.vertices), len(item.data.polygons))
+        if key not in self._corners:
+            self._corners[key] = _read_corners(item.data)
+        return self._corners[key]
 
     def rest(self, item: bpy.types.Object) -> MeshPoints:
         """A mesh with its shape sliders but unposed, in its own space."""
@@ -95,6 +114,20 @@ def read_points(data: bpy.types.Mesh) -> MeshPoints:
     data.vertices.foreach_get("co", points)
     data.vertex_normals.foreach_get("vector", normals)
     return MeshPoints(points.reshape(-1, 3), normals.reshape(-1, 3))
+
+
+def _read_corners(data: bpy.types.Mesh) -> Corners | None:
+    layer = data.uv_layers.active
+    if layer is None:
+        return None
+    data.calc_loop_triangles()
+    loops = np.empty(3 * len(data.loop_triangles), np.int32)
+    data.loop_triangles.foreach_get("loops", loops)
+    vertices = np.empty(len(data.loops), np.int32)
+    data.loops.foreach_get("vertex_index", vertices)
+    uvs = np.empty(2 * len(data.loops), np.float32)
+    layer.data.foreach_get("uv", uvs)
+    return Corners(vertices[loops], uvs.reshape(-1, 2)[loops])
 
 
 def _read_rest(item: bpy.types.Object) -> MeshPoints:

@@ -20,9 +20,9 @@ from gpu_extras.batch import batch_for_shader
 
 from ..results import findings
 from ..rigs.rig import SceneError
-from . import overlay_geometry, overlay_shapes
+from . import overlay_geometry, overlay_shapes, textured_drawing
 from .mesh_skin import SkinCache
-from .overlay_shapes import Ghost, Lines, Shape
+from .overlay_shapes import Ghost, Lines, Shape, Textured
 
 _JUST_ABOVE = (1.0, -2e-6)
 """Factor and offset of depth in clip space that put colours before the mesh that they cover: some
@@ -99,14 +99,16 @@ OVERLAY = Overlay()
 
 def is_wanted(settings: bpy.types.PropertyGroup) -> bool:
     """Whether a scene's settings want anything drawn."""
-    return settings.colours != "OFF" or settings.ghost != "OFF" or settings.use_arrows
+    wanted = settings.use_arrows or settings.use_texture
+    return settings.colours != "OFF" or settings.ghost != "OFF" or wanted
 
 
 def has_something(item: bpy.types.Object) -> bool:
     """Whether there is anything to draw of an object."""
     if item.type != "ARMATURE" or item.mode == "EDIT":
         return False
-    return item.posefit_comparison.refined is not None or findings.action_of(item) is not None
+    has_result = item.posefit_comparison.refined is not None or findings.action_of(item) is not None
+    return has_result or item.posefit_texture is not None
 
 
 def _state(scene: bpy.types.Scene, armature: bpy.types.Object) -> tuple:
@@ -123,6 +125,8 @@ def _state(scene: bpy.types.Scene, armature: bpy.types.Object) -> tuple:
         settings.opacity,
         settings.ghost,
         settings.use_arrows,
+        settings.use_texture,
+        "" if armature.posefit_texture is None else armature.posefit_texture.name_full,
     )
 
 
@@ -138,7 +142,8 @@ def _fill_batches(kept: _Kept, view: bpy.types.RegionView3D) -> None:
             if is_new or is_turned:
                 kept.batches[place] = _batch(shape, _ghost_colours(shape, view))
         elif is_new:
-            kept.batches[place] = _batch(shape, shape.colours)
+            colours = None if isinstance(shape, Textured) else shape.colours
+            kept.batches[place] = _batch(shape, colours)
 
 
 def _ghost_colours(shape: Ghost, view: bpy.types.RegionView3D) -> np.ndarray:
@@ -147,7 +152,9 @@ def _ghost_colours(shape: Ghost, view: bpy.types.RegionView3D) -> np.ndarray:
     )
 
 
-def _batch(shape: Shape, colours: np.ndarray) -> gpu.types.GPUBatch:
+def _batch(shape: Shape, colours: np.ndarray | None) -> gpu.types.GPUBatch:
+    if isinstance(shape, Textured):
+        return textured_drawing.batch_of(shape)
     content = {"pos": np.ascontiguousarray(shape.points), "color": np.ascontiguousarray(colours)}
     if not isinstance(shape, Lines):
         shader = gpu.shader.from_builtin("SMOOTH_COLOR")
@@ -162,6 +169,8 @@ def _draw(shape: Shape, batch: gpu.types.GPUBatch, region: bpy.types.Region) -> 
         gpu.state.blend_set("ALPHA")
         if isinstance(shape, Lines):
             _draw_lines(shape, batch, region)
+        elif isinstance(shape, Textured):
+            _draw_textured(shape, batch)
         else:
             _draw_surface(batch, _IN_FRONT if isinstance(shape, Ghost) else _JUST_ABOVE)
 
@@ -190,16 +199,30 @@ def _draw_lines(shape: Lines, batch: gpu.types.GPUBatch, region: bpy.types.Regio
 def _draw_surface(batch: gpu.types.GPUBatch, depth: tuple[float, float]) -> None:
     """First its depth, then its colours: of a translucent body only the nearest side is seen."""
     shader = gpu.shader.from_builtin("SMOOTH_COLOR")
-    nearer = mathutils.Matrix.Identity(4)
-    nearer[2][2], nearer[2][3] = depth
     gpu.state.depth_test_set("LESS_EQUAL")
     gpu.state.depth_mask_set(True)
-    with gpu.matrix.push_pop_projection():
-        gpu.matrix.load_projection_matrix(nearer @ gpu.matrix.get_projection_matrix())
+    with _nearer(depth):
         gpu.state.color_mask_set(False, False, False, False)
         batch.draw(shader)
         gpu.state.color_mask_set(True, True, True, True)
         batch.draw(shader)
+
+
+def _draw_textured(shape: Textured, batch: gpu.types.GPUBatch) -> None:
+    gpu.state.depth_test_set("LESS_EQUAL")
+    gpu.state.depth_mask_set(True)
+    with _nearer(_JUST_ABOVE):
+        textured_drawing.draw(shape, batch)
+
+
+@contextmanager
+def _nearer(depth: tuple[float, float]) -> Iterator[None]:
+    """What is drawn inside is taken for nearer than it is."""
+    nearer = mathutils.Matrix.Identity(4)
+    nearer[2][2], nearer[2][3] = depth
+    with gpu.matrix.push_pop_projection():
+        gpu.matrix.load_projection_matrix(nearer @ gpu.matrix.get_projection_matrix())
+        yield
 
 
 @persistent

@@ -41,6 +41,18 @@ class Surface:
 
 
 @dataclass(frozen=True)
+class Textured:
+    """A body that wears an image."""
+
+    points: FloatArray
+    """(3 F, 3) world, corner by corner."""
+    coordinates: FloatArray
+    """(3 F, 2) of the image."""
+    image: str
+    """Its name; it may be gone when it is drawn."""
+
+
+@dataclass(frozen=True)
 class Ghost:
     """A body that is seen through everything, mostly by its outline."""
 
@@ -64,7 +76,7 @@ class Lines:
     """In pixels of an ordinary screen."""
 
 
-Shape = Surface | Ghost | Lines
+Shape = Surface | Textured | Ghost | Lines
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,8 @@ def shapes_of(
     body = _Body(armature, match, armature.evaluated_get(graph), graph)
     meshes = mesh_skin.deformed_meshes(context, armature)
     shapes: list[Shape] = []
+    if settings.use_texture and armature.posefit_texture is not None:
+        shapes += _textured_body(body, meshes, cache)
     if settings.colours != "OFF":
         goodness = joint_goodness(context.scene, armature)
         if goodness is not None:
@@ -175,6 +189,23 @@ def _coloured_body(
             opacity,
         )
         shapes.append(Surface(_moved(to_world, now.points), colours, skin.triangles))
+    return shapes
+
+
+def _textured_body(body: _Body, meshes: list[bpy.types.Object], cache: SkinCache) -> list[Shape]:
+    """The meshes as they are shown, wearing the armature's texture."""
+    shapes: list[Shape] = []
+    for mesh in meshes:
+        coordinates = cache.corners(mesh)
+        if coordinates is None:
+            continue
+        shown = mesh.evaluated_get(body.graph)
+        if len(shown.data.vertices) != len(mesh.data.vertices):
+            continue  # a modifier made other vertices than those that have the coordinates
+        points = mesh_skin.read_points(shown.data).points
+        placed = _moved(np.array(shown.matrix_world, np.float64), points)
+        image = body.armature.posefit_texture.name
+        shapes.append(Textured(placed[coordinates.vertices], coordinates.uvs, image))
     return shapes
 
 

@@ -68,6 +68,11 @@ class PosefitReview(bpy.types.PropertyGroup):
         ],
         options=set(),
     )
+    use_texture: bpy.props.BoolProperty(
+        name="Show on Body",
+        description="Draw the texture over the body in the viewport; nothing is added to the mesh",
+        options=set(),
+    )
     use_arrows: bpy.props.BoolProperty(
         name="Arrows",
         description="Draw arrows from where the original has each joint to where it is shown, "

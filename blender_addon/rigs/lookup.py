@@ -20,6 +20,18 @@ def find_object(uid: int) -> bpy.types.Object | None:
     return next((item for item in bpy.data.objects if item.session_uid == uid), None)
 
 
+def found(uid: int, name: str) -> bpy.types.Object:
+    """The object of that number.
+
+    Raises:
+        SceneError: it is gone; the message calls it by `name`.
+    """
+    item = find_object(uid)
+    if item is None:
+        raise SceneError(f"{name} was removed: undo that, or select another armature")
+    return item
+
+
 def find_scene(uid: int) -> bpy.types.Scene | None:
     """The scene of that number, if it is still there."""
     return next((scene for scene in bpy.data.scenes if scene.session_uid == uid), None)

@@ -22,8 +22,10 @@ from posefit_shared.messages import (
     Cancel,
     Cancelled,
     Failure,
+    Have,
     Heartbeat,
     Hello,
+    Missing,
     Progress,
     RefineResult,
     Refused,
@@ -141,6 +143,8 @@ class ScriptedBackend:
                 accepts_paths=self.accepts_paths,
             )
             self._send(client, self.refuse or welcome)
+        elif isinstance(message, Have):
+            self._send(client, Missing((), asked=message.hashes))  # as if it were all there
         elif isinstance(message, Submit):
             self.requests.append(message.payload)
             time.sleep(self.delay)

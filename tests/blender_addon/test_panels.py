@@ -33,6 +33,9 @@ class Recorder:
         assert search_name in search_data.bl_rna.properties
         self.prop(data, name, text=text, icon=icon)
 
+    def template_ID(self, data, name, *, open="", text=None):  # noqa: N802  # Blender's names
+        self.prop(data, name, text=text)
+
     def operator(self, name, *, text="", icon="NONE"):
         import bpy
 

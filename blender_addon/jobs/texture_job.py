@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The person's texture, painted by the backend from chosen frames of the footage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import bpy
+import numpy as np
+
+from posefit_shared.client import Client
+from posefit_shared.messages import Record, TextureRequest, TextureResult
+
+from ..rigs.lookup import find_object
+from ..rigs.rig import SceneError
+from ..scenes.scene_reader import SceneReading
+from ..scenes.texture_image import TexturePicture, write_texture
+from .remote_job import RemoteJob, name_body, name_media
+from .rendering_job import show_image
+from .scene_job import SceneJob
+
+
+@dataclass(eq=False)
+class TextureJob(SceneJob, RemoteJob):
+    """What is known of one texture; changed by the session alone."""
+
+    RESULT: ClassVar[type[Record]] = TextureResult
+    KIND: ClassVar[str] = "texture"
+    resolution: int = field(default=1024, kw_only=True)
+    """Texels a side."""
+
+    @property
+    def label(self) -> str:
+        """What is worked on, for the panel."""
+        return f"Texture of {super().label}"
+
+    @property
+    def media(self) -> Path | None:
+        """The footage, once it is known."""
+        return None if self.reading is None else self.reading.footage
+
+    def preparation(self, client: Client) -> Callable[[], TextureRequest]:
+        """Work out what was read, name the files."""
+        assert self.reading is not None
+        return partial(_request, client, self.reading, self.by_upload, self.resolution)
+
+    def apply(self, context: bpy.types.Context) -> str:
+        """Put the texture into an image of the armature's."""
+        armature = find_object(self.armature_uid)
+        if armature is None:
+            raise SceneError(
+                f"{self.armature} was removed while its texture was painted: bring it back with "
+                "Undo and keep the result, or drop it"
+            )
+        result = self.result
+        coverage = np.clip(result.coverage * 255.0 + 0.5, 0, 255).astype(np.uint8)
+        rgba = np.concatenate([result.rgb, coverage[..., None]], -1)
+        picture = TexturePicture(rgba, result.uv_hash)
+        image = write_texture(armature, picture, f"{armature.name}.texture")
+        show_image(context, [image])
+        seen = float((result.coverage > 0).mean())
+        return f"texture {image.name} is painted, {seen:.0%} of it was seen in the footage"
+
+
+def _request(
+    client: Client, reading: SceneReading, by_upload: bool, resolution: int
+) -> TextureRequest:
+    """Runs in a thread of its own: no bpy here."""
+    request = reading.request()
+    assert request.footage is not None  # read_range refuses scenes without
+    return TextureRequest(
+        sequence=request.sequence,
+        media=name_media(client, request.footage, by_upload),
+        body=name_body(client, request.body),
+        resolution=resolution,
+    )
