@@ -176,8 +176,8 @@ def our_sparse_forward(scene: Scene) -> Forward:
     return forward
 
 
-def smplx_forward(scene: Scene) -> Forward:
-    """All vertices through smplx, on the same body."""
+def smplx_model(body: BodyModel, batch: int):
+    """smplx with the free body in it."""
     import smplx
     from smplx.utils import Struct
     from smplx.vertex_ids import vertex_ids
@@ -186,7 +186,7 @@ def smplx_forward(scene: Scene) -> Forward:
 
     arrays = read_body("free")
     tree = [[max(int(parent), 0) for parent in arrays.parents], list(range(len(arrays.parents)))]
-    model = smplx.SMPL(
+    return smplx.SMPL(
         "",
         data_struct=Struct(
             v_template=arrays.v_template, f=arrays.faces, shapedirs=arrays.shapedirs,
@@ -194,8 +194,13 @@ def smplx_forward(scene: Scene) -> Forward:
             weights=arrays.lbs_weights, kintree_table=torch.tensor(tree).numpy(),
         ),
         vertex_ids={name: 0 for name in vertex_ids["smplh"]},
-        batch_size=len(scene.start),
-    ).to(scene.body.device)  # fmt: skip
+        batch_size=batch,
+    ).to(body.device)  # fmt: skip
+
+
+def smplx_forward(scene: Scene) -> Forward:
+    """All vertices through smplx, on the same body."""
+    model = smplx_model(scene.body, len(scene.start))
 
     def forward(parameters: PoseParameters) -> tuple[Tensor, Tensor]:
         output = model(

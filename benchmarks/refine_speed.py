@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast a refinement is: one frame, a clip, the solver alone, and the plain way beside them.
+
+    python benchmarks/refine_speed.py [--device cuda] [--frames 512] [--gpus 1] [--plain]
+        [--sequence FILE --footage FOLDER --texture PNG] [--output FILE]
+
+Frames are 1080p and lie decoded in memory; the network is the large one, keypoints are off, the
+person's texture is given, two rounds. By default the demo's clip, played to and fro.
+
+- *One frame*: a request for a frame that was not asked for before, to its refined pose; 60 of them
+  after a warm-up of five.
+- *A clip*: frames a second of the third refinement of the same length, when everything has been
+  recorded; what the first one takes is told as well.
+- *The solver*: 1 000 frames, 1 500 targets each, 10 iterations.
+- *The plain way* (--plain): the same two rounds with PyTorch3D's rasteriser (Warp where it is not
+  installed), the same network run kernel by kernel, and Adam through smplx's forward (our skinning
+  where it is not installed) until the energy is as low as the solver's on the same evidence, at
+  most --steps steps. It makes no last look, no verdict, and does not couple frames.
+- `--gpus N`: the clip on N GPUs at once, a process each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+from solver import make_scene, smplx_model
+
+from posefit.body import (
+    BodyModel,
+    PoseParameters,
+    axis_angle_to_matrix,
+    load_body,
+    matrix_to_axis_angle,
+    pose_body,
+)
+from posefit.demo import ASSETS, MAIN_CAMERA
+from posefit.device_graphs import recording
+from posefit.displacement import load_estimator
+from posefit.engine import refine_views
+from posefit.estimate import estimate
+from posefit.footage import Footage, open_footage
+from posefit.observation import Observer
+from posefit.parameters import parameters_of_sequence
+from posefit.pictures import load_pictures
+from posefit.solver import SolverConfig, SurfacePoints, solve
+from posefit.solver.evidence import shared_weight
+from posefit.solver.priors import joint_sigmas
+from posefit.texture import Texture, load_png
+from posefit.texture_clip import paint_texture
+from posefit.views import view_of_sequence
+from posefit_shared.sequence import Sequence, read_sequence
+from posefit_shared.settings import RefineSettings
+from posefit_shared.shot import read_shot
+
+SETTINGS = RefineSettings(displacement="net-large", keypoints=False)
+PLAIN = SolverConfig(
+    shape="fixed", limit_weight=0.0, self_penetration_weight=0.0, effective_points=30.0
+)
+"""What both ways of solving minimise."""
+
+
+class Decoded(Footage):
+    """Frames that lie in memory."""
+
+    def __init__(self, footage: Footage) -> None:
+        self.images = [footage.read(k) for k in range(len(footage))]
+        self.path, self.fps, self.size = footage.path, footage.fps, footage.size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> np.ndarray:
+        """See `Footage`."""
+        return self.images[index]
+
+
+class Clip:
+    """A sequence with its decoded footage and texture."""
+
+    def __init__(self, arguments: argparse.Namespace, device: str) -> None:
+        self.body = load_body("free", device)
+        if arguments.sequence is None:
+            camera = read_shot(ASSETS / "shot.json").camera(MAIN_CAMERA)
+            footage = open_footage(camera.footage)
+            self.sequence = estimate(footage, body=load_body("free"), camera=camera.camera)
+        else:
+            footage = open_footage(arguments.footage)
+            self.sequence = read_sequence(arguments.sequence)
+        self.footage = Decoded(footage)
+        view = view_of_sequence(self.sequence, self.footage)
+        self.texture: Texture = (
+            paint_texture(self.sequence, [view], self.body)
+            if arguments.texture is None
+            else load_png(arguments.texture)
+        )
+
+    def part(self, rows: np.ndarray) -> Sequence:
+        """Frames of the clip, to and fro."""
+        period = max(2 * len(self.footage) - 2, 1)
+        at = rows % period
+        at = np.where(at < len(self.footage), at, period - at)
+        return self.sequence.replace(
+            poses=self.sequence.poses[at], trans=self.sequence.trans[at], frame_indices=at,
+            times=None, confidence=None, status=None,
+        )  # fmt: skip
+
+    def refine(self, sequence: Sequence) -> float:
+        """Seconds that a refinement takes."""
+        view = view_of_sequence(sequence, self.footage)
+        _wait(self.body)
+        began = time.perf_counter()
+        refine_views(sequence, [view], body=self.body, settings=SETTINGS, texture=self.texture)
+        _wait(self.body)
+        return time.perf_counter() - began
+
+
+def _wait(body: BodyModel) -> None:
+    if body.device.type == "cuda":
+        torch.cuda.synchronize(body.device)
+
+
+def one_frame(clip: Clip, repeats: int) -> dict[str, float]:
+    """Milliseconds of single frames."""
+    frames = np.random.default_rng(0).permutation(len(clip.footage))
+    first = clip.refine(clip.part(frames[:1]))
+    for k in range(1, 6):
+        clip.refine(clip.part(frames[k : k + 1]))
+    spent = [clip.refine(clip.part(frames[k % len(frames)][None])) for k in range(6, 6 + repeats)]
+    row = {
+        "first_ms": 1e3 * first,
+        "median_ms": 1e3 * float(np.median(spent)),
+        "p99_ms": 1e3 * float(np.quantile(spent, 0.99)),
+        "repeats": repeats,
+    }
+    print("one frame: " + _told(row), flush=True)
+    return row
+
+
+def whole_clip(clip: Clip, frames: int, ready: Callable[[], None] = lambda: None) -> dict:
+    """Frames a second of a long clip."""
+    sequence = clip.part(np.arange(frames))
+    first = clip.refine(sequence)
+    clip.refine(sequence)
+    ready()
+    seconds = clip.refine(sequence)
+    row = {"frames": frames, "frames_per_s": frames / seconds, "first_time_s": first}
+    if clip.body.device.type == "cuda":
+        row["peak_gib"] = torch.cuda.max_memory_allocated(clip.body.device) / 2**30
+    print("clip: " + _told(row), flush=True)
+    return row
+
+
+def solver_alone(body: BodyModel) -> dict[str, float]:
+    """Seconds of 1 000 frames, 1 500 targets, 10 iterations."""
+    scene = make_scene(body, 1000, 1500)
+    config = replace(scene.config, max_iterations=10, tolerance=0.0)
+    spent = []
+    with torch.no_grad(), recording():
+        for _ in range(5):
+            _wait(body)
+            began = time.perf_counter()
+            found = solve(body, scene.start, [scene.evidence], config, reference=scene.start)
+            _wait(body)
+            spent.append(time.perf_counter() - began)
+    row = {
+        "seconds": spent[-1],
+        "iterations": found.iterations,
+        "error_mm": scene.error_mm(found.parameters),
+        "start_mm": scene.error_mm(scene.start),
+    }
+    print("solver, 1 000 frames: " + _told(row), flush=True)
+    return row
+
+
+def plain_way(clip: Clip, frames: int, steps: int) -> dict[str, float | str]:
+    """Seconds of the plain way for some frames at once."""
+    body, sequence = clip.body, clip.part(np.arange(frames))
+    start = parameters_of_sequence(sequence, body)
+    rasterizer = "pytorch3d" if find_spec("pytorch3d") else "warp"
+    observer = Observer(body, load_estimator("net-large", body.device), rasterizer=rasterizer)
+    view = view_of_sequence(sequence, clip.footage)
+    forward = _forward(body, frames)
+    pictures = load_pictures(view, range(frames), pose_body(body, start).vertices)
+    textures = clip.texture.maps(body)
+    spent, taken, parameters = {"look": 0.0, "adam": 0.0}, 0, start
+    for attempt in range(2):  # the first one loads kernels
+        spent, taken, parameters = {"look": 0.0, "adam": 0.0}, 0, start
+        for _ in range(1 if attempt == 0 else SETTINGS.rounds):
+            began = time.perf_counter()
+            with torch.no_grad():
+                points = observer.look(pictures, range(frames), parameters, textures).points
+            _wait(body)
+            spent["look"] += time.perf_counter() - began
+            with torch.no_grad(), recording():
+                wanted = solve(body, parameters, [points], PLAIN, reference=start).parameters
+            energy = _energy(body, points, start, forward)
+            with torch.no_grad():
+                target = float(energy(wanted))
+            parameters, seconds, count = _adam(
+                energy, parameters, target, 10 if attempt == 0 else steps, body
+            )
+            spent["adam"] += seconds
+            taken += count
+    total = spent["look"] + spent["adam"]
+    row: dict[str, float | str] = {
+        "frames": frames,
+        "ms_a_frame": 1e3 * total / frames,
+        "look_ms": 1e3 * spent["look"] / frames,
+        "adam_ms": 1e3 * spent["adam"] / frames,
+        "adam_steps": taken,
+        "rasterizer": rasterizer,
+        "forward": "smplx" if find_spec("smplx") else "ours",
+    }
+    print("plain way: " + _told(row), flush=True)
+    return row
+
+
+def _forward(body: BodyModel, frames: int) -> Callable[[PoseParameters], tuple]:
+    """Vertices and pelvis of posed bodies."""
+    if not find_spec("smplx"):
+
+        def posed(p: PoseParameters) -> tuple:
+            made = pose_body(body, p)
+            return made.vertices, made.joints[:, 0]
+
+        return posed
+    model = smplx_model(body, frames)
+
+    def through_smplx(p: PoseParameters) -> tuple:
+        made = model(
+            betas=p.betas, global_orient=p.global_orient, body_pose=p.body_pose.flatten(1),
+            transl=p.transl,
+        )  # fmt: skip
+        return made.vertices, made.joints[:, 0]
+
+    return through_smplx
+
+
+def _energy(
+    body: BodyModel, points: SurfacePoints, start: PoseParameters, forward: Callable
+) -> Callable[[PoseParameters], torch.Tensor]:
+    """The solver's energy under PLAIN, written for autograd; summed over frames."""
+    weights = shared_weight(points.weights, PLAIN.effective_points)
+    precision = weights / (points.scales.square() + PLAIN.scale_floor_px**2)
+    robust = points.scales * PLAIN.robust_scale_factor + PLAIN.robust_scale_offset_px
+    matrix = points.world_to_camera
+    projection = points.intrinsics @ matrix[:, :3]
+    index = points.vertex_indices[..., None].expand(-1, -1, 3)
+    sigmas = joint_sigmas(body)[:, None]
+    with torch.no_grad():
+        first, pelvis = _rotations(start), forward(start)[1]
+        position = (matrix[:, :3, :3] @ pelvis[..., None])[..., 0] + matrix[:, :3, 3]
+        distance = position.norm(dim=-1, keepdim=True)
+        ray = (matrix[:, :3, :3].mT @ (position / distance)[..., None])[..., 0]
+
+    def energy(parameters: PoseParameters) -> torch.Tensor:
+        vertices, root = forward(parameters)
+        seen = vertices.gather(1, index) @ projection[:, :, :3].mT + projection[:, None, :, 3]
+        squared = (seen[..., :2] / seen[..., 2:] - points.targets).square().sum(-1)
+        data = (precision * squared / (1.0 + squared / robust.square())).sum()
+        turned = matrix_to_axis_angle(_rotations(parameters) @ first.mT)
+        offset = (root - pelvis) / distance
+        along = (offset * ray).sum(-1, keepdim=True)
+        placed = (along / PLAIN.depth_sigma_fraction).square().sum()
+        across = ((offset - along * ray) / PLAIN.lateral_sigma_fraction).square().sum()
+        return data + (turned / sigmas).square().sum() + placed + across
+
+    return energy
+
+
+def _rotations(parameters: PoseParameters) -> torch.Tensor:
+    return axis_angle_to_matrix(
+        torch.cat([parameters.global_orient[:, None], parameters.body_pose], 1)
+    )
+
+
+def _adam(
+    energy: Callable, start: PoseParameters, target: float, steps: int, body: BodyModel
+) -> tuple[PoseParameters, float, int]:
+    """Adam until the energy is no larger than the target: parameters, seconds, steps."""
+    free = {
+        name: getattr(start, name).detach().clone().requires_grad_()
+        for name in ("global_orient", "body_pose", "transl")
+    }
+    optimiser = torch.optim.Adam(free.values(), lr=0.01)
+    parameters = replace(start, **free)
+    _wait(body)
+    began = time.perf_counter()
+    taken = 0
+    while taken < steps:
+        optimiser.zero_grad(set_to_none=True)
+        value = energy(parameters)
+        if float(value.detach()) <= target:
+            break
+        value.backward()
+        optimiser.step()
+        taken += 1
+    _wait(body)
+    return parameters.detach(), time.perf_counter() - began, taken
+
+
+def _on_one_gpu(gpu: int, arguments: argparse.Namespace, barrier, results) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    clip = Clip(arguments, "cuda")
+    results.put(whole_clip(clip, arguments.frames, barrier.wait))
+
+
+def on_gpus(arguments: argparse.Namespace, count: int) -> dict[str, float]:
+    """Frames a second of so many GPUs, each refining a clip of its own at the same time."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(count), context.Queue()
+    processes = [
+        context.Process(target=_on_one_gpu, args=(k, arguments, barrier, results))
+        for k in range(count)
+    ]
+    for process in processes:
+        process.start()
+    rows = [results.get(timeout=600) for _ in processes]
+    for process in processes:
+        process.join()
+    row = {"gpus": count, "frames_per_s": sum(one["frames_per_s"] for one in rows)}
+    print("GPUs: " + _told(row), flush=True)
+    return row
+
+
+def _told(row: dict) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in row.items()
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--frames", type=int, default=512, help="length of the clip")
+    parser.add_argument("--repeats", type=int, default=60, help="of one frame")
+    parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--steps", type=int, default=400, help="most Adam steps a round")
+    parser.add_argument("--sequence", type=Path)
+    parser.add_argument("--footage", type=Path)
+    parser.add_argument("--texture", type=Path, help="PNG, in place of one painted first")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    on_gpu = arguments.device.startswith("cuda")
+    name = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU"
+    report: dict = {"device": name, "torch": torch.__version__, "cores": os.cpu_count()}
+    if arguments.gpus > 1:
+        report["gpus"] = [on_gpus(arguments, count) for count in (1, arguments.gpus)]
+    else:
+        clip = Clip(arguments, arguments.device)
+        report["one_frame"] = one_frame(clip, arguments.repeats)
+        report["clip"] = whole_clip(clip, arguments.frames)
+        if on_gpu:
+            report["solver"] = solver_alone(clip.body)
+        if arguments.plain:
+            report["plain"] = [plain_way(clip, n, arguments.steps) for n in (1, 64)]
+            fast = (report["one_frame"]["median_ms"], 1e3 / report["clip"]["frames_per_s"])
+            for row, ms in zip(report["plain"], fast, strict=True):
+                row["times_slower"] = row["ms_a_frame"] / ms
+                print(f"plain way, {row['frames']} frames: {row['times_slower']:.0f} × slower")
+    if arguments.output:
+        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
