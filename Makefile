@@ -19,7 +19,7 @@ OUTPUT_SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # Idle OpenMP threads that spin take the cores from those that work (docs/solver.md).
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d test-ray lint bench extension test-gui clean
+.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d test-ray test-locked lint bench extension reproducible fuzz test-gui clean
 
 # ------------------------------------------------------------------ what people run
 
@@ -50,6 +50,21 @@ test-gui: .venv/.runtime extension
 
 lint: lint-ruff
 	$(BIN)/pyright
+	$(BIN)/python tools/check_licences.py
+
+# Wheels and extension built twice, elsewhere and at another time: the same bytes?
+reproducible: .venv-bpy42/.installed
+	.venv-bpy42/bin/python tools/check_reproducible.py
+
+# As `make test`, in an environment of which every file is known by its hash (Python 3.11, Linux).
+test-locked: .venv-locked/.installed
+	PYTHONPATH=tests .venv-locked/bin/python -m pytest -m "not pytorch3d and not ray and not gpu" --ignore=tests/blender_addon
+
+# Every reader of what strangers may send, fuzzed; FUZZ_INPUTS for each.
+FUZZ_INPUTS ?= 20000
+fuzz: .venv/.test
+	for reader in messages worker_messages sequence body model_pickle pickle import bvh picture; do \
+		$(BIN)/python -W ignore tools/fuzz/run.py $$reader --inputs $(FUZZ_INPUTS) || exit 1; done
 
 # ------------------------------------------------------------------ parts of them
 
@@ -115,6 +130,12 @@ test-ray: .venv-ray/.installed
 .venv-ray/.installed: pyproject.toml shared/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/pip install $(PIP_FLAGS) -e ./shared -e '.[test,ray]'
+	touch $@
+
+.venv-locked/.installed: requirements.lock pyproject.toml shared/pyproject.toml
+	$(PYTHON311) -m venv .venv-locked
+	.venv-locked/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	.venv-locked/bin/pip install --quiet --disable-pip-version-check --no-deps -e ./shared -e .
 	touch $@
 
 clean:

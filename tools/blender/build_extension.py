@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import zipfile
 from dataclasses import dataclass
@@ -164,8 +165,22 @@ def build(output: Path, cache: Path, scratch: Path) -> Path:
     tool = [sys.executable, str(packager())]
     source = ["--source-dir", str(scratch / "posefit")]
     _run([*tool, "build", *source, "--output-filepath", str(target)])
+    repack(target)
     _run([*tool, "validate", str(target)])
     return target
+
+
+def repack(path: Path) -> None:
+    """Write a zip again so that the same contents are the same bytes, wherever it is built."""
+    again = path.with_suffix(".repacked")
+    moment = time.gmtime(int(RELEASE_TIME))[:6]
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(again, "w") as target:
+        for name in sorted(source.namelist()):
+            entry = zipfile.ZipInfo(name, moment)
+            entry.external_attr = (0o40755 if name.endswith("/") else 0o100644) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            target.writestr(entry, source.read(name), compresslevel=9)
+    again.replace(path)
 
 
 def _run(command: list[str], **environment: str) -> None:
