@@ -11,7 +11,8 @@ import synthetic_clip as made
 import torch
 from PIL import Image
 
-from posefit.batch import read_jobs
+from posefit.batch import Job, read_jobs
+from posefit.batch.ray_tasks import with_whole_paths
 from posefit.body import pose_body
 from posefit.errors import RefinementError
 from posefit.observation import Observer
@@ -233,3 +234,10 @@ def test_people_of_one_clip_in_a_folder_are_named_after_it(tmp_path):
     }  # fmt: skip
     assert jobs["walk_2"].others == (tmp_path / "walk.anna.npz",)
     assert "name it after its clip" in jobs["a"].problem
+
+
+def test_jobs_keep_their_people_on_the_way_to_other_machines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = Job("a", Path("a.npz"), Path("c.mp4"), others=(Path("b.npz"), Path("c.npz")))
+    assert Job.from_map(job.to_map()) == job
+    assert with_whole_paths(job).others == (tmp_path / "b.npz", tmp_path / "c.npz")

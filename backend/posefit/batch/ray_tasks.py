@@ -165,7 +165,8 @@ def with_whole_paths(job: Job) -> Job:
         for word in (getattr(job, name),)
         if word and Path(word).is_file()
     }
-    return replace(job, **files, **words)
+    others = tuple(path.resolve() for path in job.others)
+    return replace(job, others=others, **files, **words)
 
 
 def do_look(order: dict[str, Any]) -> dict[str, Any]:
