@@ -43,6 +43,7 @@ from .crash_report import LastLines, write_crash_report
 from .job_context import JobCancelled, JobContext, JobFolders, WorkerInfo
 from .log_records import LogFormat, job_of_records, write_log
 from .worker_messages import (
+    FAULTS_FILE,
     WORKER_LIMITS,
     WORKER_MESSAGES,
     Alive,
@@ -76,6 +77,8 @@ class WorkerSettings:
     handlers: str
     """`module:function` that runs a job; the module may have `warm_up(device) -> WorkerInfo`."""
     content_folder: str
+    own_folder: str
+    """For temporary files; made and removed by the broker."""
     media_roots: list[str]
     heartbeat_s: float
     broker_silence_s: float
@@ -83,8 +86,6 @@ class WorkerSettings:
     broker_pid: int
     log_level: int
     log_format: LogFormat = "text"
-    faults_file: str = ""
-    """Where the interpreter writes what it did when a signal ends it."""
     crash_folder: str = ""
     """Where reports of unexpected errors go; empty: nowhere."""
 
@@ -96,8 +97,7 @@ def main() -> NoReturn:
     last_lines = LastLines()
     logging.getLogger().addHandler(last_lines)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    faults = os.open(settings.faults_file, flags, 0o600) if settings.faults_file else sys.stderr
-    faulthandler.enable(faults)
+    faulthandler.enable(os.open(Path(settings.own_folder) / FAULTS_FILE, flags, 0o600))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the broker's to answer
     _die_with_parent(settings.broker_pid)
     context = zmq.Context()
@@ -240,11 +240,10 @@ class _Worker:
 
     def __init__(self, settings: WorkerSettings, line: _Line, last_lines: LastLines) -> None:
         self._settings, self._line, self._last_lines = settings, line, last_lines
-        content = Path(settings.content_folder)
         self._folders = JobFolders(
-            content,
+            Path(settings.content_folder),
             tuple(Path(root) for root in settings.media_roots),
-            content.parent / f"worker-{os.getpid()}",
+            Path(settings.own_folder) / "job",
         )
 
     def run(self) -> None:

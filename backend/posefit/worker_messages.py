@@ -29,10 +29,12 @@ from posefit_shared.messages import (
 )
 
 __all__ = [
-    "WORKER_LIMITS", "WORKER_MESSAGES", "Alive", "Assign", "Idle", "Stop", "WorkerHello",
-    "WorkerReady",
+    "FAULTS_FILE", "WORKER_LIMITS", "WORKER_MESSAGES", "Alive", "Assign", "Idle", "Stop",
+    "WorkerHello", "WorkerReady",
 ]  # fmt: skip
 
+FAULTS_FILE = "faults"
+"""In a worker's folder: what it was at when a signal ended it."""
 WORKER_LIMITS = Limits(message_bytes=8 << 30, part_bytes=8 << 30, header_bytes=64 << 20)
 """Between broker and worker; what clients may send is limited at the front."""
 

@@ -163,6 +163,7 @@ def test_a_worker_killed_at_any_moment_costs_no_job(tmp_path):
                 assert client.wait(job, PATIENCE_S).payload.text == "stepped"
         assert client.report()["worker_deaths"] == 2
         assert not is_alive(pid)
+        assert len(list(backend.temporary.rglob("worker-*"))) == 1, "the dead leave no folders"
 
 
 # Disks

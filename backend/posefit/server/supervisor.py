@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from ..child_processes import kill_process, words_for_exit
 from ..crash_report import LastLines, write_crash_report
+from ..worker_messages import FAULTS_FILE
 from .config import ServeConfig
 from .schedule import Job
 
@@ -55,8 +56,8 @@ class Worker:
     assigned_at: float = 0.0
     start_again_at: float = 0.0
     failed_starts: int = 0
-    faults_file: Path = Path(os.devnull)
-    """Where its process writes what it did when a signal ends it."""
+    folder: Path = Path(os.devnull)
+    """For its process's temporary files; goes with the process."""
     last_words: str = ""
     """Why its last process ended, for people."""
 
@@ -149,7 +150,8 @@ class Supervisor:
         worker.token = secrets.token_hex(16)
         worker.started_at = worker.heard_at = now
         worker.state, worker.identity, worker.signs = "starting", None, 0
-        worker.faults_file = self.content_folder.parent / f"faults-{worker.token[:8]}"
+        worker.folder = self.content_folder.parent / f"worker-{worker.token[:8]}"
+        worker.folder.mkdir()
         try:
             worker.process = subprocess.Popen(
                 [sys.executable, "-m", "posefit.worker"],
@@ -184,7 +186,7 @@ class Supervisor:
             "broker_pid": os.getpid(),
             "log_level": logging.getLogger().getEffectiveLevel(),
             "log_format": self.config.log_format,
-            "faults_file": str(worker.faults_file),
+            "own_folder": str(worker.folder),
             "crash_folder": str(self.config.crash_folder or ""),
         }
 
@@ -201,7 +203,7 @@ class Supervisor:
         worker.start_again_at = time.monotonic() + min(pause, RESTART_LIMIT_S)
         logger.warning("worker on %s has ended: %s", worker.device, reason)
         self._report(worker, reason)
-        worker.faults_file.unlink(missing_ok=True)
+        shutil.rmtree(worker.folder, ignore_errors=True)
         self.on_death(worker, reason, can_retry)
 
     def _report(self, worker: Worker, reason: str) -> None:
@@ -211,7 +213,7 @@ class Supervisor:
             return
         faults = ""
         with contextlib.suppress(OSError):
-            faults = worker.faults_file.read_text(encoding="utf-8", errors="replace")
+            faults = (worker.folder / FAULTS_FILE).read_text(encoding="utf-8", errors="replace")
         write_crash_report(
             self.config.crash_folder,
             reason,

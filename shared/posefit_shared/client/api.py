@@ -142,6 +142,7 @@ class Client:
                 logger.warning("the client's thread has not ended within %.1f s", timeout)
                 return
         self._state = ConnectionState("closed", "This client is closed.")
+        self._conversation.forget()
         self._link.close()
 
     def submit(self, request: Request, priority: Priority = "normal") -> str:

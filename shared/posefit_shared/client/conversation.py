@@ -215,6 +215,12 @@ class Conversation:
         for upload in self._uploads.values():
             upload.close()
 
+    def forget(self) -> None:
+        """Let go of jobs and contents: nobody will ask any more."""
+        self._jobs.clear()
+        self._contents.clear()
+        self._uploads.clear()
+
     def open_session(self, welcome: Welcome) -> None:
         """A backend has let this client in, perhaps again."""
         self.welcome, self.session, self._credit = welcome, welcome.session, welcome.credit
