@@ -46,11 +46,9 @@ from posefit.body import (
     matrix_to_axis_angle,
     pose_body,
 )
-from posefit.demo import ASSETS, MAIN_CAMERA
 from posefit.device_graphs import recording
 from posefit.displacement import load_estimator
 from posefit.engine import refine_views
-from posefit.estimate import estimate
 from posefit.footage import Footage, open_footage
 from posefit.observation import Observer
 from posefit.parameters import parameters_of_sequence
@@ -93,6 +91,9 @@ class Clip:
     def __init__(self, arguments: argparse.Namespace, device: str) -> None:
         self.body = load_body("free", device)
         if arguments.sequence is None:
+            from posefit.demo import ASSETS, MAIN_CAMERA
+            from posefit.estimate import estimate
+
             camera = read_shot(ASSETS / "shot.json").camera(MAIN_CAMERA)
             footage = open_footage(camera.footage)
             self.sequence = estimate(footage, body=load_body("free"), camera=camera.camera)
