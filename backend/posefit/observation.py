@@ -164,7 +164,7 @@ class Observer:
         count, texture, images, intrinsics = (
             len(pictures), textures(frames), crop.images, crop.intrinsics,
         )  # fmt: skip
-        if vertices.is_cuda:
+        if vertices.is_cuda and _padded(count) > count:
             # A recording is of one number of frames: a few numbers serve for all.
             rows = torch.arange(_padded(count), device=device)
             rows = rows.clamp(max=count - 1)

@@ -35,7 +35,7 @@ MULTIPLE = 32
 """Crop sides must be multiples of this."""
 MOST_PIXELS = 64 * 256 * 256
 """Pixels that go through the network at once; larger batches are cut."""
-_CELLS = 512
+_CELLS = 1024
 """What the number of cells that show the body is rounded up to on a GPU."""
 LAPLACE_SIGMA = math.sqrt(2.0)
 """Standard deviation of a Laplace distribution of scale 1."""
