@@ -29,6 +29,7 @@ def serve(
     bind: str = "tcp://127.0.0.1:5557",
     media_root: tuple[Path, ...] = (),
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers: int | None = None,
     curve: bool = False,
     key_folder: Path | None = None,
     ready_file: Path | None = None,
@@ -43,6 +44,8 @@ def serve(
         bind: Address and port; port 0 takes a free one. Other than loopback needs --curve.
         media_root: Folders whose footage clients may name by path.
         device: Where to compute.
+        workers: Processes that compute: one for each GPU, or one, unless given. With two on one
+            device the other goes on at once when one dies.
         curve: Encrypted connections of allowed clients only (docs/security.md).
         key_folder: Where the backend's keys and its list of clients lie.
         ready_file: File that receives the address once the backend listens.
@@ -57,8 +60,8 @@ def serve(
     write_log(logging.INFO, log_format, "broker")
     return run_server(
         ServeConfig(
-            bind=bind, media_roots=media_root, device=device, curve=curve, key_folder=key_folder,
-            ready_file=ready_file, log_format=log_format, metrics=metrics,
+            bind=bind, media_roots=media_root, device=device, workers=workers, curve=curve,
+            key_folder=key_folder, ready_file=ready_file, log_format=log_format, metrics=metrics,
             crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
         )
     )  # fmt: skip

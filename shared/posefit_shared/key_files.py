@@ -28,7 +28,8 @@ FORMAT = 1
 """Version of the layout of key files."""
 MAX_FILE_BYTES = 64 << 10
 _KEY = re.compile(r"[0-9a-f]{64}")
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_HOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+"""Flags that one or the other system has: links are not followed, bytes not translated."""
 
 
 class KeyFileError(ValueError):
@@ -110,7 +111,7 @@ def write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _HOW
         with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -130,7 +131,7 @@ def read_private(path: Path) -> str:
         KeyFileError: it is not there, no plain file, too large, or others may read or change it.
     """
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | _NO_FOLLOW), "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | _HOW), "rb") as file:
             _check_private(path, os.fstat(file.fileno()))
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:

@@ -27,6 +27,8 @@ from .state import ClientConfig, StateName
 logger = logging.getLogger(__name__)
 
 
+MAX_BROKEN_OFF = 3
+"""Handshakes without keys that are broken off in a row, before that counts as an answer."""
 _WATCHED = (
     zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -112,6 +114,7 @@ class _Connection:
         self._link, self._context = link, context
         self._config, self._conversation = link.config, link.conversation
         self._is_refused = False
+        self._broken_off = 0
         self._stop: Stop | None = None
         self._retry_s = self._config.retry_s
         self._heard = self._said = 0.0
@@ -199,8 +202,13 @@ class _Connection:
             )
         elif event["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
             self._give_up(_NO_DOWNGRADE if has_keys else _KEYS_WANTED)
+        elif has_keys:
+            self._lose(_WRONG_KEY)
         else:
-            self._lose(_WRONG_KEY if has_keys else _BROKEN_OFF)
+            # Which side notices first that only one wants keys is a matter of luck.
+            self._broken_off += 1
+            is_clear = self._broken_off >= MAX_BROKEN_OFF
+            self._give_up(_KEYS_WANTED) if is_clear else self._lose(_BROKEN_OFF)
 
     def _give_up(self, reason: str) -> None:
         """Nothing would change by trying again."""
@@ -260,7 +268,7 @@ class _Connection:
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Welcome):
-            self._retry_s = self._config.retry_s
+            self._retry_s, self._broken_off = self._config.retry_s, 0
             self._conversation.open_session(message)
         else:
             self._conversation.receive(message)
