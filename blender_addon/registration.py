@@ -28,7 +28,7 @@ from .operators import review as review_operators
 from .overlays import control_overlay, finished_overlay, overlay
 from .results import comparison, review
 from .rigs import rig_match
-from .scenes import footage_offset, texture_image
+from .scenes import footage_offset, more_cameras, texture_image
 from .session import SESSION
 
 CLASSES = (
@@ -63,6 +63,7 @@ ATTACHED = (
     finished_overlay,
     footage_offset,
     texture_image,
+    more_cameras,
 )
 """Modules that add to Blender's own types and menus, and take that away again."""
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 
@@ -26,14 +28,19 @@ from .job_context import JobContext
 from .pipeline import Freedom, Hooks, Refinement
 from .texture import load_png
 from .texture_clip import paint_texture
-from .views import view_of_sequence
+from .views import view_of_reference, view_of_sequence
 
 __all__ = ["run_estimate", "run_refine", "run_texture"]
 
 
 def run_refine(request: RefineRequest, body: BodyModel, context: JobContext) -> None:
     """Refine a sequence; provisional revisions go out as windows are solved, the last is final."""
-    with _footage(request, context) as footage:
+    with ExitStack() as opened:
+        footage = opened.enter_context(_footage(request, context))
+        views = [view_of_sequence(request.sequence, footage)]
+        for more in request.more_views:
+            path = context.resolve_media(more.media)
+            views.append(view_of_reference(more, opened.enter_context(open_footage(path))))
         texture = None
         if request.texture is not None:
             texture = load_png(context.content(request.texture, ".png"), body)
@@ -43,7 +50,7 @@ def run_refine(request: RefineRequest, body: BodyModel, context: JobContext) -> 
 
         refinement = refine_views(
             request.sequence,
-            [view_of_sequence(request.sequence, footage)],
+            views,
             body=body,
             settings=request.settings,
             texture=texture,

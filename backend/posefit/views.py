@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from posefit_shared.frames import Camera
+from posefit_shared.messages import ViewReference
 from posefit_shared.sequence import Sequence, SequenceError
 from posefit_shared.shot import Shot, ShotCamera
 
 from .footage import Footage, open_footage
 
-__all__ = ["View", "check_footage", "view_of_sequence", "views_of_shot"]
+__all__ = ["View", "check_footage", "view_of_reference", "view_of_sequence", "views_of_shot"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,32 @@ def view_of_sequence(sequence: Sequence, footage: Footage) -> View:
             f"the sequence names frame {last} of the footage, which has {len(footage)} frames "
             f"(0 to {len(footage) - 1}): check that they belong together, or cut the sequence"
         )
+    return view
+
+
+def view_of_reference(reference: ViewReference, footage: Footage) -> View:
+    """The view of a camera that a client names beside the sequence's own.
+
+    Frames that fall outside its footage have no picture there.
+
+    Raises:
+        SequenceError: the camera's picture size is not the footage's.
+    """
+    distortion = np.zeros(5) if reference.distortion is None else reference.distortion
+    lenses, places = reference.intrinsics, reference.world_to_camera
+    count = max(len(lenses), len(places))
+    cameras = tuple(
+        Camera(
+            lenses[min(t, len(lenses) - 1)],
+            places[min(t, len(places) - 1)],
+            reference.image_size,
+            distortion,
+        )
+        for t in range(count)
+    )
+    indices = np.where(reference.frame_indices < len(footage), reference.frame_indices, -1)
+    view = View(reference.name, footage, indices, cameras)
+    check_footage(view)
     return view
 
 

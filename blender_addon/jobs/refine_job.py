@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posefit_shared.client import Client
-from posefit_shared.messages import Priority, Record, RefineRequest, RefineResult
+from posefit_shared.messages import Priority, Record, RefineRequest, RefineResult, ViewReference
 from posefit_shared.settings import RefineSettings
 
 from ..control.artist_control import read_freedom
@@ -24,7 +24,7 @@ from ..rigs.library_link import check_can_be_animated
 from ..rigs.lookup import find_object, find_scene, found
 from ..rigs.rig import frames_at
 from ..scenes.camera_lens import LensBefore, read_lens
-from ..scenes.scene_reader import SceneReading, SceneRequest
+from ..scenes.scene_reader import SceneReading, SceneRequest, SeenFrom
 from ..scenes.texture_image import TexturePicture, read_texture
 from .apply_refinement import apply_refinement
 from .build_refinement import RefinementBuild
@@ -232,4 +232,23 @@ def prepare_request(
         locked_joints=freedom.locked_joints(request.frames.match),
         stiffness=freedom.joint_stiffness(request.frames.match),
         pinned_frames=freedom.pinned_positions(request.frames.scene_frames),
+        more_views=tuple(_view_reference(client, other, by_upload) for other in request.others),
     )
+
+
+def _view_reference(client: Client, seen: SeenFrom, by_upload: bool) -> ViewReference:
+    """One more camera as the backend takes it; one that stands still is said once."""
+    view = seen.view
+    return ViewReference(
+        name=view.camera,
+        media=name_media(client, view.footage, by_upload),
+        frame_indices=view.frame_indices,
+        intrinsics=_once(view.intrinsics),
+        world_to_camera=_once(seen.world_to_camera),
+        image_size=view.image_size,
+        distortion=view.distortion,
+    )
+
+
+def _once(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return values[:1] if (values == values[:1]).all() else values

@@ -81,6 +81,21 @@ class SceneFootage:
         return first, first + self.frame_count - 1
 
 
+def read_own_footage(scene: bpy.types.Scene, camera: bpy.types.Object) -> SceneFootage:
+    """The footage that a camera has itself; the scene's active clip counts for its camera alone.
+
+    Raises:
+        SceneError: it has none, or it cannot be used.
+    """
+    background = _background(camera)
+    if background is None or (background.source != "IMAGE" and background.use_camera_clip):
+        raise SceneError(
+            f"camera {camera.name} has no footage of its own: add a background image or movie clip "
+            "to it (Camera properties > Background Images), or take it out of Cameras"
+        )
+    return read_footage(scene, camera)
+
+
 def read_footage(scene: bpy.types.Scene, camera: bpy.types.Object) -> SceneFootage:
     """The footage that lies behind a camera.
 

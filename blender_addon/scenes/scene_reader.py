@@ -46,6 +46,17 @@ class SceneRequest:
     """The rig at these frames."""
     body: str
     """`free`, or the path of the body file."""
+    others: tuple[SeenFrom, ...] = ()
+    """More cameras that filmed it."""
+
+
+@dataclass(frozen=True)
+class SeenFrom:
+    """One more camera with its footage, and where it stood."""
+
+    view: scene_view.OtherView
+    world_to_camera: Array
+    """(T, 4, 4) metres."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,8 @@ class SceneReading:
     scene_frames: tuple[int, ...]
     fields: dict[str, Any]
     """Fields of the sequence that were read as they are."""
+    others: tuple[tuple[scene_view.OtherView, Array], ...] = ()
+    """More cameras, and their (T, 4, 4) transforms in the world."""
 
     def request(self) -> SceneRequest:
         """Work the request out: numpy only, for any thread.
@@ -97,7 +110,11 @@ class SceneReading:
             world_to_camera=world_to_camera,
             **self.fields,
         )
-        return SceneRequest(self.armature, motion, self.footage, frames, self.body)
+        others = tuple(
+            SeenFrom(view, scene_camera.world_to_cameras(placed, frames.units_per_metre))
+            for view, placed in self.others
+        )
+        return SceneRequest(self.armature, motion, self.footage, frames, self.body, others)
 
 
 @dataclass(frozen=True)
@@ -170,6 +187,11 @@ def read_range(
     if view.camera_frames:
         seen = yield from matrices_over(context, view.camera, view.camera_frames)
         armature = find(name)
+    others = []
+    for other in view.others:
+        frames = view.camera_frames or scene_frames
+        others.append((other, (yield from matrices_over(context, other.camera, frames))))
+    armature = find(name)
     camera = view.camera if seen is None else ""
     matrices = yield from _read_matrices(context, armature, camera, chain, scene_frames)
     matrices = matrices if seen is None else replace(matrices, camera=seen)
@@ -182,6 +204,7 @@ def read_range(
         matrices=matrices,
         scene_frames=tuple(scene_frames),
         fields=fields,
+        others=tuple(others),
     )
 
 

@@ -13,9 +13,28 @@ from typing import Any
 
 import bpy
 import numpy as np
+import numpy.typing as npt
 
 from ..rigs.rig import SceneError
-from . import footage_offset, scene_camera, scene_footage
+from . import footage_offset, more_cameras, scene_camera, scene_footage
+
+
+@dataclass(frozen=True)
+class OtherView:
+    """One more camera over the same frames; nothing in it is Blender's."""
+
+    camera: str
+    """Name of the camera object."""
+    footage: Path
+    """A video file, a folder of images, or one image."""
+    frame_indices: npt.NDArray[np.int64]
+    """(T,) decoded frames; −1 where its footage has none."""
+    intrinsics: npt.NDArray[np.float64]
+    """(T, 3, 3) pixels."""
+    distortion: npt.NDArray[np.float64]
+    """(5,)."""
+    image_size: tuple[int, int]
+    """Width and height of the footage, pixels."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,8 @@ class SceneView:
     """What an artist should know of it, each without a full stop."""
     camera_frames: tuple[int, ...] = ()
     """Scene frames of picture and camera; none: those of the motion."""
+    others: tuple[OtherView, ...] = ()
+    """More cameras with footage."""
 
 
 def filmed_view(scene: bpy.types.Scene, scene_frames: Sequence[int]) -> SceneView:
@@ -57,9 +78,38 @@ def view_to_refine(
     shown = footage_offset.footage_frames(armature, scene_frames)
     try:
         view = filmed_view(scene, shown)
+        view = replace(view, others=_other_views(scene, shown))
     except SceneError as error:
         raise SceneError(f"{error}{footage_offset.offset_words(armature)}") from error
     return view if shown == list(scene_frames) else replace(view, camera_frames=tuple(shown))
+
+
+def _other_views(scene: bpy.types.Scene, scene_frames: Sequence[int]) -> tuple[OtherView, ...]:
+    """The other cameras that are to be looked through, as far as their footage shows the frames."""
+    found = []
+    for camera in more_cameras.chosen(scene):
+        footage = scene_footage.read_own_footage(scene, camera)
+        first, last = footage.scene_range
+        indices = [
+            footage.decoded_frame(frame) if footage.is_still or first <= frame <= last else -1
+            for frame in scene_frames
+        ]
+        if max(indices) < 0:
+            raise SceneError(
+                f"the footage of camera {camera.name} covers frames {first} to {last} and none of "
+                "those to be refined: move its clip, or take the camera out of Cameras"
+            )
+        found.append(
+            OtherView(
+                camera=camera.name,
+                footage=footage.path,
+                frame_indices=np.array(indices, np.int64),
+                intrinsics=scene_camera.read_intrinsics(scene, camera, footage, scene_frames),
+                distortion=scene_camera.read_distortion(camera),
+                image_size=footage.image_size,
+            )
+        )
+    return tuple(found)
 
 
 def view_to_export(

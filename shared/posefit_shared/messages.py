@@ -38,6 +38,7 @@ from .payloads import (
     Request,
     TextureRequest,
     TextureResult,
+    ViewReference,
 )
 
 __all__ = [
@@ -50,7 +51,7 @@ __all__ = [
     "ProtocolError", "Record", "RefineRequest", "RefineResult", "Refused", "Report", "Request",
     "Result",
     "Status", "Stored", "Submit", "TextureRequest", "TextureResult", "UploadChunk",
-    "UploadDone", "Welcome", "read_message",
+    "UploadDone", "ViewReference", "Welcome", "read_message",
 ]  # fmt: skip
 
 PROTOCOL_VERSION = (1, 0)

@@ -156,14 +156,18 @@ class Request(Record):
 
     KIND: ClassVar[str] = ""
 
+    def media_references(self) -> tuple[MediaReference, ...]:
+        """All footage that the job looks at."""
+        media = getattr(self, "media", None)
+        return () if media is None else (media,)
+
     def content_hashes(self) -> tuple[str, ...]:
         """Hashes of everything that must be on the backend before the job can run."""
-        media = getattr(self, "media", None)
         body = getattr(self, "body", FREE_BODY)
         hashes = [
             None if body == FREE_BODY else body,
             getattr(self, "texture", None),
-            media.content_hash if media is not None else None,
+            *(media.content_hash for media in self.media_references()),
         ]
         return tuple(dict.fromkeys(item for item in hashes if item is not None))
 

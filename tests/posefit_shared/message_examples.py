@@ -40,6 +40,12 @@ REQUEST_EXAMPLES = [
     refine(
         texture=HASH, body=HASH, locked_joints=(0, 23), stiffness=np.ones(24, np.float32),
         pinned_frames=(2,), settings=RefineSettings(rounds=3),
+        more_views=(
+            payloads.ViewReference(
+                "side", payloads.MediaReference(path="/side.mp4"), np.array([-1, 0, 1]),
+                np.eye(3)[None], np.eye(4)[None].repeat(3, 0), (640, 480), np.zeros(5),
+            ),
+        ),
     ),
     payloads.TextureRequest(sequence(), payloads.MediaReference(content_hash=HASH, name="a.mp4")),
     payloads.EstimateRequest(payloads.MediaReference(path="/a"), intrinsics=np.eye(3)),
@@ -102,6 +108,9 @@ def same(one, other) -> bool:
         names = [field.name for field in dataclasses.fields(one)]
         alike = all(same(getattr(one, name), getattr(other, name)) for name in names)
         return type(one) is type(other) and alike
+    if isinstance(one, tuple):
+        pairs = isinstance(other, tuple) and len(one) == len(other)
+        return pairs and all(same(a, b) for a, b in zip(one, other, strict=True))
     return one == other
 
 

@@ -309,9 +309,9 @@ class FrontDesk:
         self._jobs.assign()
 
     def _check_media(self, message: Submit) -> None:
-        media = getattr(message.payload, "media", None)
-        if media is not None and media.path is not None:
-            resolve_media_path(media.path, self._media_roots)
+        for media in message.payload.media_references():
+            if media.path is not None:
+                resolve_media_path(media.path, self._media_roots)
 
 
 def _refusal_of_version(envelope: Envelope) -> str:
