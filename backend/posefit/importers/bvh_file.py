@@ -20,6 +20,7 @@ from .person import ImporterError
 
 __all__ = ["BvhMotion", "read_bvh_text"]
 
+MAX_CHANNELS = 12
 MAX_JOINTS = 1000
 MAX_NUMBERS = 200_000_000
 _AXES = {"X": np.array([1.0, 0, 0]), "Y": np.array([0, 1.0, 0]), "Z": np.array([0, 0, 1.0])}
@@ -118,6 +119,8 @@ def _hierarchy(words: list[str]) -> list[_Joint]:
             place += 4
         elif token == "CHANNELS":
             count = int(words[place + 1])
+            if not 0 <= count <= MAX_CHANNELS:
+                raise ValueError(f"a joint has {count} channels, expected 0 to {MAX_CHANNELS}")
             joints[open_joints[-1]].channels = tuple(words[place + 2 : place + 2 + count])
             place += 2 + count
         else:
