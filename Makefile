@@ -48,9 +48,8 @@ extension: .venv-bpy42/.installed
 test-gui: .venv/.runtime extension
 	$(BIN)/python tests/gui/run.py
 
-lint: lint-ruff
+lint: lint-ruff licences
 	$(BIN)/pyright
-	$(BIN)/python tools/check_licences.py
 
 # Wheels and extension built twice, elsewhere and at another time: the same bytes?
 reproducible: .venv-bpy42/.installed
@@ -75,6 +74,9 @@ test-engine: .venv/.test
 
 test-rest: .venv/.test
 	$(PYTEST) -m "not pytorch3d and not ray and not gpu" --ignore=tests/posefit
+
+licences: .venv/.test
+	$(BIN)/python tools/check_licences.py
 
 lint-ruff: .venv/.test
 	$(BIN)/ruff check .

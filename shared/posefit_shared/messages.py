@@ -59,7 +59,7 @@ PROTOCOL_VERSION = (1, 0)
 
 Priority = Literal["interactive", "normal", "batch"]
 PRIORITIES: tuple[Priority, ...] = ("interactive", "normal", "batch")
-"""Classes of urgency; a job of an earlier class always runs before one of a later class."""
+"""Classes of urgency; a job of an earlier class runs before one of a later class."""
 
 JobId = Annotated[str, Text(64)]
 Token = Annotated[str, Text(128)]

@@ -88,6 +88,16 @@ def test_a_network_that_swallows_everything_is_noticed_and_the_job_found_again(c
     assert client.wait(job, PATIENCE_S).payload.text == "stepped"
 
 
+def test_a_peer_that_has_gone_silent_is_dropped_and_its_session_kept(client, network, backend):
+    client.submit(PingRequest("steps:3"))
+    with connected(backend) as watcher:
+        assert eventually(lambda: watcher.report()["sessions"]["connected"] == 2)
+        network.is_swallowing = True
+        assert eventually(lambda: watcher.report()["sessions"] == {"open": 2, "connected": 1})
+        network.mend()
+        assert eventually(lambda: watcher.report()["sessions"]["connected"] == 2)
+
+
 def test_a_network_cut_again_and_again_loses_no_result_and_doubles_none(client, network):
     dice = random.Random(7)
     jobs = [client.submit(PingRequest(f"echo:{k}", np.zeros(20_000, np.float32)))

@@ -2,6 +2,7 @@
 """The broker's parts on their own: order of jobs, stored content, media roots, devices."""
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import posefit.server
 import posefit_shared.client
 from posefit.server import ServeConfig, ServeError, serve
 from posefit.server.media import MediaError, resolve_media_path
-from posefit.server.schedule import Job, Schedule
+from posefit.server.schedule import STARVED_S, Job, Schedule
 from posefit.server.scratch import scratch_folder
 from posefit.server.store import ContentStore, StoreError
 from posefit.server.supervisor import choose_devices
@@ -92,6 +93,19 @@ def test_a_session_that_just_had_its_turn_waits_behind_a_newcomer():
     assert schedule.take().job == "a1"
     schedule.add(job("b1", "b"))
     assert drained(schedule) == ["b1", "a2"]
+
+
+def test_a_class_that_had_no_turn_for_long_gets_one_and_no_more():
+    now = 0.0
+    schedule = Schedule(lambda: now)
+    for number in range(3):
+        schedule.add(job(f"batch {number}", priority="batch"))
+    taken = []
+    for _ in range(8):
+        now += 0.3 * STARVED_S
+        schedule.add(job("frame", priority="interactive"))
+        taken.append(schedule.take().job)
+    assert taken == ["frame"] * 3 + ["batch 0"] + ["frame"] * 3 + ["batch 1"]
 
 
 def test_a_job_that_is_tried_again_goes_ahead_of_its_sessions_others():
@@ -214,6 +228,13 @@ def test_no_way_leads_out_of_a_root(tmp_path, path):
     (tmp_path / "root/link").symlink_to(tmp_path / "secret")
     with pytest.raises(MediaError):
         resolve_media_path(path.format(tmp_path), [tmp_path / "root"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names there")
+def test_a_pipe_that_never_ends_is_no_footage(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(MediaError, match="no footage"):
+        resolve_media_path(str(tmp_path / "pipe.mp4"), [tmp_path])
 
 
 def test_outside_the_roots_nobody_learns_what_exists(tmp_path):

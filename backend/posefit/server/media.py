@@ -49,7 +49,7 @@ def resolve_media_path(path: str, roots: Sequence[Path], *, look_inside: bool = 
             f"footage path {path!r} is outside the media roots of this backend: move the footage "
             "below one of them, or start the backend with another --media-root"
         )
-    if not real.exists():
+    if not (real.is_file() or real.is_dir()):  # nor what never ends, such as a pipe
         raise MediaError(f"there is no footage at {path!r}: check the path")
     if look_inside and real.is_dir():
         _check_links(real, real_roots)

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs, and which of them runs next.
 
-A job of a more urgent class always goes first, so an artist's frame overtakes a batch. Within a
-class sessions take turns, so nobody waits for another's hundred jobs; within a session jobs keep
-their order.
+A job of a more urgent class goes first, so an artist's frame overtakes a batch; only a class that
+has had no turn for `STARVED_S` gets one in between. Within a class sessions take turns, so nobody
+waits for another's hundred jobs; within a session jobs keep their order.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,8 @@ from posefit_shared.messages import PRIORITIES, Priority
 
 __all__ = ["Job", "KeptResult", "Schedule"]
 
+STARVED_S = 600.0
+"""How long more urgent jobs may keep a whole class waiting."""
 REMEMBERED_TURNS = 1000
 """Sessions whose last turn is remembered; the longest ago are forgotten first."""
 
@@ -64,7 +68,15 @@ class Job:
 class Schedule:
     """Jobs that wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing waits yet.
+
+        Args:
+            clock: seconds; tests have their own.
+        """
+        self._clock = clock
+        self._served_at: dict[str, float] = {priority: -math.inf for priority in PRIORITIES}
+        """When a class last had a turn, or began to wait."""
         self._classes: dict[str, OrderedDict[str, deque[Job]]] = {
             priority: OrderedDict() for priority in PRIORITIES
         }
@@ -83,7 +95,10 @@ class Schedule:
 
     def add(self, job: Job, *, first: bool = False) -> None:
         """Let a job wait; `first` puts it ahead of its session's others (after a failed try)."""
-        jobs = self._classes[job.priority].setdefault(job.session, deque())
+        turns = self._classes[job.priority]
+        if not turns:
+            self._served_at[job.priority] = self._clock()
+        jobs = turns.setdefault(job.session, deque())
         jobs.appendleft(job) if first else jobs.append(job)
 
     def remove(self, job: Job) -> bool:
@@ -99,9 +114,14 @@ class Schedule:
 
     def take(self) -> Job | None:
         """The job that runs next, or None: of the session that has waited longest for a turn."""
-        turns = next((turns for turns in self._classes.values() if turns), None)
-        if turns is None:
+        now = self._clock()
+        waiting = [priority for priority, turns in self._classes.items() if turns]
+        if not waiting:
             return None
+        starved = [one for one in waiting[1:] if now - self._served_at[one] > STARVED_S]
+        priority = starved[0] if starved else waiting[0]
+        self._served_at[priority] = now
+        turns = self._classes[priority]
         session = min(turns, key=lambda key: self._last_turns.get(key, 0))
         job = turns[session].popleft()
         if not turns[session]:
