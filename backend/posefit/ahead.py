@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +14,14 @@ import numpy as np
 
 __all__ = ["Ahead", "frames_ahead"]
 
+logger = logging.getLogger(__name__)
+
 _Made = TypeVar("_Made")
 
 _WAIT_S = 0.1
 """How often a side that waits looks whether the other is done."""
+_LONGEST_WAIT_S = 30.0
+"""Longest wait for one result that nobody wants any more; a disk may never answer."""
 _MOST_BYTES = 192 << 20
 """Memory of what lies ready."""
 _MOST_READY = 32
@@ -25,8 +30,9 @@ _MOST_READY = 32
 class Ahead(Generic[_Made]):
     """What `make(0)`, `make(1)`, … give, in order, at most so many made before they are asked for.
 
-    All of them are made in one thread, which has ended when the block is left; whatever they use
-    must be left alone by others until then. An error is raised where its result would have come.
+    All of them are made in one thread, which has ended when the block is left (unless it hangs in
+    one of them); whatever they use must be left alone by others until then. An error is raised
+    where its result would have come.
 
     Args:
         make: gives one result.
@@ -59,7 +65,9 @@ class Ahead(Generic[_Made]):
         traceback: TracebackType | None,
     ) -> None:
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_LONGEST_WAIT_S)
+        if self._thread.is_alive():
+            logger.warning("a frame has been read for %g s: it is not waited for", _LONGEST_WAIT_S)
 
     def __iter__(self) -> Iterator[_Made]:
         return self

@@ -64,6 +64,15 @@ def test_whoever_waits_can_stop():
     assert is_over()
 
 
+def test_a_disk_that_never_answers_holds_nobody(monkeypatch, caplog):
+    monkeypatch.setattr("posefit.ahead._LONGEST_WAIT_S", 0.05)
+    answers = threading.Event()
+    with Ahead(lambda k: answers.wait(60), 1, 1):
+        pass
+    assert "it is not waited for" in caplog.text
+    answers.set()
+
+
 def test_windows_get_the_pictures_of_their_frames_and_each_is_decoded_once(free_body):
     truth = made.true_sequence(free_body, 9, np.random.default_rng(1))
     footage = made.filmed(free_body, truth)
