@@ -62,7 +62,7 @@ test-locked: .venv-locked/.installed
 # Every reader of what strangers may send, fuzzed; FUZZ_INPUTS for each.
 FUZZ_INPUTS ?= 20000
 fuzz: .venv/.test
-	for reader in messages worker_messages sequence body model_pickle pickle import bvh picture; do \
+	for reader in messages worker_messages sequence body model_pickle pickle import bvh picture texture footage camera shot; do \
 		$(BIN)/python -W ignore tools/fuzz/run.py $$reader --inputs $(FUZZ_INPUTS) || exit 1; done
 
 # ------------------------------------------------------------------ parts of them

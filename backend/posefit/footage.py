@@ -305,6 +305,12 @@ class VideoFootage(Footage):
         if not streams:
             self.close()
             raise FootageError(f"{self.path.name} holds no pictures (no video stream)")
+        if streams[0].codec_context is None:
+            self.close()
+            raise FootageError(
+                f"the pictures of {self.path.name} are in a form that is not known here: export it "
+                "again, as H.264 for example"
+            )
         streams[0].thread_type = "AUTO"
         # Frames may turn out larger than the container says.
         streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}

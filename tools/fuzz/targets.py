@@ -8,6 +8,7 @@ that a fuzzer mutates what the arrays hold and not the checksums around them.
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import sys
@@ -20,21 +21,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from PIL import Image
 
+from posefit.camera_file import read_camera
 from posefit.errors import PosefitError
+from posefit.footage import FootageError, open_footage
 from posefit.importers import import_file
 from posefit.importers.bvh_file import read_bvh_text
 from posefit.importers.person import ImporterError
 from posefit.importers.pickle_machine import load_pickle
 from posefit.picture_files import PictureError, read_picture
+from posefit.texture import TextureError, load_png
 from posefit.worker_messages import WORKER_LIMITS, WORKER_MESSAGES
 from posefit_shared.body_files import BodyFileError, read_body
 from posefit_shared.codec import CodecError, decode, encode
 from posefit_shared.messages import ProtocolError
 from posefit_shared.model_pickle import ModelPickleError, read_model_pickle
 from posefit_shared.sequence import SequenceError, read_sequence, sequence_to_arrays
+from posefit_shared.shot import read_shot
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 sys.path.insert(0, str(TESTS / "posefit_shared"))
@@ -256,6 +262,50 @@ def _picture_seeds() -> list[bytes]:
     return seeds
 
 
+def _texture(data: bytes) -> None:
+    if len(data) < 1 << 16:
+        load_png(_written(data, "texture"))
+
+
+def _footage(data: bytes) -> None:
+    with open_footage(_written(data, "film")) as footage:
+        for index in range(min(len(footage), 12)):
+            footage.read(index)
+
+
+def _footage_seeds() -> list[bytes]:
+    """The shortest films there are."""
+    seeds = []
+    for ending, codec in ((".mp4", "libx264"), (".avi", "mpeg4"), (".gif", "gif")):
+        path = _folder() / f"seed{ending}"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height = 32, 32
+            stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+            for shade in range(4):
+                picture = np.full((32, 32, 3), 60 * shade, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            container.mux(stream.encode(None))
+        seeds.append(path.read_bytes())
+    return seeds
+
+
+def _camera(data: bytes) -> None:
+    read_camera(_written(data, "camera.json"))
+
+
+def _shot(data: bytes) -> None:
+    read_shot(_written(data, "shot.json"))
+
+
+def _json_seeds() -> list[bytes]:
+    camera = {"name": "a", "footage": "a.mp4", "frame_offset": 1, "image_size": [64, 48],
+              "intrinsics": np.eye(3).tolist(), "distortion": [0.0] * 5,
+              "world_to_camera": np.eye(4).tolist()}  # fmt: skip
+    return [json.dumps(camera).encode(), json.dumps({"cameras": [camera], "people": ["a.npz"]})
+            .encode()]  # fmt: skip
+
+
 TARGETS: dict[str, Target] = {
     "messages": Target(_decode, (CodecError, ProtocolError), _message_seeds),
     "worker_messages": Target(_decode_worker, (CodecError, ProtocolError), _message_seeds),
@@ -266,5 +316,9 @@ TARGETS: dict[str, Target] = {
     "import": Target(_import, (PosefitError, SequenceError, BodyFileError), _import_seeds),
     "bvh": Target(_bvh, (ImporterError,), lambda: [BVH.encode()]),
     "picture": Target(_picture, (PictureError,), _picture_seeds),
+    "texture": Target(_texture, (TextureError,), _picture_seeds),
+    "footage": Target(_footage, (FootageError,), _footage_seeds),
+    "camera": Target(_camera, (PosefitError, SequenceError), _json_seeds),
+    "shot": Target(_shot, (SequenceError,), _json_seeds),
 }
 """Every reader by its name."""
