@@ -3,10 +3,11 @@
 
     python benchmarks/cluster_plan.py --clips 100000 --core-hour 0.04 --gpu-hour 3
 
-Reads `benchmarks/results/rates_*.json` (`rates.py`) and `memory.json` (`memory.py`). On CPU nodes a
-rate is seconds of cores: work that other programs held up counts only once. On GPU nodes it is
-seconds of the clock of a whole GPU, and the cores that go with it; decoding and looking for
-keypoints may be a stage of its own on other nodes (`--ray-decode-cpus`).
+Reads `benchmarks/results/rates_*.json` (`rates.py`), `refine_speed_*.json` (`refine_speed.py`: a
+GPU that gets its frames decoded) and `memory.json` (`memory.py`). On CPU nodes a rate is seconds
+of cores: work that other programs held up counts only once. On GPU nodes it is seconds of the
+clock of a whole GPU, and the cores that go with it; decoding and looking for keypoints may be a
+stage of its own on other nodes (`--ray-decode-cpus`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,20 @@ def rates(folder: Path) -> list[dict[str, Any]]:
     files = sorted(folder.glob("rates_*.json"))
     if not files:
         raise SystemExit(f"no rates in {folder}: run benchmarks/rates.py first")
-    return [json.loads(path.read_text()) for path in files]
+    machines = [json.loads(path.read_text()) for path in files]
+    return machines + [_of_speed(path) for path in sorted(folder.glob("refine_speed_*.json"))]
+
+
+def _of_speed(path: Path) -> dict[str, Any]:
+    """The rate of a GPU whose frames another stage decodes."""
+    report = json.loads(path.read_text())
+    row = {
+        "way": "network alone, frames decoded elsewhere",
+        "is_stage": False,
+        "seconds_a_frame": 1.0 / report["clip"]["frames_per_s"],
+        "core_seconds_a_frame": None,
+    }
+    return {"name": path.stem.removeprefix("refine_speed_"), "is_gpu": True, "rows": [row]}
 
 
 def cpu_rows(plan: Plan, machine: dict[str, Any]) -> list[str]:
@@ -67,10 +81,11 @@ def gpu_rows(plan: Plan, machine: dict[str, Any]) -> list[str]:
     rows = []
     for row in machine["rows"]:
         hours = plan.all_frames * row["seconds_a_frame"] / 3600 / plan.busy
-        cores = row["core_seconds_a_frame"] / row["seconds_a_frame"]
+        busy = row["core_seconds_a_frame"]
+        cores = "–" if busy is None else f"{busy / row['seconds_a_frame']:.1f}"
         rows.append(
             f"| {_named(row)} | {machine['name']} | {row['seconds_a_frame']:.3g} | {hours:,.0f} | "
-            f"{hours / plan.gpus:.1f} | {cores:.1f} | {hours * plan.gpu_hour:,.0f} |"
+            f"{hours / plan.gpus:.1f} | {cores} | {hours * plan.gpu_hour:,.0f} |"
         )
     return rows
 

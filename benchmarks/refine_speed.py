@@ -4,8 +4,9 @@
     python benchmarks/refine_speed.py [--device cuda] [--frames 512] [--gpus 1] [--plain]
         [--sequence FILE --footage FOLDER --texture PNG] [--output FILE]
 
-Frames are 1080p and lie decoded in memory; the network is the large one, keypoints are off, the
-person's texture is given, two rounds. By default the demo's clip, played to and fro.
+Frames are 1080p and lie decoded in memory; the network is the large one unless --network says
+net-fast, keypoints are off, the person's texture is given, two rounds. By default the demo's clip,
+played to and fro.
 
 - *One frame*: a request for a frame that was not asked for before, to its refined pose; 60 of them
   after a warm-up of five.
@@ -17,6 +18,8 @@ person's texture is given, two rounds. By default the demo's clip, played to and
   where it is not installed) until the energy is as low as the solver's on the same evidence, at
   most --steps steps. It makes no last look, no verdict, and does not couple frames.
 - `--gpus N`: the clip on N GPUs at once, a process each.
+- `--stages`: milliseconds a frame of each recorded function, which the device is waited for before
+  and after; 128 frames at once.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ from posefit.body import (
     matrix_to_axis_angle,
     pose_body,
 )
-from posefit.device_graphs import recording
+from posefit.device_graphs import Recorder, recording
 from posefit.displacement import load_estimator
 from posefit.engine import refine_views
 from posefit.footage import Footage, open_footage
@@ -63,7 +66,6 @@ from posefit_shared.sequence import Sequence, read_sequence
 from posefit_shared.settings import RefineSettings
 from posefit_shared.shot import read_shot
 
-SETTINGS = RefineSettings(displacement="net-large", keypoints=False)
 PLAIN = SolverConfig(
     shape="fixed", limit_weight=0.0, self_penetration_weight=0.0, effective_points=30.0
 )
@@ -90,6 +92,7 @@ class Clip:
 
     def __init__(self, arguments: argparse.Namespace, device: str) -> None:
         self.body = load_body("free", device)
+        self.settings = RefineSettings(displacement=arguments.network, keypoints=False)
         if arguments.sequence is None:
             from posefit.demo import ASSETS, MAIN_CAMERA
             from posefit.estimate import estimate
@@ -123,7 +126,7 @@ class Clip:
         view = view_of_sequence(sequence, self.footage)
         _wait(self.body)
         began = time.perf_counter()
-        refine_views(sequence, [view], body=self.body, settings=SETTINGS, texture=self.texture)
+        refine_views(sequence, [view], body=self.body, settings=self.settings, texture=self.texture)
         _wait(self.body)
         return time.perf_counter() - began
 
@@ -164,6 +167,33 @@ def whole_clip(clip: Clip, frames: int, ready: Callable[[], None] = lambda: None
     return row
 
 
+def stages(clip: Clip, frames: int = 128) -> dict[str, float]:
+    """Milliseconds a frame of what is recorded, one after the other."""
+    sequence, spent = clip.part(np.arange(frames)), {}
+
+    def timed(name: str) -> None:
+        plain = getattr(Recorder, name)
+
+        def waited_for(recorder: Recorder, function: Callable, *rest, **options):
+            _wait(clip.body)
+            began = time.perf_counter()
+            result = plain(recorder, function, *rest, **options)
+            _wait(clip.body)
+            took = 1e3 * (time.perf_counter() - began) / frames
+            spent[function.__name__] = spent.get(function.__name__, 0.0) + took
+            return result
+
+        setattr(Recorder, name, waited_for)
+
+    for _ in range(3):
+        clip.refine(sequence)
+    timed("call")
+    timed("loop")
+    row = {"whole": 1e3 * clip.refine(sequence) / frames, **spent}
+    print("stages, ms a frame: " + _told(row), flush=True)
+    return row
+
+
 def solver_alone(body: BodyModel) -> dict[str, float]:
     """Seconds of 1 000 frames, 1 500 targets, 10 iterations."""
     scene = make_scene(body, 1000, 1500)
@@ -191,7 +221,9 @@ def plain_way(clip: Clip, frames: int, steps: int) -> dict[str, float | str]:
     body, sequence = clip.body, clip.part(np.arange(frames))
     start = parameters_of_sequence(sequence, body)
     rasterizer = "pytorch3d" if find_spec("pytorch3d") else "warp"
-    observer = Observer(body, load_estimator("net-large", body.device), rasterizer=rasterizer)
+    observer = Observer(
+        body, load_estimator(clip.settings.displacement, body.device), rasterizer=rasterizer
+    )
     view = view_of_sequence(sequence, clip.footage)
     forward = _forward(body, frames)
     pictures = load_pictures(view, range(frames), pose_body(body, start).vertices)
@@ -199,7 +231,7 @@ def plain_way(clip: Clip, frames: int, steps: int) -> dict[str, float | str]:
     spent, taken, parameters = {"look": 0.0, "adam": 0.0}, 0, start
     for attempt in range(2):  # the first one loads kernels
         spent, taken, parameters = {"look": 0.0, "adam": 0.0}, 0, start
-        for _ in range(1 if attempt == 0 else SETTINGS.rounds):
+        for _ in range(1 if attempt == 0 else clip.settings.rounds):
             began = time.perf_counter()
             with torch.no_grad():
                 points = observer.look(pictures, range(frames), parameters, textures).points
@@ -350,7 +382,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=512, help="length of the clip")
     parser.add_argument("--repeats", type=int, default=60, help="of one frame")
     parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--network", default="net-large", choices=("net-large", "net-fast"))
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--stages", action="store_true")
     parser.add_argument("--steps", type=int, default=400, help="most Adam steps a round")
     parser.add_argument("--sequence", type=Path)
     parser.add_argument("--footage", type=Path)
@@ -368,6 +402,8 @@ def main() -> None:
         report["clip"] = whole_clip(clip, arguments.frames)
         if on_gpu:
             report["solver"] = solver_alone(clip.body)
+        if arguments.stages and on_gpu:
+            report["stages"] = stages(clip)
         if arguments.plain:
             report["plain"] = [plain_way(clip, n, arguments.steps) for n in (1, 64)]
             fast = (report["one_frame"]["median_ms"], 1e3 / report["clip"]["frames_per_s"])
