@@ -18,7 +18,7 @@ import numpy as np
 from posefit_shared.messages import RefineResult
 
 from ..keys.fcurves import ActionSlot, new_action, slot_of
-from ..keys.joint_channels import joint_channels
+from ..keys.joint_channels import GivenSource, joint_channels
 from ..keys.keyframe_writer import UNFINISHED, RemovedError, build_motion, drop_unfinished
 from ..results import comparison, findings, key_marks
 from ..rigs import body_builder, bone_rotations, rig
@@ -114,6 +114,10 @@ class RefinementBuild:
         refinement = self.refinement
         request, result, uid = refinement.request, refinement.result, refinement.armature_uid
         begun = new_action(_found(uid), UNFINISHED)
+        over_strips = comparison.goes_over_strips(_found(uid), before)
+        freedom = refinement.freedom
+        if over_strips:  # no curve holds a pinned frame, and the backend left its pose as it came
+            freedom = replace(freedom, pinned=frozenset())
         yield
         if refinement.changes_shape:
             now = _reshaped(_found(uid), refinement, now)
@@ -125,10 +129,16 @@ class RefinementBuild:
         )
         motion = yield from _motion(result, frames)
         built = yield from build_motion(
-            uid, begun, frames.match.bones, frames.scene_frames, motion, refinement.freedom
+            uid, begun, frames.match.bones, frames.scene_frames, motion, freedom
         )
         yield
         original, refined = comparison.sources_to_come(_found(uid), before, built)
+        if over_strips:
+            rows = refinement.taken_rows
+            came = request.sequence.poses[rows], request.sequence.trans[rows]
+            came_from = rig.pose_to_motion(*came, frames)
+            original = GivenSource.of(joint_channels(_found(uid)), came_from)
+            yield
         moved, turned = yield from findings.change_between(
             _found(uid), original, refined, np.sort(frames.scene_frames)
         )

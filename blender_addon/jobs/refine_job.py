@@ -19,6 +19,7 @@ from posefit_shared.settings import RefineSettings
 
 from ..control.artist_control import read_freedom
 from ..control.freedom import Freedom
+from ..keys.strips import check_can_be_keyed
 from ..overlays.stick_figure import figure_lines, joint_places
 from ..rigs.library_link import check_can_be_animated
 from ..rigs.lookup import find_object, find_scene, found
@@ -99,6 +100,7 @@ class RefineJob(SceneJob, RemoteJob):
         armature, scene = find_object(self.armature_uid), find_scene(self.scene_uid)
         if armature is not None:
             check_can_be_animated(armature, self.settings.refine_shape)
+            check_can_be_keyed(armature)
         if scene is not None and self.settings.refine_focal != "off":
             self.lens = read_lens(scene)
         super().begin_reading()

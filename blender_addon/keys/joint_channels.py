@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import bpy
 import numpy as np
 import numpy.typing as npt
 
+from ..rigs.bone_rotations import BoneMotion
 from ..rigs.rig_match import match_armature
 from . import curve_keys, fcurves
 from .curve_keys import Keys
 from .fcurves import ActionSlot, Channel
-from .rotation_values import blend_rotations, rotation_channel, rotation_size
+from .rotation_values import blend_rotations, from_matrices, rotation_channel, rotation_size
 from .transform_sampling import bone_prefix
 
 Array = npt.NDArray[np.float64]
@@ -90,6 +91,37 @@ class SideSource:
     def side(self) -> Side:
         """The motion, for one call."""
         return Side(self.slot.curves, self.still)
+
+
+@dataclass(frozen=True)
+class GivenSource:
+    """A motion that no curves hold, on the very frames that are asked for."""
+
+    of_path: Mapping[str, Array]
+    """(T, size) values of each property."""
+
+    @staticmethod
+    def of(joints: Sequence[JointChannel], motion: BoneMotion) -> GivenSource:
+        """The motion of bones.
+
+        Args:
+            joints: `joint_channels` of their armature.
+            motion: T frames of it, in order of time.
+        """
+        values = {joints[0].path: motion.root_locations}
+        for row, joint in enumerate(joints[1:]):
+            near = np.zeros((len(motion.rotations), joint.size))
+            near[:, 0] = joint.mode == "QUATERNION"
+            values[joint.path] = from_matrices(motion.rotations[:, row], joint.mode, near)
+        return GivenSource(values)
+
+    def side(self) -> GivenSource:
+        """The motion, for one call."""
+        return self
+
+    def values(self, joint: JointChannel, frames: npt.ArrayLike) -> Array:
+        """A property's values (T, size)."""
+        return self.of_path[joint.path]
 
 
 def joint_channels(armature: bpy.types.Object) -> list[JointChannel]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from .fcurves import Channel, curves_of, sample
 from .rotation_values import rotation_channel, to_matrices
+from .strips import has_strips
 
 Array = npt.NDArray[np.float64]
 Curves = Mapping[Channel, bpy.types.FCurve]
@@ -114,8 +115,7 @@ def _is_layered(owner: bpy.types.ID) -> bool:
     animation = owner.animation_data
     if animation is None:
         return False
-    tracks = animation.use_nla and any(t.strips and not t.mute for t in animation.nla_tracks)
-    return bool(tracks) or animation.action_influence != 1.0
+    return has_strips(owner) or animation.action_influence != 1.0
 
 
 def _is_driven(owner: bpy.types.ID, prefix: str) -> bool:

@@ -122,6 +122,8 @@ def shapes_of(
             shapes += _coloured_body(body, meshes, goodness, settings.opacity, cache)
     if (settings.ghost == "OFF" and not settings.use_arrows) or comparison.problem(armature):
         return shapes
+    if armature.posefit_comparison.is_over_strips:
+        return shapes  # strips are the original: no curve says where it is
     posed = ghost_bones(armature, body.shown, context.scene.frame_current_final)
     if settings.ghost == "BODY" and meshes:
         shapes += [_ghost_mesh(body, mesh, posed, cache) for mesh in meshes]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..control.artist_control import pinned_frames
-from ..keys import curve_keys, fcurves, key_reduction
+from ..keys import curve_keys, fcurves, key_reduction, strips
 from ..keys.curve_keys import SAME_VALUE, Keys
 from ..keys.fcurves import Channel
 from ..keys.joint_channels import (
@@ -86,6 +86,8 @@ def accept(armature: bpy.types.Object, options: AcceptOptions) -> str:
         raise SceneError(
             "The slider is at 0, which is the original: move it towards 1, or press Reject"
         )
+    if settings.is_over_strips:
+        return _accept_over_strips(armature, options)
     joints = joint_channels(armature)
     plan = _plan(armature, joints, options)
     keys, said = _keys_of_plan(armature, joints, plan, options)
@@ -105,6 +107,23 @@ def accept(armature: bpy.types.Object, options: AcceptOptions) -> str:
     first, last = plan.whole_span
     frames = f"frame {first:g}" if first == last else f"frames {first:g} to {last:g}"
     return f"{bones} bones accepted on {frames} in action {action.name}{said}; {where}"
+
+
+def _accept_over_strips(armature: bpy.types.Object, options: AcceptOptions) -> str:
+    """The refined action becomes a strip above those that are the original."""
+    if options.bones is not None or options.frames is not None or options.keys != "COMPUTED":
+        raise SceneError(
+            f"the original of {armature.name} lives in NLA strips, over which the refinement goes "
+            "as a whole: accept All Bones, All Frames and As Computed, and shorten or mute the new "
+            "strip afterwards"
+        )
+    settings = armature.posefit_comparison
+    action, handle, amount = settings.refined, settings.refined_slot, settings.amount
+    key_marks.hide(armature)
+    track = strips.push_down(armature, action, handle, amount)
+    comparison.forget(armature)
+    armature.update_tag(refresh={"OBJECT", "DATA", "TIME"})
+    return f"accepted as a strip in the new NLA track {track}; the original's strips lie below it"
 
 
 def _plan(armature: bpy.types.Object, joints: list[JointChannel], options: AcceptOptions) -> _Plan:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from ..keys import curve_keys, fcurves
+from ..keys import curve_keys, fcurves, strips
 from ..keys.fcurves import ActionSlot, Channel, slot_handle, use_action
 from ..keys.joint_channels import (
     Side,
@@ -100,6 +100,7 @@ class PosefitComparison(bpy.types.PropertyGroup):
     original_slot: bpy.props.IntProperty()
     refined_slot: bpy.props.IntProperty()
     had_action: bpy.props.BoolProperty()
+    is_over_strips: bpy.props.BoolProperty()
     still: bpy.props.CollectionProperty(type=PosefitStillValue)
     betas: bpy.props.FloatVectorProperty(size=MAX_BETAS)
     betas_count: bpy.props.IntProperty()
@@ -135,6 +136,8 @@ class Before:
     still: Mapping[Channel, float]
     """Values of channels that no curve held."""
     betas: tuple[float, ...]
+    is_over_strips: bool = False
+    """Whether NLA strips alone moved it."""
 
 
 def state_before(armature: bpy.types.Object) -> Before:
@@ -147,6 +150,7 @@ def state_before(armature: bpy.types.Object) -> Before:
         slot=slot_handle(armature),
         still={channel: value for channel, value in values.items() if channel not in curves},
         betas=tuple(body_builder.read_betas(armature).tolist()),
+        is_over_strips=fcurves.slot_of(armature).uid == 0 and strips.has_strips(armature),
     )
 
 
@@ -167,6 +171,7 @@ def remember(armature: bpy.types.Object, before: Before) -> None:
         settings.camera = None
         settings.original, settings.original_slot = before.action, before.slot
         settings.had_action = before.action is not None
+        settings.is_over_strips = before.is_over_strips
         _store_still(settings, before.still)
         kept = before.betas[:MAX_BETAS]
         settings.betas_count = len(kept)
@@ -233,6 +238,12 @@ def sources_to_come(
     return original, SideSource(built, original.still)
 
 
+def goes_over_strips(armature: bpy.types.Object, before: Before) -> bool:
+    """Whether what is refined now is shown over NLA strips, which are its original."""
+    settings = armature.posefit_comparison
+    return settings.is_over_strips if _goes_on(settings, before) else before.is_over_strips
+
+
 def _slot(action: bpy.types.Action | None, handle: int) -> ActionSlot:
     return ActionSlot(0 if action is None else action.session_uid, handle)
 
@@ -250,7 +261,9 @@ def show(armature: bpy.types.Object, amount: float) -> None:
     """Have an armature show the original (0), the refined motion (1), or what lies between."""
     settings = armature.posefit_comparison
     camera_lens.show(settings, amount)
-    if amount >= 1:
+    if settings.is_over_strips:
+        strips.show_over_strips(armature, settings.refined, settings.refined_slot, amount)
+    elif amount >= 1:
         use_action(armature, settings.refined, settings.refined_slot)
     elif amount <= 0:
         use_action(armature, settings.original, settings.original_slot)
@@ -288,7 +301,10 @@ def reject(context: bpy.types.Context, armature: bpy.types.Object) -> str:
     show(armature, 0.0)
     refined = settings.refined
     name = refined.name
+    if settings.is_over_strips:
+        strips.leave_strips_alone(armature)
     back = "its pose without an action" if settings.original is None else settings.original.name
+    back = "its NLA strips" if settings.is_over_strips else back
     forget(armature)
     gone = "removed" if _remove_unused(refined) else "kept, as something else uses it"
     return f"{armature.name} is back to {back}; {name} was {gone}"
@@ -300,6 +316,7 @@ def forget(armature: bpy.types.Object) -> None:
     preview = settings.preview
     settings.original = settings.refined = settings.preview = settings.camera = None
     settings.still.clear()
+    settings.is_over_strips = False
     settings.amount = 1.0
     _remove_unused(preview)
 

@@ -21,7 +21,7 @@ from posefit_shared import rotations
 from posefit_shared.messages import RefineResult
 from posefit_shared.sequence import STATUSES
 
-from ..keys.joint_channels import SideSource, joint_channels
+from ..keys.joint_channels import GivenSource, SideSource, joint_channels
 from ..rigs.bone_rotations import chain_posed_matrices
 from ..rigs.rig_match import match_armature
 from ..slices import chunks, to_end
@@ -214,7 +214,10 @@ def measured_change(
 
 
 def change_between(
-    armature: bpy.types.Object, original: SideSource, refined: SideSource, frames: npt.ArrayLike
+    armature: bpy.types.Object,
+    original: SideSource | GivenSource,
+    refined: SideSource,
+    frames: npt.ArrayLike,
 ) -> Generator[None, None, tuple[FloatArray, FloatArray]]:
     """How far (mm) and by what angle (degrees) each joint differs, both (T, J), at frames (T,).
 
