@@ -2,9 +2,11 @@
 """Who is not let in, and what strangers, slow peers and greedy clients cannot do."""
 
 import contextlib
+import resource
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +53,8 @@ def _allowed_before_the_backend_starts(ana):
 
 def refusal(backend, keys):
     """Why a client is not let in."""
-    with Client(backend.address, curve_keys=keys, config=QUICK) as client:
+    config = replace(QUICK, hello_timeout_s=1.0)
+    with Client(backend.address, curve_keys=keys, config=config) as client:
         assert eventually(lambda: client.state.name == "refused")
         with pytest.raises(BackendUnavailable):
             client.submit(PingRequest("echo:x"))
@@ -148,6 +151,25 @@ def test_a_connection_that_says_nothing_is_dropped(guarded):
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=PATIENCE_S) as mute:
         while mute.recv(4096):  # the greeting, then the end
             pass
+
+
+def test_a_flood_of_silent_connections_stops_nobody_who_is_in_and_passes(guarded, ana):
+    """The backend runs out of file descriptors, and has them again when the mute are dropped."""
+    pid = guarded.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        with connected(guarded, curve_keys=ana) as inside, contextlib.ExitStack() as flood:
+            for _ in range(100):
+                mute = flood.enter_context(socket.socket())
+                mute.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    mute.connect(("127.0.0.1", guarded.port))
+            assert ask(inside, "echo:goes on") == "goes on"
+            with connected(guarded, curve_keys=ana) as late:
+                assert ask(late, "echo:comes in") == "comes in"
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 # Clients that want too much

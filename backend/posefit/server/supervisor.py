@@ -115,6 +115,8 @@ class Supervisor:
     def stop(self, send_stop: Callable[[Worker], object]) -> None:
         """End all workers: politely first, then by force."""
         for worker in self.workers:
+            if worker.state == "starting":
+                kill_process(worker.process)  # it has nothing to finish, and does not listen yet
             send_stop(worker)
             if worker.process is not None and worker.process.stdin is not None:
                 with contextlib.suppress(OSError):
