@@ -311,23 +311,26 @@ def _suspended() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def recording(recorder: Recorder | None = None) -> Iterator[None]:
+def recording(
+    device: torch.device | None = None, recorder: Recorder | None = None
+) -> Iterator[None]:
     """Within this, `replayed` records and replays on the current thread.
 
     Args:
-        recorder: None takes this thread's own one for CUDA, where there is CUDA.
+        device: whose functions are recorded, if it is a GPU; None is the current GPU.
+        recorder: None takes this thread's own one for that device.
     """
     before = getattr(_state, "active", None)
-    _state.active = recorder if recorder is not None else _own_recorder()
-    try:
-        yield
-    finally:
-        _state.active = before
+    on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
+    with torch.cuda.device(device) if on_gpu else contextlib.nullcontext():
+        _state.active = recorder or (_own_recorder() if on_gpu else before)
+        try:
+            yield
+        finally:
+            _state.active = before
 
 
-def _own_recorder() -> Recorder | None:
-    if not torch.cuda.is_available():
-        return None
+def _own_recorder() -> Recorder:
     device = torch.cuda.current_device()
     mine = _state.__dict__.setdefault("recorders", {})
     if device not in mine:

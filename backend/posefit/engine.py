@@ -20,6 +20,7 @@ from posefit_shared.settings import RefineSettings
 from .body import BodyModel, pose_body
 from .displacement import DisplacementEstimator, load_estimator
 from .errors import RefinementError
+from .gpu_memory import limit_gpu_memory
 from .keypoints.detection import Keypoints, detect_keypoints
 from .keypoints.evidence import evidence_for_refinement
 from .method import Method
@@ -47,15 +48,18 @@ def choose_device(name: str) -> torch.device:
 
     Raises:
         RefinementError: `cuda` was asked for and there is none.
+        GpuMemoryError: the limit of its memory is none.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise RefinementError(
             "no CUDA device can be used (posefit doctor says more): install a GPU build of torch, "
             "or use --device cpu"
         )
-    return torch.device(name)
+    device = torch.device(name)
+    limit_gpu_memory(device)
+    return device
 
 
 def refine_views(

@@ -35,6 +35,7 @@ from .body import BodyModel, PoseParameters, load_body, pose_body
 from .crop import crop_frames
 from .engine import choose_device
 from .errors import PosefitError
+from .gpu_memory import give_back, limit_gpu_memory
 from .import_command import import_for_client
 from .job_context import JobContext, WorkerInfo
 from .modalities import Modalities, render_modalities
@@ -43,7 +44,7 @@ from .reading_fence import OutsideFence, fenced
 from .refinement_jobs import run_estimate, run_refine, run_texture
 from .texture import load_png
 
-__all__ = ["JobError", "run_job", "warm_up"]
+__all__ = ["JobError", "rest", "run_job", "warm_up"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +63,18 @@ def warm_up(device: str) -> WorkerInfo:
         device: `cpu`, `cuda`, `cuda:N`, `auto`, or `auto:N` for the N-th GPU where there is one.
     """
     chosen = _choose(device)
+    limit_gpu_memory(chosen)
     body = _load_body(FREE_BODY, str(chosen))
     _render_once(body)
     words = "cpu"
     if chosen.type == "cuda":
         words = f"{chosen} ({torch.cuda.get_device_name(chosen)})"
     return WorkerInfo(str(chosen), words, (body.name or FREE_BODY,), tuple(_JOBS))
+
+
+def rest() -> None:
+    """Give back what a worker without work keeps of a GPU; the next job records anew."""
+    give_back()
 
 
 def run_job(request: Request, context: JobContext) -> Record | None:

@@ -6,6 +6,7 @@ Steps 1 to 4 of the method for some frames of one view, in batches that bound me
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from .body_model import kept_with_body
 from .crop import crop_frames
 from .device_graphs import replayed
 from .displacement import DisplacementEstimator, DisplacementField
+from .gpu_memory import give_back
 from .modalities import Modalities, render_modalities
 from .others import Occluders
 from .pictures import Picture, body_boxes, project_points
@@ -31,6 +33,8 @@ __all__ = ["Look", "LookFigures", "Observer", "withheld_patches"]
 
 TextureMaps = Callable[[Sequence[int]], Float[Tensor, "texture 4 height width"] | None]
 """For frames of the sequence, the map each is compared with: RGB and validity."""
+
+logger = logging.getLogger(__name__)
 
 _PATCH_M = 0.06
 """Side of the patches of skin that are withheld, metres at rest."""
@@ -107,13 +111,21 @@ class Observer:
             check_cancelled: called between batches; raises to stop.
         """
         looks = []
-        batch = (
-            _GPU_TIMES * self.batch_frames if self.body.device.type == "cuda" else self.batch_frames
-        )
-        for start in range(0, len(frames), batch):
+        batch = self.batch_frames * (_GPU_TIMES if self.body.device.type == "cuda" else 1)
+        first = 0
+        while first < len(frames):
             check_cancelled()
-            part = slice(start, start + batch)
-            looks.append(self._look(pictures[part], frames[part], parameters[part], textures))
+            part = slice(first, first + batch)
+            try:
+                looks.append(self._look(pictures[part], frames[part], parameters[part], textures))
+            except torch.cuda.OutOfMemoryError:
+                if min(batch, len(frames) - first) == 1:
+                    raise
+                batch = min(batch, len(frames) - first) // 2
+                give_back()
+                logger.warning("the GPU's memory does not hold so many frames: %d at once", batch)
+            else:
+                first += batch
         return _join(looks)
 
     def _look(

@@ -14,7 +14,6 @@ others' work.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -92,7 +91,7 @@ def refine(
     check_refinable(settings, len(clip.views))
     observer = _observer(clip, body, estimator, settings, method, rasterizer)
     run = Run(clip, body, settings, method, freedom, hooks, Stopwatch(), observer)
-    with torch.no_grad(), recording() if body.device.type == "cuda" else nullcontext():
+    with torch.no_grad(), recording(body.device):
         return _refined(run)
 
 

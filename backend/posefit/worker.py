@@ -75,7 +75,8 @@ class WorkerSettings:
     """Secret that proves to the broker whose worker this is."""
     device: str
     handlers: str
-    """`module:function` that runs a job; the module may have `warm_up(device) -> WorkerInfo`."""
+    """`module:function` that runs a job; the module may have `warm_up(device) -> WorkerInfo`, and
+    `rest()`, which is called when nothing was to be done for a while."""
     content_folder: str
     own_folder: str
     """For temporary files; made and removed by the broker."""
@@ -235,11 +236,16 @@ class _Line:
             self.jobs.put(None)
 
 
+REST_AFTER_S = 300.0
+"""Without work for so long a worker gives back what it keeps for the next job."""
+
+
 class _Worker:
     """The main thread's life: load, then one job after the other."""
 
     def __init__(self, settings: WorkerSettings, line: _Line, last_lines: LastLines) -> None:
         self._settings, self._line, self._last_lines = settings, line, last_lines
+        self._rest: Callable[[], None] = lambda: None
         self._folders = JobFolders(
             Path(settings.content_folder),
             tuple(Path(root) for root in settings.media_roots),
@@ -252,16 +258,24 @@ class _Worker:
         run_job, info = self._load()
         words = info.description or info.device
         self._line.say(WorkerReady(words[:128], info.models, info.kinds))
-        while (order := self._line.jobs.get()) is not None:
+        while (order := self._next_order()) is not None:
             assign, submit = order
             self._run_one(run_job, info, assign, submit)
             self._line.say(Idle(submit.job))
+
+    def _next_order(self) -> tuple[Assign, Submit] | None:
+        try:
+            return self._line.jobs.get(timeout=REST_AFTER_S)
+        except queue.Empty:
+            self._rest()
+        return self._line.jobs.get()
 
     def _load(self) -> tuple[RunJob, WorkerInfo]:
         """Import the handlers and let them load their models."""
         started = time.monotonic()
         module_name, _, function = self._settings.handlers.partition(":")
         module = importlib.import_module(module_name)
+        self._rest = getattr(module, "rest", self._rest)
         warm_up = getattr(module, "warm_up", None)
         info = warm_up(self._settings.device) if warm_up else WorkerInfo(self._settings.device)
         logger.info("ready on %s after %.1f s", info.device, time.monotonic() - started)

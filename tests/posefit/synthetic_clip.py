@@ -18,7 +18,7 @@ from posefit.footage import Footage
 from posefit.modalities import Modalities, render_modalities
 from posefit.parameters import parameters_of_sequence
 from posefit.pipeline import Clip, refine
-from posefit.views import view_of_sequence
+from posefit.views import View, view_of_sequence
 from posefit_shared.sequence import Sequence
 from posefit_shared.settings import RefineSettings
 
@@ -142,11 +142,17 @@ def vertex_error_mm(body: BodyModel, first: Sequence, second: Sequence) -> np.nd
     return (difference.norm(dim=-1).mean(1) * 1e3).numpy()
 
 
-def refined_clip(body: BodyModel, seed: int, frames: int = 3) -> Sequence:
-    """What refining a small clip gives, of another person in other poses for each seed."""
+def filmed_clip(body: BodyModel, seed: int, frames: int) -> tuple[Sequence, View]:
+    """A start and its pictures, of another person in other poses for each seed."""
     rng = np.random.default_rng(seed)
     truth = true_sequence(body, frames, rng)
     start = disturbed(truth, rng)
-    clip = Clip(start, [view_of_sequence(start, filmed(body, truth))])
+    return start, view_of_sequence(start, filmed(body, truth))
+
+
+def refined_clip(body: BodyModel, seed: int, frames: int = 3) -> Sequence:
+    """What refining such a clip gives."""
+    start, view = filmed_clip(body, seed, frames)
     settings = RefineSettings(crop_size=64, solver_iterations=4)
+    clip = Clip(start, [view])
     return refine(clip, body=body, estimator=ColorMatcher(), settings=settings).sequence

@@ -84,7 +84,7 @@ def test_a_replay_gives_what_the_call_would_have_given(recorder):
         terms = [partial(torch.mul, torch.tensor(value))]
         return model, Pair(torch.full((2,), value), None, 0.5), terms
 
-    with recording(recorder):
+    with recording(recorder=recorder):
         results = [replayed(function, *arguments(float(k))) for k in range(4)]
     for k, result in enumerate(results):
         expected = combined(*arguments(float(k)))
@@ -102,7 +102,7 @@ def test_other_shapes_values_and_constants_are_other_recordings(recorder):
         (model, Pair(torch.ones(2), None, 0.25), []),
         (Model(torch.tensor(4.0)), Pair(torch.ones(2), None, 0.5), []),
     ]
-    with recording(recorder):
+    with recording(recorder=recorder):
         for _ in range(3):
             totals = [replayed(combined, *kind)["total"] for kind in kinds]
     assert [float(total[0]) for total in totals] == [1.5, 1.5, 0.75, 2.0]
@@ -124,7 +124,7 @@ def halve(start, state):
 
 
 def test_a_loop_stops_where_its_state_is_done(recorder):
-    with recording(recorder):
+    with recording(recorder=recorder):
         for start, steps in ((8.0, 4), (4.0, 3), (1000.0, 6), (0.5, 0)):
             value = torch.tensor([start, 0.25])
             state, taken = replayed_loop(begin, halve, (value,), most=6)
@@ -138,14 +138,14 @@ def test_what_cannot_be_recorded_is_called(caplog):
     def refuse(run):
         raise RuntimeError("it waits for the device")
 
-    with recording(Recorder(refuse, "cpu")):
+    with recording(recorder=Recorder(refuse, "cpu")):
         for k in range(3):
             assert replayed(torch.add, torch.ones(1), torch.tensor([k])) == k + 1
     assert caplog.text.count("could not be recorded") == 1
 
 
 def test_nothing_is_recorded_outside_or_under_gradients(recorder):
-    with recording(recorder), torch.enable_grad():
+    with recording(recorder=recorder), torch.enable_grad():
         for _ in range(3):
             replayed(torch.add, torch.ones(1), torch.ones(1))
     for _ in range(3):
@@ -158,7 +158,7 @@ def test_a_refinement_by_replays_is_the_refinement(free_body, recorder, monkeypa
     monkeypatch.setattr("posefit.solver.kinematics._poses_all", lambda body: True)
     monkeypatch.setattr("posefit.vertex_targets.accumulate", accumulate_warp)
     plain = [made.refined_clip(free_body, seed) for seed in range(3)]
-    with recording(recorder):
+    with recording(recorder=recorder):
         again = [made.refined_clip(free_body, seed) for seed in range(3)]
     for one, other in zip(plain, again, strict=True):
         assert (one.poses == other.poses).all()

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A GPU's memory: how much may be taken, and giving it back."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import torch
+
+from .device_graphs import forget_recordings
+from .errors import PosefitError
+
+__all__ = ["LIMIT_VARIABLE", "GpuMemoryError", "give_back", "limit_gpu_memory"]
+
+LIMIT_VARIABLE = "POSEFIT_GPU_MEMORY_GIB"
+"""Environment variable: GiB of a GPU that one process may take; unset: all."""
+
+
+class GpuMemoryError(PosefitError, ValueError):
+    """A limit that is none; the message says so."""
+
+
+def limit_gpu_memory(device: torch.device) -> None:
+    """Let this process take no more of a GPU than the environment says.
+
+    Args:
+        device: any; others than GPUs have no limit.
+
+    Raises:
+        GpuMemoryError: the variable is no number above zero.
+    """
+    words = os.environ.get(LIMIT_VARIABLE, "").strip()
+    if not words or device.type != "cuda":
+        return
+    try:
+        gib = float(words)
+    except ValueError:
+        gib = math.nan
+    if not 0 < gib < math.inf:
+        raise GpuMemoryError(
+            f"{LIMIT_VARIABLE} is {words!r}, expected how many GiB of the GPU posefit may take, "
+            "like 6; unset it for all"
+        )
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = min(1.0, gib * 2**30 / total)
+    torch.cuda.set_per_process_memory_fraction(share, device)
+
+
+def give_back() -> None:
+    """Give back what is kept of GPUs for the next job: recordings and unused memory."""
+    if torch.cuda.is_available():
+        forget_recordings()
+        torch.cuda.empty_cache()
