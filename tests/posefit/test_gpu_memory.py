@@ -61,11 +61,11 @@ def test_where_memory_runs_out_fewer_frames_are_looked_at_at_once(free_body):
     pictures = load_pictures(view, range(5), made.pose_body(free_body, parameters).vertices)
     narrow = Narrow()
 
-    def look(estimator):
-        observer = Observer(free_body, estimator, crop_size=64)
+    def look(estimator, at_once):
+        observer = Observer(free_body, estimator, crop_size=64, batch_frames=at_once)
         return observer.look(pictures, range(5), parameters, lambda frames: None)
 
-    found, expected = look(narrow), look(made.ColorMatcher())
+    found, expected = look(narrow, 16), look(made.ColorMatcher(), 2)
     assert narrow.asked == [5, 2, 2, 1]
     torch.testing.assert_close(found.points.targets, expected.points.targets)
 
