@@ -119,8 +119,7 @@ def _refined(run: Run) -> Refinement:
             if shape != "fixed":
                 start_shaped = replace(start_shaped, betas=parts[0].parameters.betas)
             hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
-            if k + 1 < len(windows):
-                hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
+            hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
     found = joined(clip.sequence, windows, parts, start_shaped, body)
     turned, start = turned_input(clip.sequence, start, parts, body)
     verdict, signs = judge(run, start, parameters_of_sequence(found, body), parts)
