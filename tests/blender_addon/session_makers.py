@@ -25,7 +25,7 @@ def add_shot(folder, count=8):
     return sequence_import.import_sequence(bpy.context, motion, options).armature
 
 
-def step_until(session, condition, seconds=10.0):
+def step_until(session, condition, seconds=60.0):
     """Step the session until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():

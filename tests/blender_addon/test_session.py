@@ -40,7 +40,7 @@ def session(addon):
     SESSION._jobs.clear()
 
 
-def step_until(session, condition, seconds=10.0):
+def step_until(session, condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
         session.step()
