@@ -150,9 +150,13 @@ def filmed_clip(body: BodyModel, seed: int, frames: int) -> tuple[Sequence, View
     return start, view_of_sequence(start, filmed(body, truth))
 
 
-def refined_clip(body: BodyModel, seed: int, frames: int = 3) -> Sequence:
-    """What refining such a clip gives."""
-    start, view = filmed_clip(body, seed, frames)
+def refined(body: BodyModel, start: Sequence, view: View) -> Sequence:
+    """What a quick refinement of a clip gives."""
     settings = RefineSettings(crop_size=64, solver_iterations=4)
     clip = Clip(start, [view])
     return refine(clip, body=body, estimator=ColorMatcher(), settings=settings).sequence
+
+
+def refined_clip(body: BodyModel, seed: int, frames: int = 3) -> Sequence:
+    """What refining `filmed_clip` gives."""
+    return refined(body, *filmed_clip(body, seed, frames))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings: a stand-in for CUDA graphs runs on the CPU what a graph would run on a GPU."""
 
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,6 +38,35 @@ class Strict(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+class Asked(TorchDispatchMode):
+    """Counts what a GPU would be asked for one by one, and what the host would wait to read."""
+
+    paused = 0
+    VIEWS = ("view", "expand", "permute", "transpose", "slice", "select", "squeeze", "detach",
+             "alias", "aten.t.", "unbind", "split", "as_strided", "diagonal")  # fmt: skip
+    READS = ("_local_scalar_dense", "nonzero", "unique")
+
+    def __init__(self):
+        super().__init__()
+        self.operations = self.reads = 0
+
+    @classmethod
+    @contextlib.contextmanager
+    def nothing(cls):
+        cls.paused += 1
+        try:
+            yield
+        finally:
+            cls.paused -= 1
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        if not Asked.paused and not any(word in name for word in self.VIEWS):
+            self.operations += 1
+            self.reads += any(word in name for word in self.READS)
+        return function(*args, **(kwargs or {}))
+
+
 def run_again(run):
     """Records by running again into the same tensors, with the plain values of the first time."""
     with Strict():
@@ -44,8 +74,9 @@ def run_again(run):
     results = [one.clone() for one in first]
 
     def replay():
-        for target, source in zip(results, run()[1], strict=True):
-            target.copy_(source)
+        with Asked.nothing():
+            for target, source in zip(results, run()[1], strict=True):
+                target.copy_(source)
 
     return replay, shape, results
 
@@ -166,3 +197,27 @@ def test_a_refinement_by_replays_is_the_refinement(free_body, recorder, monkeypa
     expected = {"_begin", "_posed_problem", "_posed", "_rendered", "_look_of", "_search"}
     assert expected <= recorder.recorded
     assert "could not be recorded" not in caplog.text
+
+
+def test_a_refinement_asks_little_one_by_one(free_body, recorder, monkeypatch):
+    """What stands between a GPU and its work: counted, so that no clock has to be read.
+
+    Without recordings it is 13 700 operations, and 45 reads either way.
+    """
+    monkeypatch.setattr("posefit.solver.kinematics._poses_all", lambda body: True)
+    monkeypatch.setattr("posefit.vertex_targets.accumulate", accumulate_warp)
+    predict = made.ColorMatcher.predict
+
+    def unasked(self, *arguments):
+        with Asked.nothing():
+            return predict(self, *arguments)
+
+    monkeypatch.setattr(made.ColorMatcher, "predict", unasked)
+    with recording(recorder=recorder):
+        for seed in range(2):
+            made.refined_clip(free_body, seed)
+        start, view = made.filmed_clip(free_body, 2, 3)
+        with Asked() as asked:
+            made.refined(free_body, start, view)
+    assert asked.operations < 1400
+    assert asked.reads < 60
