@@ -33,9 +33,13 @@ from posefit.verdict.gate import Gate, SourceName, features
 from posefit.verdict.signs import FrameSigns
 
 OUTPUT = REPOSITORY / "backend/posefit/assets/gate/gates.json"
+_NETWORK = (
+    "one", "agreement", "after", "withheld", "size", "depth", "sigma", "scale", "usual", "doubt",
+    "seen",
+)  # fmt: skip
 NAMES: dict[SourceName, tuple[str, ...]] = {
-    "net": ("one", "agreement", "after", "withheld", "size", "depth", "sigma", "scale", "usual",
-            "doubt", "seen"),
+    "net": _NETWORK,
+    "net-fast": _NETWORK,
     "keypoints": ("one", "agreement", "after", "size", "depth", "sigma", "scale", "usual"),
 }  # fmt: skip
 LESS = {"agreement", "after", "withheld", "doubt", "depth", "usual"}
@@ -44,7 +48,7 @@ MORE = {"seen"}
 """The larger these, the larger."""
 WORSE_M = 0.005
 KEPT = 0.96
-KEPT_EACH: dict[SourceName, float] = {"net": 0.93, "keypoints": -np.inf}
+KEPT_EACH: dict[SourceName, float] = {"net": 0.93, "net-fast": 0.93, "keypoints": -np.inf}
 MARGINS = np.linspace(0.0, 2.0, 21)
 LEAST_STEPS = tuple(np.linspace(0.0, 0.8, 9).round(1).tolist())
 SPOILT = 100

@@ -52,10 +52,11 @@ SOURCES: dict[str, RefineSettings] = {
     "net": RefineSettings(displacement="net", keypoints=False),
     "net and keypoints": RefineSettings(displacement="net", keypoints=True),
     "keypoints": RefineSettings(displacement="none", keypoints=True),
+    "net-fast": RefineSettings(displacement="net-fast", keypoints=False),
 }
 """What is seen of the pictures."""
 GATES: dict[str, SourceName] = {
-    "net": "net", "net and keypoints": "net", "keypoints": "keypoints"
+    "net": "net", "net and keypoints": "net", "keypoints": "keypoints", "net-fast": "net-fast"
 }  # fmt: skip
 """Which gate judges each."""
 STEPS = np.linspace(0.0, 1.0, 11)
@@ -170,7 +171,10 @@ def _made(case: Case, source: str) -> dict[str, np.ndarray]:
     settings, body = SOURCES[source], case.body
     estimator = None
     if settings.displacement != "none":
-        estimator = RememberedEstimator(load_estimator("net"), shipped_weights())
+        form = "fast" if settings.displacement == "net-fast" else "large"
+        estimator = RememberedEstimator(
+            load_estimator(settings.displacement), shipped_weights(form)
+        )
     refinement = case.refine(estimator, Method(), settings)
     assert refinement.signs is not None
 

@@ -146,7 +146,7 @@ def plot(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8))
-    colors = dict(zip(SOURCES, ("#b5764a", "#2a7f62", "#4a78b5"), strict=True))
+    colors = dict(zip(SOURCES, ("#b5764a", "#2a7f62", "#4a78b5", "#8a6fb0"), strict=True))
     for name, values in curves.items():
         source, _, spoilt = name.partition(", ")
         look: dict[str, Any] = {"color": colors[source], "linestyle": ":" if spoilt else "-"}

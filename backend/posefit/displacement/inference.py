@@ -48,24 +48,26 @@ def large_estimator(device: torch.device) -> NetworkEstimator:
 
 def fast_estimator(device: torch.device) -> NetworkEstimator:
     """The estimator `net-fast`: the quicker network, also on a GPU."""
-    return NetworkEstimator(device, shipped_weights("fast"))
+    return NetworkEstimator(device, shipped_weights("fast"), name="net-fast")
 
 
 class NetworkEstimator:
     """The displacement estimator `net`; in bfloat16 on GPUs, float32 on CPUs."""
 
-    name = "net"
-
-    def __init__(self, device: torch.device, weights: Path | None = None) -> None:
+    def __init__(
+        self, device: torch.device, weights: Path | None = None, *, name: str = "net"
+    ) -> None:
         """Loads the network.
 
         Args:
             device: where it computes.
             weights: weight file; None takes the preferred one of those shipped.
+            name: what reports call it, and by which its results are judged (`verdict`).
 
         Raises:
             DisplacementError: the weights are missing or unusable.
         """
+        self.name = name
         device = torch.device(device)
         if weights is None:
             weights = shipped_weights(preferred_form())

@@ -29,7 +29,7 @@ _ASSET = "assets/gate/gates.json"
 _NOISE_M = 0.003
 """Errors smaller than this are alike: ratios are taken of errors beside it."""
 
-SourceName = Literal["net", "keypoints"]
+SourceName = Literal["net", "net-fast", "keypoints"]
 """What was seen of the pictures: each has a gate of its own. Where a network looked, it judges."""
 Array = npt.NDArray[np.float64]
 

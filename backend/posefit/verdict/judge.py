@@ -66,7 +66,8 @@ def judge(
 def evidence_source(run: Run) -> SourceName | None:
     """Which gate judges: by what was seen of the pictures; None for evidence that has none."""
     if run.observer is not None:
-        return "net" if run.observer.estimator.name.startswith("net") else None
+        name = run.observer.estimator.name
+        return "net-fast" if name == "net-fast" else "net" if name.startswith("net") else None
     # The gate was fitted to this project's detector in one camera. What other tools say may be much
     # better, and several cameras know depth.
     is_alone = len(run.clip.views) == 1 and not run.clip.evidence
