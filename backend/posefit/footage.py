@@ -276,6 +276,11 @@ class VideoFootage(Footage):
             frame = self._from_key(index)
         if frame is None:
             raise self._broken_off(index)
+        if (frame.width, frame.height) != self._stored:
+            raise FootageError(
+                f"frame {index} of {self.path.name} is {frame.width}×{frame.height} pixels, the "
+                f"first {self._stored[0]}×{self._stored[1]}: export it again in one size"
+            )
         return shown_picture(frame, self._aspect)
 
     def close(self) -> None:
@@ -351,6 +356,7 @@ class VideoFootage(Footage):
             if self._is_timed and frame.pts is not None and self._stamps:
                 # Edit lists and leading pictures: packets before the first frame that is shown.
                 self._stamps = [stamp for stamp in self._stamps if stamp >= frame.pts]
+            self._stored = (frame.width, frame.height)
             height, width = shown_picture(frame, self._aspect).shape[:2]
             self._open()
             return width, height
