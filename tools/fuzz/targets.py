@@ -7,10 +7,12 @@ that a fuzzer mutates what the arrays hold and not the checksums around them.
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
 import pickle
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -95,7 +97,9 @@ def _message_seeds() -> list[bytes]:
 @cache
 def _folder() -> Path:
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="posefit-fuzz-", dir=place))
+    folder = Path(tempfile.mkdtemp(prefix="posefit-fuzz-", dir=place))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _written(content: bytes, name: str) -> Path:
