@@ -49,10 +49,10 @@ from posefit.body import (
     matrix_to_axis_angle,
     pose_body,
 )
-from posefit.device_graphs import Recorder, recording
 from posefit.displacement import load_estimator
 from posefit.engine import refine_views
 from posefit.footage import Footage, open_footage
+from posefit.gpu.graphs import Recorder, recording
 from posefit.observation import Observer
 from posefit.parameters import parameters_of_sequence
 from posefit.pictures import load_pictures

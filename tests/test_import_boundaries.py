@@ -42,7 +42,7 @@ PURE_ADDON_MODULES = (
 ONLY = {
     "zmq": {SHARED / "client", BACKEND / "server", BACKEND / "worker.py"},
     "msgpack": {SHARED / "codec.py"},
-    "warp": {BACKEND / "warp_runtime.py", BACKEND / "rasterizer", BACKEND / "crop"},
+    "warp": {BACKEND / "gpu", BACKEND / "rasterizer", BACKEND / "crop"},
     "pytorch3d": {BACKEND / "rasterizer.py", BACKEND / "rasterizer", BACKEND / "doctor.py"},
 }
 """Libraries that a few places alone may import, so that they can be replaced there."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from posefit_shared.body_files import BodyFileError, read_body
 
 from .body_model import BodyModel, body_from_arrays
-from .device_graphs import replayed
+from .gpu.graphs import replayed
 from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from .skinning import joint_frames, pose_feature, skin
 from .uv_files import with_texture_coordinates

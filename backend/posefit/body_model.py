@@ -16,7 +16,7 @@ from torch import Tensor
 
 from posefit_shared.body_files import BodyArrays
 
-from .device_graphs import device_constant
+from .gpu.graphs import device_constant
 from .rest_colors import rest_pose_colors
 from .unwrap import unwrap_body
 

@@ -20,7 +20,7 @@ from posefit_shared.settings import RefineSettings
 from .body import BodyModel, pose_body
 from .displacement import DisplacementEstimator, load_estimator
 from .errors import RefinementError
-from .gpu_memory import limit_gpu_memory
+from .gpu.memory import limit_gpu_memory
 from .keypoints.detection import Keypoints, detect_keypoints
 from .keypoints.evidence import evidence_for_refinement
 from .method import Method

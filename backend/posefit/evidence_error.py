@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .body import BodyModel, PosedBody, PoseParameters, pose_body
-from .device_graphs import replayed
+from .gpu.graphs import replayed
 from .pictures import project_points
 from .solver import Evidence, FacePoints, LandmarkPixels, SurfacePoints, take_frames
 

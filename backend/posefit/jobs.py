@@ -35,7 +35,7 @@ from .body import BodyModel, PoseParameters, load_body, pose_body
 from .crop import crop_frames
 from .engine import choose_device
 from .errors import PosefitError
-from .gpu_memory import give_back, limit_gpu_memory
+from .gpu.memory import give_back, limit_gpu_memory
 from .import_command import import_for_client
 from .job_context import JobContext, WorkerInfo
 from .modalities import Modalities, render_modalities

@@ -18,15 +18,15 @@ from torch import Tensor
 from .body import BodyModel, PoseParameters, pose_body
 from .body_model import kept_with_body
 from .crop import crop_frames
-from .device_graphs import replayed
 from .displacement import DisplacementEstimator, DisplacementField
-from .gpu_memory import give_back
+from .gpu.graphs import replayed
+from .gpu.memory import give_back
+from .gpu.upload import upload
 from .modalities import Modalities, render_modalities
 from .others import Occluders
 from .pictures import Picture, body_boxes, project_points
 from .rasterizer import Fragments
 from .solver import SurfacePoints
-from .upload import upload
 from .vertex_targets import VertexTargets, aggregate, surface_points
 
 __all__ = ["Look", "LookFigures", "Observer", "withheld_patches"]

@@ -24,7 +24,7 @@ from posefit_shared.frames import Camera
 from .ahead import frames_ahead
 from .body import BodyModel, PoseParameters, pose_body
 from .crop import boxes_around
-from .upload import page_locked, upload
+from .gpu.upload import page_locked, upload
 from .views import View
 
 __all__ = [

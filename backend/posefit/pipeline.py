@@ -25,9 +25,9 @@ from .body import BodyModel
 from .camera_refinement import check_refinable, settle_cameras, slid_parameters
 from .clip import Clip, check_visible
 from .clip_parts import Part, gather, joined, turned_input
-from .device_graphs import recording
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
+from .gpu.graphs import recording
 from .method import Method
 from .observation import Observer
 from .parameters import parameters_of_sequence

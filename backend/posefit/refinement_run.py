@@ -24,8 +24,9 @@ from .camera_refinement import as_given, with_refined_cameras
 from .clip import Clip, clip_seconds, world_stands_still
 from .clip_parts import Part, mean_of_views
 from .contacts import find_contacts
-from .device_graphs import replayed
 from .evidence_error import EVIDENCE_NOISE_M, evidence_error_m, points_error_m
+from .gpu.graphs import replayed
+from .gpu.upload import upload
 from .method import Method
 from .observation import Look, Observer
 from .pictures import Picture, PicturesAhead, load_pictures
@@ -42,7 +43,6 @@ from .solver import (
 )
 from .solver.priors import joint_sigmas
 from .twist_search import find_twists, free_segments, turned_by
-from .upload import upload
 
 __all__ = ["Freedom", "Hooks", "Run", "Stopwatch"]
 

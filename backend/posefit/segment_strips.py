@@ -23,11 +23,11 @@ from torch.nn.functional import grid_sample, normalize
 from .body import BodyModel, vertex_normals
 from .body_model import kept_with_body
 from .crop import crop_frames
+from .gpu.upload import upload
 from .others import Occluders
 from .pictures import Picture, body_boxes
 from .rasterizer import Fragments, rasterize
 from .texture.observation import outline_trust
-from .upload import upload
 
 __all__ = ["ANGLES", "SEGMENTS", "SegmentGrid", "Strips", "observe_strips", "segment_grid"]
 

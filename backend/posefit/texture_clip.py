@@ -25,6 +25,7 @@ from posefit_shared.sequence import Sequence as PoseSequence
 
 from .body import BodyModel, PoseParameters, axis_angle_to_matrix, pose_body
 from .crop import crop_frames
+from .gpu.upload import upload
 from .keypoints.detection import detect_keypoints
 from .others import Occluders
 from .parameters import parameters_of_sequence
@@ -39,7 +40,6 @@ from .texture import (
     observe_surface,
     texel_grid,
 )
-from .upload import upload
 from .views import View
 
 __all__ = [

@@ -19,9 +19,9 @@ from torch.nn.functional import normalize
 
 from .body import BodyModel, PoseParameters, axis_angle_to_matrix, matrix_to_axis_angle
 from .body_model import kept_with_body
+from .gpu.upload import upload
 from .segment_strips import ANGLES, SEGMENTS, Strips
 from .solver.pose_prior import PosePrior, load_pose_prior
-from .upload import upload
 
 __all__ = ["LIMBS", "LimbTables", "limb_tables", "pattern_evidence", "segment_axes"]
 

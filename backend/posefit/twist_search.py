@@ -28,7 +28,8 @@ from .body import (
     matrix_to_axis_angle,
     pose_body,
 )
-from .device_graphs import replayed
+from .gpu.graphs import replayed
+from .gpu.upload import upload
 from .method import TwistSearch
 from .others import Occluders
 from .pictures import Picture
@@ -41,7 +42,6 @@ from .twist_evidence import (
     pattern_evidence,
     segment_axes,
 )
-from .upload import upload
 
 __all__ = ["Twists", "find_twists", "free_segments", "turned_by"]
 

@@ -9,8 +9,9 @@ import pytest
 import synthetic_clip as made
 import torch
 
-from posefit import gpu_memory, worker
-from posefit.gpu_memory import LIMIT_VARIABLE, GpuMemoryError, limit_gpu_memory
+from posefit import worker
+from posefit.gpu import memory as gpu_memory
+from posefit.gpu.memory import LIMIT_VARIABLE, GpuMemoryError, limit_gpu_memory
 from posefit.observation import Observer
 from posefit.parameters import parameters_of_sequence
 from posefit.pictures import load_pictures

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from posefit_shared.frames import Camera
 
-from ..upload import upload
+from ..gpu.upload import upload
 from .cv2_sampling import sample_cv2
 
 __all__ = ["Crop", "boxes_around", "crop_frames", "crop_intrinsics", "square_boxes"]

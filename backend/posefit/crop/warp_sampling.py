@@ -14,8 +14,8 @@ from torch import Tensor
 
 from posefit_shared.frames import Camera
 
-from ..upload import upload
-from ..warp_runtime import launch, warp_array
+from ..gpu.upload import upload
+from ..gpu.warp_runtime import launch, warp_array
 from . import kernels
 
 __all__ = ["sample_warp"]

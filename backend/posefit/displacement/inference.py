@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..device_graphs import replayed
+from ..gpu.graphs import replayed
 from ..modalities import Modalities
 from . import DisplacementError
 from .correlation import query_budget

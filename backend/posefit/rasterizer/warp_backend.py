@@ -19,7 +19,7 @@ import warp as wp
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from ..warp_runtime import launch, warp_array
+from ..gpu.warp_runtime import launch, warp_array
 from . import kernels
 from .fragments import Fragments
 

@@ -32,7 +32,7 @@ __all__ = ["ChunkTerm", "bind_priors"]
 
 ChunkTerm = Callable[[Skeleton], Term]
 """Linearises one source of knowledge about a chunk of frames; a partial function of module
-functions, so that solves can be recorded (`device_graphs`)."""
+functions, so that solves can be recorded (`gpu.graphs`)."""
 
 ChunkBinder = Callable[[slice], ChunkTerm]
 """Gives a prior's term for some frames."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from ..upload import upload
+from ..gpu.upload import upload
 
 __all__ = ["FocalMode", "ShapeMode", "SolverConfig", "Strengths"]
 
@@ -181,7 +181,7 @@ class SolverConfig:
 @dataclass(frozen=True)
 class Strengths:
     """Settings that follow from the input, as tensors: all solves of one kind can then be one
-    recording (`device_graphs`)."""
+    recording (`gpu.graphs`)."""
 
     reference_sigma_scale: Float[Tensor, ""]
     depth_sigma_fraction: Float[Tensor, ""]

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 TermFunction = Callable[[Skeleton], Term]
-"""A partial function of module functions, so that solves can be recorded (`device_graphs`)."""
+"""A partial function of module functions, so that solves can be recorded (`gpu.graphs`)."""
 
 
 @dataclass(frozen=True)

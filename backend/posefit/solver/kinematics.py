@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..body import BodyModel, corrective_rows
 from ..body_model import kept_with_body
-from ..device_graphs import device_constant
+from ..gpu.graphs import device_constant
 from .skeleton import Skeleton, SkeletonModel, State
 
 __all__ = [
@@ -124,7 +124,7 @@ def bind_points(
 
 def _poses_all(body: BodyModel) -> bool:
     """A GPU poses all vertices sooner than it finds the unique ones, whose number would also make
-    each solve one of a kind (`device_graphs`)."""
+    each solve one of a kind (`gpu.graphs`)."""
     return body.device.type == "cuda"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..body import BodyModel
 from ..body_model import kept_with_body
-from ..device_graphs import device_constant
+from ..gpu.graphs import device_constant
 from .kinematics import (
     PointSet,
     PosedPoints,

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ..body import BodyModel, PoseParameters
-from ..device_graphs import replayed, replayed_loop
+from ..gpu.graphs import replayed, replayed_loop
 from .banded import BandedMatrix, multiply, solve_banded
 from .config import SolverConfig, Strengths
 from .contacts import Contacts

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..body import BodyModel, PoseParameters, axis_angle_to_matrix, matrix_to_axis_angle
 from ..body_model import kept_with_body
-from ..device_graphs import device_constant
+from ..gpu.graphs import device_constant
 from ..rotations import cross_matrix
 
 __all__ = [

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d
 
 from ..body import BodyModel, vertex_normals
+from ..gpu.upload import upload
 from ..rasterizer import Fragments, rasterize
-from ..upload import upload
 from .texels import TexelGrid
 
 __all__ = ["SurfaceColors", "observe_surface"]

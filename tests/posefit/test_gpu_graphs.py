@@ -10,7 +10,7 @@ import synthetic_clip as made
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from posefit.device_graphs import (
+from posefit.gpu.graphs import (
     Recorder,
     device_constant,
     recording,

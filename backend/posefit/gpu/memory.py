@@ -8,8 +8,8 @@ import os
 
 import torch
 
-from .device_graphs import forget_recordings
-from .errors import PosefitError
+from ..errors import PosefitError
+from .graphs import forget_recordings
 
 __all__ = ["LIMIT_VARIABLE", "GpuMemoryError", "give_back", "limit_gpu_memory"]
 
