@@ -243,11 +243,12 @@ def batch(
         ray_in_flight: Jobs that Ray knows of at once.
     """
     from .batch import Job, command
+    from .batch.ray_config import RayConfig
 
     config = command.BatchConfig(
         jobs, output, Job("defaults", body=body, uv=uv, settings=settings), workers,
         retries, device, rasterizer, pictures, command.ProcessLimits(hang_seconds, job_seconds),
-        ray, command.RayConfig(ray_cpus, ray_gpus, ray_decode_cpus, ray_in_flight),
+        ray, RayConfig(ray_cpus, ray_gpus, ray_decode_cpus, ray_in_flight),
     )  # fmt: skip
     try:
         return command.print_result(command.run_batch(config), output)

@@ -12,8 +12,9 @@ import test_batch
 from PIL import Image
 
 from posefit.batch import BatchError, Job
-from posefit.batch.command import BatchConfig, RayConfig, run_batch
+from posefit.batch.command import BatchConfig, run_batch
 from posefit.batch.local_processes import ProcessLimits
+from posefit.batch.ray_config import RayConfig
 from posefit.batch.ray_tasks import RayTasks
 from posefit_shared.sequence import write_sequence
 from posefit_shared.settings import RefineSettings

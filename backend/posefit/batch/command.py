@@ -19,26 +19,12 @@ from .folder import OutputFolder, is_disk_full
 from .gathering import gather
 from .jobs import BatchError, Job, read_jobs
 from .local_processes import LocalProcesses, ProcessLimits
+from .ray_config import RayConfig
 from .runner import BatchResult, DiskFullError, Display, run_jobs
 
-__all__ = ["BatchConfig", "RayConfig", "run_batch"]
+__all__ = ["BatchConfig", "run_batch"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RayConfig:
-    """What a job takes on a Ray cluster."""
-
-    cpus: float = 1.0
-    """CPU cores of a job, for decoding, detection and all that is no network."""
-    gpus: float = 0.0
-    """GPUs of a job; 0.25 lets four jobs share one."""
-    decode_cpus: float = 0.0
-    """CPU cores of a stage of its own, before the job, that decodes and looks for keypoints on any
-    node; 0: the job does that itself."""
-    in_flight: int = 256
-    """Jobs that Ray knows of at once; an autoscaler sees what waits among them."""
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .executor import Event, Failed, Finished
 from .job_process import failure_of
 from .jobs import FILE_COLUMNS, WORD_COLUMNS, BatchError, Job
 from .local_processes import ProcessLimits
-
-if TYPE_CHECKING:
-    from .command import RayConfig
+from .ray_config import RayConfig
 
 __all__ = ["RayTasks"]
 

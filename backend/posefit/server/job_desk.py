@@ -25,7 +25,7 @@ from .schedule import Job, KeptResult, Schedule
 from .sessions import Session, SessionTable
 from .store import ContentStore
 from .supervisor import Supervisor, Worker
-from .watching import Tally
+from .tally import Tally
 
 __all__ = ["JobDesk"]
 

@@ -7,34 +7,14 @@ import os
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import __version__
+from .job_desk import JobDesk
+from .sessions import SessionTable
+from .store import ContentStore
 
-if TYPE_CHECKING:
-    from .job_desk import JobDesk
-    from .sessions import SessionTable
-    from .store import ContentStore
-
-__all__ = ["Tally", "metrics_text", "report_of"]
-
-
-@dataclass
-class Tally:
-    """What has happened since the start."""
-
-    started_at: float = field(default_factory=time.monotonic)
-    jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Ended jobs by kind and outcome (`done`, `failed`, `cancelled`)."""
-    job_seconds: Counter[str] = field(default_factory=Counter)
-    """From submission to end, summed by kind."""
-    worker_deaths: int = 0
-
-    def ended(self, kind: str, outcome: str, seconds: float) -> None:
-        """Count a job."""
-        self.jobs[kind, outcome] += 1
-        self.job_seconds[kind] += seconds  # pyright: ignore[reportArgumentType]
+__all__ = ["metrics_text", "report_of"]
 
 
 def report_of(sessions: SessionTable, jobs: JobDesk, store: ContentStore) -> dict[str, Any]:
