@@ -194,7 +194,7 @@ def test_a_refinement_by_replays_is_the_refinement(free_body, recorder, monkeypa
     for one, other in zip(plain, again, strict=True):
         assert (one.poses == other.poses).all()
         assert (one.trans == other.trans).all()
-    expected = {"_begin", "_posed_problem", "_posed", "_rendered", "_look_of", "_search"}
+    expected = {"_begin", "posed_problem", "_posed", "_rendered", "_look_of", "_search"}
     assert expected <= recorder.recorded
     assert "could not be recorded" not in caplog.text
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -23,8 +23,8 @@ from .config import SolverConfig, Strengths
 from .contacts import Contacts
 from .evidence import Evidence
 from .normal_equations import Linearisation, linearise
-from .problem import Freedom, Problem, build_problem
-from .skeleton import State, parameters_from_state, retract, state_from_parameters
+from .problem import Problem, freedom_of, posed_problem
+from .skeleton import State, parameters_from_state, retract
 
 __all__ = ["Solution", "solve"]
 
@@ -148,68 +148,15 @@ def solve(
             f"reference has {tuple(reference.body_pose.shape[:2])} frames and joints behind the "
             f"root, start has {tuple(start.body_pose.shape[:2])}; expected the same"
         )
-    freedom = _freedom(start, locked, stiffness, pinned, times)
+    freedom = freedom_of(start, locked, stiffness, pinned, times)
     problem, first = replayed(
-        _posed_problem, body, start, list(evidence), config.without_strengths(),
+        posed_problem, body, start, list(evidence), config.without_strengths(),
         Strengths.of(config, start.transl), reference, freedom, contacts, camera,
     )  # fmt: skip
     dropped = int(problem.dropped)
     if dropped:
         logger.warning("%d targets were not finite and are ignored", dropped)
     return _minimise(problem, first, start, dropped)
-
-
-def _posed_problem(
-    body: BodyModel,
-    start: PoseParameters,
-    evidence: Sequence[Evidence],
-    config: SolverConfig,
-    strengths: Strengths,
-    reference: PoseParameters | None,
-    freedom: Freedom,
-    contacts: Contacts | None,
-    camera: Float[Tensor, "batch 2"] | None,
-) -> tuple[Problem, State]:
-    """What is minimised, and the first state."""
-    first = state_from_parameters(start)
-    if config.shape == "sequence" and not freedom.has_pins:
-        mean = first.betas.mean(0, keepdim=True).expand_as(first.betas)
-        first = replace(first, betas=mean)
-    if config.camera_unknowns or camera is not None:
-        known = first.transl.new_zeros(len(first.transl), 2) if camera is None else camera
-        known = known.mean(0, keepdim=True).expand_as(known) if config.camera_is_shared else known
-        first = replace(first, camera=known.to(first.transl))
-    anchor = None if reference is None else state_from_parameters(reference)
-    problem = build_problem(
-        body, first, evidence, config, strengths,
-        reference=anchor, freedom=freedom, contacts=contacts,
-    )  # fmt: skip
-    return problem, first
-
-
-def _freedom(start: PoseParameters, locked, stiffness, pinned, times) -> Freedom:
-    batch, joints = len(start), 1 + start.body_pose.shape[1]
-    like = start.transl
-
-    def per_joint(values: Tensor | None, default: Tensor, name: str) -> Tensor:
-        values = default if values is None else values.to(like.device)
-        if values.shape not in {(joints,), (batch, joints)}:
-            raise ValueError(
-                f"{name} is {tuple(values.shape)}, expected ({joints},) or ({batch}, {joints})"
-            )
-        return values.expand(batch, joints)
-
-    none = torch.zeros(joints, dtype=torch.bool, device=like.device)
-    times = torch.arange(batch, dtype=torch.float64) / 30.0 if times is None else times.double()
-    if times.shape != (batch,) or not bool((times.diff() > 0).all()):
-        raise ValueError(f"times are {tuple(times.shape)}, expected {batch} increasing seconds")
-    return Freedom(
-        locked=per_joint(locked, none, "locked").bool(),
-        pinned=none.new_zeros(batch) if pinned is None else pinned.to(like.device).bool(),
-        stiffness=per_joint(stiffness, like.new_ones(joints), "stiffness").to(like.dtype),
-        times=times.to(like.device),
-        has_pins=pinned is not None and bool(pinned.any()),
-    )
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,21 @@ Frames are bound in chunks of bounded memory; `normal_equations` linearises them
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..body import BodyModel
+from ..body import BodyModel, PoseParameters
 from .bound_priors import ChunkTerm, bind_priors
 from .config import SolverConfig, Strengths
 from .contacts import BoundContacts, Contacts, bind_contacts
 from .evidence import Evidence
-from .skeleton import SkeletonModel, State, pose_skeleton
+from .skeleton import SkeletonModel, State, pose_skeleton, state_from_parameters
 from .smoothness import local_acceleration, motion_points, second_differences
 
-__all__ = ["Freedom", "Problem", "build_problem"]
+__all__ = ["Freedom", "Problem", "build_problem", "freedom_of", "posed_problem"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,64 @@ class Problem:
     def shared_camera(self) -> int:
         """How many of the camera's unknowns are solved for all frames together."""
         return len(self.config.camera_unknowns) if self.config.camera_is_shared else 0
+
+
+def posed_problem(
+    body: BodyModel,
+    start: PoseParameters,
+    evidence: Sequence[Evidence],
+    config: SolverConfig,
+    strengths: Strengths,
+    reference: PoseParameters | None,
+    freedom: Freedom,
+    contacts: Contacts | None,
+    camera: Float[Tensor, "batch 2"] | None,
+) -> tuple[Problem, State]:
+    """What is minimised, and the first state."""
+    first = state_from_parameters(start)
+    if config.shape == "sequence" and not freedom.has_pins:
+        mean = first.betas.mean(0, keepdim=True).expand_as(first.betas)
+        first = replace(first, betas=mean)
+    if config.camera_unknowns or camera is not None:
+        known = first.transl.new_zeros(len(first.transl), 2) if camera is None else camera
+        known = known.mean(0, keepdim=True).expand_as(known) if config.camera_is_shared else known
+        first = replace(first, camera=known.to(first.transl))
+    anchor = None if reference is None else state_from_parameters(reference)
+    problem = build_problem(
+        body, first, evidence, config, strengths,
+        reference=anchor, freedom=freedom, contacts=contacts,
+    )  # fmt: skip
+    return problem, first
+
+
+def freedom_of(start: PoseParameters, locked, stiffness, pinned, times) -> Freedom:
+    """What may change, of what `solve` was given.
+
+    Raises:
+        ValueError: shapes or times that do not fit together.
+    """
+    batch, joints = len(start), 1 + start.body_pose.shape[1]
+    like = start.transl
+
+    def per_joint(values: Tensor | None, default: Tensor, name: str) -> Tensor:
+        values = default if values is None else values.to(like.device)
+        if values.shape not in {(joints,), (batch, joints)}:
+            raise ValueError(
+                f"{name} is {tuple(values.shape)}, expected ({joints},) or ({batch}, {joints})"
+            )
+        return values.expand(batch, joints)
+
+    none = torch.zeros(joints, dtype=torch.bool, device=like.device)
+    times = torch.arange(batch, dtype=torch.float64) / 30.0 if times is None else times.double()
+    if times.shape != (batch,) or not bool((times.diff() > 0).all()):
+        raise ValueError(f"times are {tuple(times.shape)}, expected {batch} increasing seconds")
+    return Freedom(
+        locked=per_joint(locked, none, "locked").bool(),
+        pinned=none.new_zeros(batch) if pinned is None else pinned.to(like.device).bool(),
+        stiffness=per_joint(stiffness, like.new_ones(joints), "stiffness").to(like.dtype),
+        times=times.to(like.device),
+        has_pins=pinned is not None and bool(pinned.any()),
+    )
 
 
 def build_problem(
