@@ -157,7 +157,7 @@ def limit_term(
 def pose_prior_term(
     rotations: LocalRotations,
     prior: PosePrior,
-    weight_root: Float[Tensor, ""],
+    weight_root: float | Float[Tensor, ""],
     parameters: int,
 ) -> Term:
     """The likeliest component of a Gaussian mixture over body poses, and how unlikely it is.
