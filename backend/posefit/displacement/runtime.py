@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def open_graph(weights: Path) -> GraphNetwork | None:
     return GraphNetwork(graph)
 
 
+@lru_cache(maxsize=1)
+def _core():
+    """OpenVINO, one for the process: each gives signals a stack of its own when it begins, and
+    where several end in another order than they began, the next signal ends the process."""
+    import openvino
+
+    return openvino.Core()
+
+
 class GraphNetwork:
     """A graph in OpenVINO, called like the network; in float32, crop by crop."""
 
@@ -62,10 +72,8 @@ class GraphNetwork:
             threads: to compute with; None takes as many as torch does.
             precision: `f32`, or `bf16` where a processor has it: faster, and off by some 0.4%.
         """
-        import openvino
-
         threads = threads or torch.get_num_threads()
-        core = openvino.Core()
+        core = _core()
         self._model = core.compile_model(
             core.read_model(graph),
             "CPU",
