@@ -49,7 +49,8 @@ def rates(folder: Path) -> list[dict[str, Any]]:
     if not files:
         raise SystemExit(f"no rates in {folder}: run benchmarks/rates.py first")
     machines = [json.loads(path.read_text()) for path in files]
-    return machines + [_of_speed(path) for path in sorted(folder.glob("refine_speed_*.json"))]
+    speeds = [path for path in sorted(folder.glob("refine_speed_*.json")) if "cpu" not in path.stem]
+    return machines + [_of_speed(path) for path in speeds]
 
 
 def _of_speed(path: Path) -> dict[str, Any]:
