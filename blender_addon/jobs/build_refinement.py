@@ -19,7 +19,13 @@ from posefit_shared.messages import RefineResult
 
 from ..keys.fcurves import ActionSlot, new_action, slot_of
 from ..keys.joint_channels import GivenSource, joint_channels
-from ..keys.keyframe_writer import UNFINISHED, RemovedError, build_motion, drop_unfinished
+from ..keys.keyframe_writer import (
+    UNFINISHED,
+    RemovedError,
+    build_motion,
+    drop_unfinished,
+    still_there,
+)
 from ..results import comparison, findings, key_marks
 from ..rigs import body_builder, bone_rotations, rig
 from ..rigs.lookup import find_object
@@ -113,14 +119,14 @@ class RefinementBuild:
     ) -> Generator[None, None, ActionSlot]:
         refinement = self.refinement
         request, result, uid = refinement.request, refinement.result, refinement.armature_uid
-        begun = new_action(_found(uid), UNFINISHED)
-        over_strips = comparison.goes_over_strips(_found(uid), before)
+        begun = new_action(still_there(uid), UNFINISHED)
+        over_strips = comparison.goes_over_strips(still_there(uid), before)
         freedom = refinement.freedom
         if over_strips:  # no curve holds a pinned frame, and the backend left its pose as it came
             freedom = replace(freedom, pinned=frozenset())
         yield
         if refinement.changes_shape:
-            now = _reshaped(_found(uid), refinement, now)
+            now = _reshaped(still_there(uid), refinement, now)
         frames = replace(
             rig.frames_at(request.frames, refinement.taken_rows),
             rest=now.rest,
@@ -132,15 +138,15 @@ class RefinementBuild:
             uid, begun, frames.match.bones, frames.scene_frames, motion, freedom
         )
         yield
-        original, refined = comparison.sources_to_come(_found(uid), before, built)
+        original, refined = comparison.sources_to_come(still_there(uid), before, built)
         if over_strips:
             rows = refinement.taken_rows
             came = request.sequence.poses[rows], request.sequence.trans[rows]
             came_from = rig.pose_to_motion(*came, frames)
-            original = GivenSource.of(joint_channels(_found(uid)), came_from)
+            original = GivenSource.of(joint_channels(still_there(uid)), came_from)
             yield
         moved, turned = yield from findings.change_between(
-            _found(uid), original, refined, np.sort(frames.scene_frames)
+            still_there(uid), original, refined, np.sort(frames.scene_frames)
         )
         said = findings.said_of(frames.match.bones, frames.scene_frames, result, moved, turned)
         if (action := built.action) is None:
@@ -148,7 +154,7 @@ class RefinementBuild:
         found = findings.merge(findings.read(action), said)
         findings.write(action, found)
         if key_marks.KEY in action:
-            joints = joint_channels(_found(uid))
+            joints = joint_channels(still_there(uid))
             yield from key_marks.marking(built, joints, found, self._threshold)
         return built
 
@@ -163,13 +169,6 @@ def _motion(
         parts.append(rig.pose_to_motion(result.poses[rows], result.trans[rows], some))
         yield
     return bone_rotations.join_motions(parts)
-
-
-def _found(uid: int) -> bpy.types.Object:
-    armature = find_object(uid)
-    if armature is None:
-        raise RemovedError
-    return armature
 
 
 def _state_of(armature: bpy.types.Object) -> tuple:

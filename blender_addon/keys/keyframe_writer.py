@@ -92,7 +92,7 @@ def build_motion(
     pinned = list(freedom.pinned_positions(scene_frames))
     for joint, name in enumerate(bones):
         channels: dict[str, Array] = {}
-        armature = _still_there(armature_uid)
+        armature = still_there(armature_uid)
         if name not in freedom.locked:
             mode = armature.pose.bones[name].rotation_mode
             path = bone_prefix(name) + rotation_channel(mode)
@@ -102,7 +102,7 @@ def build_motion(
             channels[f"{bone_prefix(name)}location"] = motion.root_locations
         for path, values in channels.items():
             if pinned:
-                armature = _still_there(armature_uid)
+                armature = still_there(armature_uid)
                 old = _old_values(armature, slot.curves, path, scene_frames, also_still=True)
                 values = values.copy()
                 values[pinned] = old[pinned]
@@ -138,7 +138,12 @@ def drop_unfinished() -> None:
             bpy.data.actions.remove(action)
 
 
-def _still_there(uid: int) -> bpy.types.Object:
+def still_there(uid: int) -> bpy.types.Object:
+    """The object of that number.
+
+    Raises:
+        RemovedError: it is gone.
+    """
     armature = find_object(uid)
     if armature is None:
         raise RemovedError

@@ -7,24 +7,23 @@ import math
 
 import bpy
 
-from posefit_shared.body_files import BodyFileError
-
-from .. import session
 from ..jobs.align_job import AlignJob
 from ..rigs.rig import SceneError
-from .on_armature import OnArmature
+from .asking import AsksAboutArmature, wait_property
 
 MOST_FRAMES = 100_000
 """The longest motion that is aligned."""
 
 
-class POSEFIT_OT_align_to_footage(OnArmature, bpy.types.Operator):
+class POSEFIT_OT_align_to_footage(AsksAboutArmature, bpy.types.Operator):
     """Bring a motion that was not shot with the footage over the person in it: turn and move the
     armature, and find its Footage Offset. Poses and keys stay as they are"""
 
     bl_idname = "posefit.align_to_footage"
     bl_label = "Align to Footage"
     bl_options = {"REGISTER"}  # the armature is moved by an operator of its own
+    job_kind = AlignJob.KIND
+    too_old = "This backend cannot align motion: update it"
 
     search_seconds: bpy.props.FloatProperty(
         name="Search in Time",
@@ -42,25 +41,7 @@ class POSEFIT_OT_align_to_footage(OnArmature, bpy.types.Operator):
         min=1,
         max=200,
     )
-    wait: bpy.props.BoolProperty(
-        name="Wait",
-        description="Return only when the armature is in place (for scripts; Blender does not "
-        "respond until then)",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if not session.SESSION.knows(AlignJob.KIND):
-            cls.poll_message_set(
-                "This backend cannot align motion: update it"
-                if session.SESSION.is_connected
-                else "Connect to a backend first"
-            )
-            return False
-        return True
+    wait: wait_property("the armature is in place")
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self)
@@ -71,29 +52,23 @@ class POSEFIT_OT_align_to_footage(OnArmature, bpy.types.Operator):
         self.layout.prop(self, "person")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        scene, armature = context.scene, context.object
+        return self.ask(context, lambda: self._job(context.scene, context.object))
+
+    def _job(self, scene: bpy.types.Scene, armature: bpy.types.Object) -> AlignJob:
         rate = scene.render.fps / scene.render.fps_base
         frames = motion_frames(scene, armature)
-        job = AlignJob(
+        if len(frames) > MOST_FRAMES:
+            raise SceneError(
+                f"the action of {armature.name} is {len(frames)} frames long, expected at most "
+                f"{MOST_FRAMES}: cut it first"
+            )
+        return AlignJob(
             scene.name,
             armature.name,
             tuple(frames),
             search=round(self.search_seconds * rate),
             person=self.person - 1,
         )
-        try:
-            if len(frames) > MOST_FRAMES:
-                raise SceneError(
-                    f"the action of {armature.name} is {len(frames)} frames long, expected at most "
-                    f"{MOST_FRAMES}: cut it first"
-                )
-            session.SESSION.ask_about(context, armature, job)
-            if self.wait:
-                session.SESSION.wait_for(job)
-        except (SceneError, BodyFileError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
 
 
 def motion_frames(scene: bpy.types.Scene, armature: bpy.types.Object) -> range:

@@ -15,6 +15,7 @@ from ..rigs.rig import SceneError
 from ..scenes import scene_footage
 from ..scenes.clip_view import ClipView, view_of_scene
 from ..sequences.sequence_import import ImportOptions
+from .asking import wait_property
 
 
 class POSEFIT_OT_estimate(bpy.types.Operator):
@@ -47,12 +48,7 @@ class POSEFIT_OT_estimate(bpy.types.Operator):
         subtype="FILE_PATH",
         options={"SKIP_SAVE"},
     )
-    wait: bpy.props.BoolProperty(
-        name="Wait",
-        description="Return only when the bodies are there (for scripts; Blender does not respond "
-        "until then)",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
+    wait: wait_property("the bodies are there")
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

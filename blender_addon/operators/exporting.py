@@ -12,6 +12,7 @@ from posefit_shared.body_files import BodyFileError
 
 from .. import session
 from ..rigs.rig import SceneError
+from .asking import wait_property
 from .on_armature import OnArmature
 
 PATIENCE_SECONDS = 0.3
@@ -42,12 +43,7 @@ class POSEFIT_OT_export_sequence(OnArmature, bpy.types.Operator):
         description="Also write the scene's camera, and which frames of its footage these are",
         default=True,
     )
-    wait: bpy.props.BoolProperty(
-        name="Wait",
-        description="Return only when the file is there (for scripts; Blender does not respond "
-        "until then)",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
+    wait: wait_property("the file is there")
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         scene = context.scene

@@ -16,6 +16,7 @@ from ..rigs.rig import SceneError
 from ..sequences.local_sequences import NamedMotion, read_file
 from ..sequences.sequence_import import ImportOptions, size_of_clip
 from ..sequences.sequences_import import import_motions
+from .asking import wait_property
 
 
 class POSEFIT_OT_import_sequence(bpy.types.Operator):
@@ -64,12 +65,7 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
         max=255,
         options={"SKIP_SAVE"},
     )
-    wait: bpy.props.BoolProperty(
-        name="Wait",
-        description="Return only when what the backend reads is there too (for scripts; Blender "
-        "does not respond until then)",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
+    wait: wait_property("what the backend reads is there too")
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         context.window_manager.fileselect_add(self)

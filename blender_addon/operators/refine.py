@@ -10,18 +10,14 @@ from posefit_shared.body_files import BodyFileError
 from .. import properties, session
 from ..control import artist_control
 from ..rigs.rig import SceneError
+from .asking import wait_property
 from .on_armature import OnArmature, chosen_armatures
 
 
 class _Refine(OnArmature):
     """What all refine operators share: they ask, and the answer is applied by `apply_result`."""
 
-    wait: bpy.props.BoolProperty(
-        name="Wait",
-        description="Return only when the result is in place (for scripts; Blender does not "
-        "respond until then)",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
+    wait: wait_property("the result is in place")
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

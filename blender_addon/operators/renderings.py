@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import bpy
 
-from posefit_shared.body_files import BodyFileError
-
-from .. import session
 from ..jobs.rendering_job import MODALITIES, RenderingJob
 from ..rigs.rig import SceneError
-from .on_armature import OnArmature
+from .asking import AsksAboutArmature, wait_property
 
 
-class POSEFIT_OT_show_renderings(OnArmature, bpy.types.Operator):
+class POSEFIT_OT_show_renderings(AsksAboutArmature, bpy.types.Operator):
     """Render the body at this frame as the backend does, through the scene's camera, into images"""
 
     bl_idname = "posefit.show_renderings"
     bl_label = "Show Renderings"
     bl_options = {"REGISTER"}  # the images come with an operator of their own
+    job_kind = RenderingJob.KIND
 
     modalities: bpy.props.EnumProperty(
         name="Pictures",
@@ -40,25 +38,12 @@ class POSEFIT_OT_show_renderings(OnArmature, bpy.types.Operator):
         min=16,
         max=4096,
     )
-    wait: bpy.props.BoolProperty(
-        name="Wait",
-        description="Return only when the images are there (for scripts; Blender does not "
-        "respond until then)",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """Whether an armature is active, and a backend that renders is there."""
-        if not super().poll(context):
-            return False
-        if not session.SESSION.knows(RenderingJob.KIND):
-            cls.poll_message_set("Connect to a backend first")
-            return False
-        return True
+    wait: wait_property("the images are there")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        scene, armature = context.scene, context.object
+        return self.ask(context, lambda: self._job(context.scene, context.object))
+
+    def _job(self, scene: bpy.types.Scene, armature: bpy.types.Object) -> RenderingJob:
         job = RenderingJob(
             scene.name,
             armature.name,
@@ -66,16 +51,9 @@ class POSEFIT_OT_show_renderings(OnArmature, bpy.types.Operator):
             modalities=tuple(name for name in MODALITIES if name in self.modalities),
             longest_side=self.longest_side,
         )
-        try:
-            if not job.modalities:
-                raise SceneError("no picture is chosen: choose at least one under Pictures")
-            session.SESSION.ask_about(context, armature, job)
-            if self.wait:
-                session.SESSION.wait_for(job)
-        except (SceneError, BodyFileError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+        if not job.modalities:
+            raise SceneError("no picture is chosen: choose at least one under Pictures")
+        return job
 
 
 CLASSES = (POSEFIT_OT_show_renderings,)

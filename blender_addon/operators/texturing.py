@@ -5,57 +5,36 @@ from __future__ import annotations
 
 import bpy
 
-from posefit_shared.body_files import BodyFileError
-
-from .. import properties, session
+from .. import properties
 from ..control.frame_list import read_frames
 from ..jobs.rendering_job import show_image
 from ..jobs.texture_job import TextureJob
 from ..rigs import body_builder
-from ..rigs.rig import SceneError
+from .asking import AsksAboutArmature, wait_property
 from .on_armature import OnArmature
 
 
-class POSEFIT_OT_build_texture(OnArmature, bpy.types.Operator):
+class POSEFIT_OT_build_texture(AsksAboutArmature, bpy.types.Operator):
     """Paint the person's texture from the footage at chosen frames, into an image of the file.
     The armature's mesh is not touched"""
 
     bl_idname = "posefit.build_texture"
     bl_label = "Build Texture"
     bl_options = {"REGISTER"}  # the image is written by an operator of its own
+    job_kind = TextureJob.KIND
 
     resolution: bpy.props.IntProperty(
         name="Resolution", description="Texels along a side", default=1024, min=64, max=4096
     )
-    wait: bpy.props.BoolProperty(
-        name="Wait",
-        description="Return only when the image is there (for scripts; Blender does not respond "
-        "until then)",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not super().poll(context):
-            return False
-        if not session.SESSION.knows(TextureJob.KIND):
-            cls.poll_message_set("Connect to a backend first")
-            return False
-        return True
+    wait: wait_property("the image is there")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        scene, armature = context.scene, context.object
-        try:
-            frames = read_frames(armature.posefit_texture_frames)
-            frames = frames or tuple(properties.range_to_refine(scene))
-            job = TextureJob(scene.name, armature.name, frames, resolution=self.resolution)
-            session.SESSION.ask_about(context, armature, job)
-            if self.wait:
-                session.SESSION.wait_for(job)
-        except (SceneError, BodyFileError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+        return self.ask(context, lambda: self._job(context.scene, context.object))
+
+    def _job(self, scene: bpy.types.Scene, armature: bpy.types.Object) -> TextureJob:
+        frames = read_frames(armature.posefit_texture_frames)
+        frames = frames or tuple(properties.range_to_refine(scene))
+        return TextureJob(scene.name, armature.name, frames, resolution=self.resolution)
 
 
 class POSEFIT_OT_paint_texture(OnArmature, bpy.types.Operator):

@@ -6,20 +6,16 @@ from __future__ import annotations
 import bpy
 
 from ..rigs.rig_match import found_bones, property_of
-from .layout import SidebarPanel
+from .layout import ArmaturePanel
 
 
-class POSEFIT_PT_bones(SidebarPanel, bpy.types.Panel):
+class POSEFIT_PT_bones(ArmaturePanel, bpy.types.Panel):
     """The bone of each of SMPL's joints."""
 
     bl_label = "Bones"
     bl_idname = "POSEFIT_PT_bones"
     bl_parent_id = "POSEFIT_PT_body"
     bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.object is not None and context.object.type == "ARMATURE"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, armature = self.layout, context.object

@@ -7,23 +7,19 @@ import bpy
 
 from ..control import artist_control
 from ..rigs.rig import SceneError
-from .layout import SidebarPanel, draw_words
+from .layout import ArmaturePanel, draw_words
 
 SHOWN_NAMES = 8
 """How many bones are named; the rest is counted."""
 
 
-class POSEFIT_PT_control(SidebarPanel, bpy.types.Panel):
+class POSEFIT_PT_control(ArmaturePanel, bpy.types.Panel):
     """What refining may not move, or only stiffly."""
 
     bl_label = "Control"
     bl_idname = "POSEFIT_PT_control"
     bl_parent_id = "POSEFIT_PT_refine"
     bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.object is not None and context.object.type == "ARMATURE"
 
     def draw(self, context: bpy.types.Context) -> None:
         self.layout.prop(context.scene.posefit, "show_held")

@@ -22,6 +22,15 @@ class SidebarPanel:
     bl_category = "posefit"
 
 
+class ArmaturePanel(SidebarPanel):
+    """A panel about the active armature."""
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Whether an armature is active."""
+        return context.object is not None and context.object.type == "ARMATURE"
+
+
 def draw_words(layout: bpy.types.UILayout, words: str, icon: str) -> None:
     """A sentence in as many lines as it needs, the icon before the first, where it has one."""
     has_icon = icon != "NONE"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import session
-from .layout import SidebarPanel, draw_words
+from .layout import ArmaturePanel, SidebarPanel, draw_words
 
 _MAY_MOVE = (
     "refine_translation",
@@ -63,17 +63,13 @@ class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
             layout.prop(settings, name)
 
 
-class POSEFIT_PT_other_take(SidebarPanel, bpy.types.Panel):
+class POSEFIT_PT_other_take(ArmaturePanel, bpy.types.Panel):
     """Motion that was not shot with the footage."""
 
     bl_label = "Motion of Another Take"
     bl_idname = "POSEFIT_PT_other_take"
     bl_parent_id = "POSEFIT_PT_refine"
     bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.object is not None and context.object.type == "ARMATURE"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout

@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import bpy
 
-from .layout import SidebarPanel, draw_words
+from .layout import ArmaturePanel, draw_words
 
 
-class POSEFIT_PT_texture(SidebarPanel, bpy.types.Panel):
+class POSEFIT_PT_texture(ArmaturePanel, bpy.types.Panel):
     """The person's texture that refining compares with the footage."""
 
     bl_label = "Texture"
     bl_idname = "POSEFIT_PT_texture"
     bl_parent_id = "POSEFIT_PT_refine"
     bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.object is not None and context.object.type == "ARMATURE"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 from scene_makers import camera_fields, random_sequence, write_footage
+from scripted_backend import ScriptedBackend, turned_result
 
 FIRST = 3
 """The scene frame of a shot's first frame."""
@@ -44,3 +45,18 @@ def finished(session):
     """The last job, once all have ended."""
     step_until(session, lambda: not session.is_busy)
     return session.jobs[-1]
+
+
+def refine_range(session, context, frames):
+    """Refine frames by a backend that turns an elbow; gives back what it was asked."""
+    import bpy
+
+    context.scene.posefit.use_scene_range = False
+    context.scene.posefit.frame_start, context.scene.posefit.frame_end = frames
+    with ScriptedBackend(answer=turned_result) as backend:
+        connect(session, backend)
+        assert bpy.ops.posefit.refine_range() == {"FINISHED"}
+        job = finished(session)
+        session.disconnect()
+    assert not job.is_problem, job.words
+    return backend.requests[0]

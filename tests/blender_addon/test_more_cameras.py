@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 from scene_makers import write_footage
-from scripted_backend import ScriptedBackend, turned_result
-from session_makers import add_shot, connect, finished
+from scripted_backend import ScriptedBackend
+from session_makers import add_shot, connect, refine_range
 from test_session import session
 
 __all__ = ["session"]
@@ -37,30 +37,15 @@ def add_side_camera(context, folder, first_frame, count=8, size=(160, 120)):
     return camera
 
 
-def refined(session, context, frames):
-    """The request of a refinement."""
-    import bpy
-
-    context.scene.posefit.use_scene_range = False
-    context.scene.posefit.frame_start, context.scene.posefit.frame_end = frames
-    with ScriptedBackend(answer=turned_result) as backend:
-        connect(session, backend)
-        assert bpy.ops.posefit.refine_range() == {"FINISHED"}
-        job = finished(session)
-        session.disconnect()
-    assert not job.is_problem, job.words
-    return backend.requests[0]
-
-
 def test_a_ticked_camera_goes_along_with_its_own_frames_lens_and_place(
     context, shot, session, tmp_path
 ):
     from blender_addon.scenes import scene_camera
 
     side = add_side_camera(context, tmp_path, first_frame=5)
-    assert refined(session, context, (4, 7)).more_views == ()
+    assert refine_range(session, context, (4, 7)).more_views == ()
     side.posefit_is_view = True
-    request = refined(session, context, (4, 7))
+    request = refine_range(session, context, (4, 7))
     assert request.sequence.frame_indices.tolist() == [1, 2, 3, 4]
     (view,) = request.more_views
     assert view.name == "Side"
@@ -72,7 +57,7 @@ def test_a_ticked_camera_goes_along_with_its_own_frames_lens_and_place(
     there = scene_camera.world_to_cameras([np.array(side.matrix_world)], 1.0)
     assert view.world_to_camera[2] == pytest.approx(there[0], abs=1e-5)
     shot.posefit_footage_offset = 1
-    (later,) = refined(session, context, (4, 7)).more_views
+    (later,) = refine_range(session, context, (4, 7)).more_views
     assert later.frame_indices.tolist() == [0, 1, 2, 3]
     assert later.world_to_camera[1] == pytest.approx(there[0], abs=1e-5)
 

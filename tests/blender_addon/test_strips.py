@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 from comparison_makers import record
-from scripted_backend import SHIFT, TURN, ScriptedBackend, turned_result
-from session_makers import add_shot, connect, finished
+from scripted_backend import SHIFT, TURN, ScriptedBackend
+from session_makers import add_shot, connect, refine_range
 from test_session import session
 
 __all__ = ["session"]
@@ -32,21 +32,6 @@ def shot(context, tmp_path):
     return armature
 
 
-def refine(session, context, frames):
-    """Refine frames; gives back what was asked."""
-    import bpy
-
-    context.scene.posefit.use_scene_range = False
-    context.scene.posefit.frame_start, context.scene.posefit.frame_end = frames
-    with ScriptedBackend(answer=turned_result) as backend:
-        connect(session, backend)
-        assert bpy.ops.posefit.refine_range() == {"FINISHED"}
-        job = finished(session)
-        session.disconnect()
-    assert not job.is_problem, job.words
-    return backend.requests[0]
-
-
 def turned(context, armature, before):
     """(T,) by how much of the scripted turn each frame's elbow differs from before."""
     after, _ = record(context, armature, ALL)
@@ -58,7 +43,7 @@ def turned(context, armature, before):
 
 def test_the_refined_action_goes_over_the_strips_on_its_frames_alone(context, shot, session):
     before = record(context, shot, ALL)
-    refine(session, context, (5, 7))
+    refine_range(session, context, (5, 7))
     assert shot.animation_data.action.name == "Shot.posefit"
     assert turned(context, shot, before) == [0, 0, 1, 1, 1, 0, 0, 0]
     settings = shot.posefit_comparison
@@ -71,7 +56,7 @@ def test_the_refined_action_goes_over_the_strips_on_its_frames_alone(context, sh
 def test_what_was_found_is_measured_against_the_strips(context, shot, session):
     from blender_addon.results import findings
 
-    refine(session, context, (5, 7))
+    refine_range(session, context, (5, 7))
     found = findings.of_armature(shot)
     assert found.turned_deg[:, L_ELBOW] == pytest.approx([np.degrees(0.3)] * 3, abs=0.01)
     assert np.abs(np.delete(found.turned_deg, L_ELBOW, 1)).max() < 0.05
@@ -83,7 +68,7 @@ def test_accepted_it_is_a_strip_above_the_others(context, shot, session, frames)
     import bpy
 
     before = record(context, shot, ALL)
-    refine(session, context, frames)
+    refine_range(session, context, frames)
     wanted = [float(frames[0] <= frame <= frames[1]) for frame in ALL]
     with pytest.raises(RuntimeError, match="lives in NLA strips"):
         bpy.ops.posefit.accept(keys="FEWEST")
@@ -98,7 +83,7 @@ def test_rejected_the_strips_alone_are_left(context, shot, session):
     import bpy
 
     before = record(context, shot, ALL)
-    refine(session, context, (5, 7))
+    refine_range(session, context, (5, 7))
     assert bpy.ops.posefit.reject() == {"FINISHED"}
     assert shot.animation_data.action is None
     assert turned(context, shot, before) == [0] * 8
@@ -109,7 +94,7 @@ def test_rejected_the_strips_alone_are_left(context, shot, session):
 def test_of_a_pinned_frame_what_the_backend_left_is_keyed(context, shot, session):
     before = record(context, shot, ALL)
     shot.posefit_pinned_frames = "6"
-    request = refine(session, context, (5, 7))
+    request = refine_range(session, context, (5, 7))
     assert request.pinned_frames == (1,)
     # The scripted backend turns pinned frames too: it is shown what came back, not a curve's value.
     assert turned(context, shot, before) == [0, 0, 1, 1, 1, 0, 0, 0]
