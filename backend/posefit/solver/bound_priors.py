@@ -14,7 +14,7 @@ from torch import Tensor
 from ..body import BodyModel
 from .config import SolverConfig, Strengths
 from .evidence import Evidence
-from .pose_prior import PosePrior, load_pose_prior
+from .pose_prior import load_pose_prior
 from .priors import (
     LocalRotations,
     joint_sigmas,
@@ -24,7 +24,7 @@ from .priors import (
     pose_prior_term,
     reference_term,
 )
-from .self_contact import Capsules, body_capsules, overlaps, self_penetration_term
+from .self_contact import body_capsules, overlaps, self_penetration_term
 from .skeleton import Skeleton, SkeletonModel, State, pose_skeleton
 from .terms import Term, stack_terms
 
@@ -86,7 +86,10 @@ def bind_priors(
 
     def bind_pelvis(frames: slice) -> ChunkTerm:
         along = None if slide is None else slide[frames]
-        return partial(_pelvis_term, pelvis[frames], rows[frames], parameters, along)
+        return partial(
+            pelvis_term, reference=pelvis[frames], precision_root=rows[frames],
+            parameters=parameters, slide=along,
+        )  # fmt: skip
 
     if config.self_penetration_weight <= 0:
         return [bind_rotations, bind_pelvis]
@@ -103,7 +106,9 @@ def _self_penetration(
     root = config.self_penetration_weight**0.5 / config.self_penetration_sigma_m
 
     def bind(frames: slice) -> ChunkTerm:
-        return partial(_self_penetration_term, capsules, allowed[frames], root)
+        return partial(
+            self_penetration_term, capsules=capsules, allowed=allowed[frames], precision_root=root
+        )
 
     return bind
 
@@ -118,18 +123,6 @@ def _rotations_term(
     rest, near = local_rotations(skeleton, None, reference)
     terms = [prior(rest) for prior in from_rest]
     return stack_terms([*terms, reference_term(near, precision_root, parameters)])
-
-
-def _pelvis_term(
-    pelvis: Tensor, rows: Tensor, parameters: int, along: Tensor | None, skeleton: Skeleton
-) -> Term:
-    return pelvis_term(skeleton, pelvis, rows, parameters, along)
-
-
-def _self_penetration_term(
-    capsules: Capsules, allowed: Tensor, root: float, skeleton: Skeleton
-) -> Term:
-    return self_penetration_term(skeleton, capsules, allowed, root)
 
 
 def _from_rest_alone(priors: list[RotationPrior]) -> ChunkBinder:
@@ -156,23 +149,17 @@ def _rest_priors(
         lower, upper = -unlimited, unlimited.clone()
         lower[limited], upper[limited] = learned.lower, learned.upper
         strength = config.limit_weight**0.5 / config.limit_sigma
-        priors.append(partial(_limits, lower, upper, strength, parameters))
+        priors.append(
+            partial(
+                limit_term, lower=lower, upper=upper, precision_root=strength, parameters=parameters
+            )
+        )
     if config.pose_prior_weight > 0:
         root = strengths.pose_prior_weight.sqrt()
-        priors.append(partial(_likely_poses, learned, root, parameters))
+        priors.append(
+            partial(pose_prior_term, prior=learned, weight_root=root, parameters=parameters)
+        )
     return priors
-
-
-def _limits(
-    lower: Tensor, upper: Tensor, strength: float, parameters: int, rest: LocalRotations
-) -> Term:
-    return limit_term(rest, lower, upper, strength, parameters)
-
-
-def _likely_poses(
-    learned: PosePrior, weight_root: Tensor, parameters: int, rest: LocalRotations
-) -> Term:
-    return pose_prior_term(rest, learned, weight_root, parameters)
 
 
 def _pelvis_precision(
