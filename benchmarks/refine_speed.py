@@ -39,14 +39,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from solver import make_scene, smplx_model
+from plain_way import PLAIN, adam, energy_of, forward_of, wait
+from solver import make_scene
 
 from posefit.body import (
     BodyModel,
-    PoseParameters,
-    axis_angle_to_matrix,
     load_body,
-    matrix_to_axis_angle,
     pose_body,
 )
 from posefit.displacement import load_estimator
@@ -56,20 +54,13 @@ from posefit.gpu.graphs import Recorder, recording
 from posefit.observation import Observer
 from posefit.parameters import parameters_of_sequence
 from posefit.pictures import load_pictures
-from posefit.solver import SolverConfig, SurfacePoints, solve
-from posefit.solver.evidence import shared_weight
-from posefit.solver.priors import joint_sigmas
+from posefit.solver import solve
 from posefit.texture import Texture, load_png
 from posefit.texture_clip import paint_texture
 from posefit.views import view_of_sequence
 from posefit_shared.sequence import Sequence, read_sequence
 from posefit_shared.settings import RefineSettings
 from posefit_shared.shot import read_shot
-
-PLAIN = SolverConfig(
-    shape="fixed", limit_weight=0.0, self_penetration_weight=0.0, effective_points=30.0
-)
-"""What both ways of solving minimise."""
 
 
 class Decoded(Footage):
@@ -124,16 +115,11 @@ class Clip:
     def refine(self, sequence: Sequence) -> float:
         """Seconds that a refinement takes."""
         view = view_of_sequence(sequence, self.footage)
-        _wait(self.body)
+        wait(self.body)
         began = time.perf_counter()
         refine_views(sequence, [view], body=self.body, settings=self.settings, texture=self.texture)
-        _wait(self.body)
+        wait(self.body)
         return time.perf_counter() - began
-
-
-def _wait(body: BodyModel) -> None:
-    if body.device.type == "cuda":
-        torch.cuda.synchronize(body.device)
 
 
 def one_frame(clip: Clip, repeats: int) -> dict[str, float]:
@@ -175,10 +161,10 @@ def stages(clip: Clip, frames: int = 128) -> dict[str, float]:
         plain = getattr(Recorder, name)
 
         def waited_for(recorder: Recorder, function: Callable, *rest, **options):
-            _wait(clip.body)
+            wait(clip.body)
             began = time.perf_counter()
             result = plain(recorder, function, *rest, **options)
-            _wait(clip.body)
+            wait(clip.body)
             took = 1e3 * (time.perf_counter() - began) / frames
             spent[function.__name__] = spent.get(function.__name__, 0.0) + took
             return result
@@ -201,10 +187,10 @@ def solver_alone(body: BodyModel) -> dict[str, float]:
     spent = []
     with torch.no_grad(), recording():
         for _ in range(5):
-            _wait(body)
+            wait(body)
             began = time.perf_counter()
             found = solve(body, scene.start, [scene.evidence], config, reference=scene.start)
-            _wait(body)
+            wait(body)
             spent.append(time.perf_counter() - began)
     row = {
         "seconds": spent[-1],
@@ -225,7 +211,7 @@ def plain_way(clip: Clip, frames: int, steps: int) -> dict[str, float | str]:
         body, load_estimator(clip.settings.displacement, body.device), rasterizer=rasterizer
     )
     view = view_of_sequence(sequence, clip.footage)
-    forward = _forward(body, frames)
+    forward = forward_of(body, frames)
     pictures = load_pictures(view, range(frames), pose_body(body, start).vertices)
     textures = clip.texture.maps(body)
     spent, taken, parameters = {"look": 0.0, "adam": 0.0}, 0, start
@@ -235,14 +221,14 @@ def plain_way(clip: Clip, frames: int, steps: int) -> dict[str, float | str]:
             began = time.perf_counter()
             with torch.no_grad():
                 points = observer.look(pictures, range(frames), parameters, textures).points
-            _wait(body)
+            wait(body)
             spent["look"] += time.perf_counter() - began
             with torch.no_grad(), recording():
                 wanted = solve(body, parameters, [points], PLAIN, reference=start).parameters
-            energy = _energy(body, points, start, forward)
+            energy = energy_of(body, points, start, forward)
             with torch.no_grad():
                 target = float(energy(wanted))
-            parameters, seconds, count = _adam(
+            parameters, seconds, count = adam(
                 energy, parameters, target, 10 if attempt == 0 else steps, body
             )
             spent["adam"] += seconds
@@ -259,90 +245,6 @@ def plain_way(clip: Clip, frames: int, steps: int) -> dict[str, float | str]:
     }
     print("plain way: " + _told(row), flush=True)
     return row
-
-
-def _forward(body: BodyModel, frames: int) -> Callable[[PoseParameters], tuple]:
-    """Vertices and pelvis of posed bodies."""
-    if not find_spec("smplx"):
-
-        def posed(p: PoseParameters) -> tuple:
-            made = pose_body(body, p)
-            return made.vertices, made.joints[:, 0]
-
-        return posed
-    model = smplx_model(body, frames)
-
-    def through_smplx(p: PoseParameters) -> tuple:
-        made = model(
-            betas=p.betas, global_orient=p.global_orient, body_pose=p.body_pose.flatten(1),
-            transl=p.transl,
-        )  # fmt: skip
-        return made.vertices, made.joints[:, 0]
-
-    return through_smplx
-
-
-def _energy(
-    body: BodyModel, points: SurfacePoints, start: PoseParameters, forward: Callable
-) -> Callable[[PoseParameters], torch.Tensor]:
-    """The solver's energy under PLAIN, written for autograd; summed over frames."""
-    weights = shared_weight(points.weights, PLAIN.effective_points)
-    precision = weights / (points.scales.square() + PLAIN.scale_floor_px**2)
-    robust = points.scales * PLAIN.robust_scale_factor + PLAIN.robust_scale_offset_px
-    matrix = points.world_to_camera
-    projection = points.intrinsics @ matrix[:, :3]
-    index = points.vertex_indices[..., None].expand(-1, -1, 3)
-    sigmas = joint_sigmas(body)[:, None]
-    with torch.no_grad():
-        first, pelvis = _rotations(start), forward(start)[1]
-        position = (matrix[:, :3, :3] @ pelvis[..., None])[..., 0] + matrix[:, :3, 3]
-        distance = position.norm(dim=-1, keepdim=True)
-        ray = (matrix[:, :3, :3].mT @ (position / distance)[..., None])[..., 0]
-
-    def energy(parameters: PoseParameters) -> torch.Tensor:
-        vertices, root = forward(parameters)
-        seen = vertices.gather(1, index) @ projection[:, :, :3].mT + projection[:, None, :, 3]
-        squared = (seen[..., :2] / seen[..., 2:] - points.targets).square().sum(-1)
-        data = (precision * squared / (1.0 + squared / robust.square())).sum()
-        turned = matrix_to_axis_angle(_rotations(parameters) @ first.mT)
-        offset = (root - pelvis) / distance
-        along = (offset * ray).sum(-1, keepdim=True)
-        placed = (along / PLAIN.depth_sigma_fraction).square().sum()
-        across = ((offset - along * ray) / PLAIN.lateral_sigma_fraction).square().sum()
-        return data + (turned / sigmas).square().sum() + placed + across
-
-    return energy
-
-
-def _rotations(parameters: PoseParameters) -> torch.Tensor:
-    return axis_angle_to_matrix(
-        torch.cat([parameters.global_orient[:, None], parameters.body_pose], 1)
-    )
-
-
-def _adam(
-    energy: Callable, start: PoseParameters, target: float, steps: int, body: BodyModel
-) -> tuple[PoseParameters, float, int]:
-    """Adam until the energy is no larger than the target: parameters, seconds, steps."""
-    free = {
-        name: getattr(start, name).detach().clone().requires_grad_()
-        for name in ("global_orient", "body_pose", "transl")
-    }
-    optimiser = torch.optim.Adam(free.values(), lr=0.01)
-    parameters = replace(start, **free)
-    _wait(body)
-    began = time.perf_counter()
-    taken = 0
-    while taken < steps:
-        optimiser.zero_grad(set_to_none=True)
-        value = energy(parameters)
-        if float(value.detach()) <= target:
-            break
-        value.backward()
-        optimiser.step()
-        taken += 1
-    _wait(body)
-    return parameters.detach(), time.perf_counter() - began, taken
 
 
 def _on_one_gpu(gpu: int, arguments: argparse.Namespace, barrier, results) -> None:
