@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import bpy
@@ -181,7 +182,10 @@ class JobRunner:
             return False
         if not _is_built(job, deadline):
             return True
-        with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
+        # Under Python 3.11 an operator within an override may run Python without the lock while
+        # another thread has it: no override where none is needed.
+        override = bpy.context.temp_override(window=windows[0]) if windows else nullcontext()
+        with override:
             bpy.ops.posefit.apply_result("EXEC_DEFAULT", True, job=job.job_id)
         return True
 
