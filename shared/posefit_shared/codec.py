@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages ↔ multipart bytes: a msgpack header, then the raw buffers of its arrays.
 
-The header is the map `{"type": name, "fields": {…}}`. Where a field holds an array it has the
-msgpack extension 1, which is the packed list `[part, dtype, shape]`; part 1 is the first buffer
-after the header. Arrays are little-endian and C-ordered, of the dtypes in `DTYPES` and no other.
+The header is the map `{"type": name, "fields": {…}, "check": crc}`. Where a field holds an array it
+has the msgpack extension 1, which is the packed list `[part, dtype, shape]`; part 1 is the first
+buffer after the header. `check`, always last and of four bytes, is the CRC-32 of the header without
+it and of all buffers: whatever damages a message on its way is noticed. Senders of protocol 1.0
+left it out. Arrays are little-endian and C-ordered, of the dtypes in `DTYPES` and no other.
 Nothing is copied: encoding borrows the arrays until they are sent, decoding gives read-only views
 of what was received. Lengths are checked before an array is built. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +34,9 @@ DTYPES = {
 ARRAY_EXTENSION = 1
 MAX_DIMENSIONS = 8
 MAX_NESTING = 16
+_CHECK = b"\xa5check\xce"
+"""What stands before the four bytes of the checksum, at the header's end: a text of five letters,
+and the mark of a number of four bytes."""
 DEFAULT_LIMITS = Limits()
 
 Buffer = bytes | memoryview
@@ -81,7 +87,7 @@ def encode(message: Message, limits: Limits = DEFAULT_LIMITS) -> list[Buffer]:
         header: Any = msgpack.packb(content, default=pack_array)
     except (OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise CodecError(f"the message {message.NAME} cannot be packed ({error})") from error
-    parts: list[Buffer] = [header, *buffers]
+    parts: list[Buffer] = [_with_check(header, buffers), *buffers]
     check_sizes([len(part) for part in parts], limits)
     return parts
 
@@ -101,13 +107,22 @@ def decode(
     return read_message(envelope.name, envelope.fields, kinds)
 
 
-def open_envelope(parts: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Envelope:
+def open_envelope(
+    parts: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS, *, is_checked: bool = True
+) -> Envelope:
     """The type and raw fields of a message: the first half of `decode`.
 
+    Args:
+        parts: the message.
+        limits: what is accepted.
+        is_checked: compare the checksum; needless for messages that are only passed on.
+
     Raises:
-        CodecError: the bytes are no message, or larger than the limits.
+        CodecError: the bytes are no message, not those that were sent, or larger than the limits.
     """
     check_sizes([len(part) for part in parts], limits)
+    if is_checked:
+        _compare_check(parts)
     used: set[int] = set()
 
     def read_extension(code: int, data: bytes) -> np.ndarray:
@@ -125,6 +140,28 @@ def open_envelope(parts: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> E
         raise CodecError(f"the message has {len(parts) - 1} arrays, its header names {len(used)}")
     _check_nesting(content["fields"])
     return Envelope(name, content["fields"])
+
+
+def _with_check(header: bytes, buffers: Sequence[Buffer]) -> bytes:
+    """The header, a map of two entries, with the checksum as a third."""
+    check = _check_of(header, buffers)
+    return b"\x83" + header[1:] + _CHECK + check.to_bytes(4, "big")
+
+
+def _check_of(header: Buffer, buffers: Sequence[Buffer]) -> int:
+    check = zlib.crc32(header)
+    for buffer in buffers:
+        check = zlib.crc32(buffer, check)
+    return check
+
+
+def _compare_check(parts: Sequence[Buffer]) -> None:
+    header, place = bytes(parts[0]), len(parts[0]) - len(_CHECK) - 4
+    if header[place:-4] != _CHECK:
+        return
+    found = _check_of(b"\x82" + header[1:place], parts[1:])
+    if found != int.from_bytes(header[-4:], "big"):
+        raise CodecError("the message was damaged on its way: its checksum is another one")
 
 
 def check_sizes(sizes: Sequence[int], limits: Limits = DEFAULT_LIMITS) -> None:

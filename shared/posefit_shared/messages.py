@@ -54,7 +54,7 @@ __all__ = [
     "UploadDone", "ViewReference", "Welcome", "read_message",
 ]  # fmt: skip
 
-PROTOCOL_VERSION = (1, 0)
+PROTOCOL_VERSION = (1, 1)
 """Major and minor. Another major is refused; a minor only adds fields, kinds and messages."""
 
 Priority = Literal["interactive", "normal", "batch"]
@@ -342,6 +342,11 @@ class Failure(Message):
     job: JobId | None = None
     content_hash: Hash | None = None
     """The upload that failed."""
+
+    @property
+    def is_about_nothing_known(self) -> bool:
+        """Whether something came to nothing of which the backend could not read what it was."""
+        return self.kind == "protocol" and self.job is None and self.content_hash is None
 
 
 @dataclass(frozen=True)

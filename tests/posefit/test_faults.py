@@ -16,7 +16,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from network import network_before
+from network import network_before, post_before
 from wire_backend import PATIENCE_S, QUICK, ask, connected, eventually, is_alive, running_backend
 
 from posefit.server.store import ContentStore, StoreError
@@ -24,6 +24,7 @@ from posefit.texture import TextureError, save_png
 from posefit.texture.texture_map import Texture
 from posefit_shared import messages
 from posefit_shared.client import Client, JobFailed
+from posefit_shared.key_files import read_client_keys
 from posefit_shared.messages import PingRequest
 from posefit_shared.sequence import Sequence, SequenceError, write_sequence
 
@@ -132,6 +133,96 @@ def test_an_upload_that_a_cut_broke_off_begins_again_and_arrives_whole(client, n
     assert client.wait(job, PATIENCE_S).payload.text == "3000000"
     folder = next(backend.temporary.glob("posefit-backend-*")) / "content"
     assert eventually(lambda: not list(folder.glob("incoming-*")))
+
+
+# Bytes and messages out of order
+
+
+def swapped_and_found_again(client, network, way, jobs):
+    """Each job's answer, while pieces of the stream change places."""
+    answers = []
+    for text, data in jobs:
+        network.swaps[way] = 1
+        result = client.wait(client.submit(PingRequest(text, data)), PATIENCE_S).payload
+        assert data is None or np.array_equal(result.data, data)
+        answers.append(result.text)
+    network.swaps[way] = 0
+    return answers
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_bytes_out_of_order_break_the_connection_and_every_answer_is_right(client, network, way):
+    """Small jobs: the swap meets the framing or a header. Large ones: what an array holds."""
+    dice = np.random.default_rng(5)
+    large = [(f"echo:large {k}", dice.random(200_000).astype(np.float32)) for k in range(4)]
+    small = [(f"echo:small {k}", None) for k in range(4)]
+    answers = swapped_and_found_again(client, network, way, [*small, *large])
+    assert answers == [text.removeprefix("echo:") for text, _ in [*small, *large]]
+    assert ask(client, "echo:mended") == "mended"
+
+
+def test_bytes_out_of_order_in_an_upload_are_noticed_and_it_begins_again(client, network, backend):
+    content_hash = client.upload(os.urandom(3_000_000), "body")
+    network.swaps["there"] = 1
+    job = client.submit(PingRequest("content_size", content=content_hash))
+    assert client.wait(job, PATIENCE_S).payload.text == "3000000"
+    assert network.swaps["there"] == 0
+    folder = next(backend.temporary.glob("posefit-backend-*")) / "content"
+    assert eventually(lambda: not list(folder.glob("incoming-*")))
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_encrypted_bytes_out_of_order_break_the_connection_too(tmp_path, way):
+    file = tmp_path / "launch.keys"
+    with running_backend(tmp_path, "--launch-keys", str(file)) as guarded:
+        keys = read_client_keys(file)
+        with (
+            network_before(guarded.port) as between,
+            Client(between.address, curve_keys=keys, config=IMPATIENT) as far,
+        ):
+            far.wait_ready(PATIENCE_S)
+            jobs = [(f"echo:{k}", np.full(50_000, k, np.float32)) for k in range(4)]
+            assert swapped_and_found_again(far, between, way, jobs) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_messages_out_of_order_lose_no_job_and_double_none(backend, tmp_path, seed):
+    notes = tmp_path / "notes"
+    with (
+        post_before(backend.address, seed) as post,
+        Client(post.address, config=IMPATIENT) as far,
+    ):
+        far.wait_ready(PATIENCE_S)
+        jobs = [far.submit(PingRequest(f"echo:{k}")) for k in range(30)]
+        noted = [far.submit(PingRequest(f"note:{notes}")) for _ in range(5)]
+        stepping = far.submit(PingRequest("steps:30"))
+        far.cancel(stepping)
+        told = far.submit(PingRequest("revisions:20"))
+        answers = [far.wait(job, PATIENCE_S).payload.text for job in jobs]
+        assert answers == [str(k) for k in range(30)]
+        assert [far.wait(job, PATIENCE_S).payload.text for job in noted] == ["noted"] * 5
+        assert notes.read_text().count("\n") == 5
+        with pytest.raises(JobFailed, match="cancelled"):
+            far.wait(stepping, PATIENCE_S)
+        assert far.wait(told, PATIENCE_S).payload.text == "19"
+        assert post.exchanged > 10
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_an_upload_whose_messages_are_out_of_order_arrives_or_is_refused(backend, seed):
+    with (
+        post_before(backend.address, seed) as post,
+        Client(post.address, config=IMPATIENT) as far,
+    ):
+        far.wait_ready(PATIENCE_S)
+        for size in (1000, 3_000_000):
+            content_hash = far.upload(os.urandom(size), "body")
+            job = far.submit(PingRequest("content_size", content=content_hash))
+            try:
+                assert far.wait(job, PATIENCE_S).payload.text == str(size)
+            except JobFailed as error:
+                assert error.kind == "content"  # noqa: PT017 - either end will do
+        assert ask(far, "echo:goes on") == "goes on"
 
 
 # Processes

@@ -372,6 +372,15 @@ def test_more_jobs_than_allowed_are_refused_as_busy(backend):
 # Clients that go
 
 
+def test_a_job_is_waited_for_though_the_window_is_full_of_others_results(client):
+    running = client.submit(PingRequest("steps:0.3"))
+    last = client.submit(PingRequest("echo:last"), priority="batch")
+    others = [client.submit(PingRequest(f"echo:{k}"), priority="interactive") for k in range(12)]
+    assert client.wait(last, PATIENCE_S).payload.text == "last"
+    assert [client.wait(job, PATIENCE_S).payload.text for job in others] == [*map(str, range(12))]
+    assert client.wait(running, PATIENCE_S).payload.text == "stepped"
+
+
 def test_a_client_that_returns_finds_its_job_again(backend):
     client = Client(backend.address, config=QUICK)
     client.start()

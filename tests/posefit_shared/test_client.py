@@ -20,9 +20,10 @@ from posefit_shared.client import (
     Client,
     ClientConfig,
     CurveKeys,
+    JobFailed,
     StateChanged,
 )
-from posefit_shared.client.conversation import Conversation, PendingJob
+from posefit_shared.client.conversation import MAX_DAMAGES, Conversation, PendingJob
 from posefit_shared.client.inbox import Inbox
 from posefit_shared.codec import decode, encode
 from posefit_shared.content import read_content
@@ -215,13 +216,60 @@ def test_heartbeats_go_out_and_silence_is_noticed(router):
         assert eventually(lambda: client.state.name == "ready")
 
 
-def test_garbage_from_a_backend_is_dropped(router):
+def test_a_backend_that_says_garbage_is_called_again(router):
     socket, address = router
     with Client(address, config=QUICK) as client:
         identity, _ = hear(socket, messages.Hello)
         socket.send_multipart([identity, b"\xc1", b"garbage"])
-        say(socket, identity, welcome())
+        again, _ = hear(socket, messages.Hello)
+        assert again != identity
+        say(socket, again, welcome())
         assert eventually(lambda: client.state.name == "ready")
+
+
+def test_a_network_that_damages_every_message_ends_the_job_in_words(router):
+    socket, address = router
+    with Client(address, config=QUICK) as client:
+        job = client.submit(PingRequest("x"))
+        for _ in range(MAX_DAMAGES + 1):
+            identity, _ = hear(socket, messages.Hello)
+            say(socket, identity, welcome())
+            hear(socket, messages.Submit)
+            parts = [bytes(part) for part in encode(messages.Accepted(job))]
+            socket.send_multipart([identity, parts[0].replace(b"accepted", b"accepter")])
+        with pytest.raises(JobFailed, match="check the network"):
+            client.wait(job, 10)
+
+
+def test_a_revision_that_a_later_one_overtook_is_not_told(router):
+    socket, address = router
+    with Client(address, config=QUICK) as client:
+        job = client.submit(PingRequest("x"))
+        identity, _ = hear(socket, messages.Hello)
+        say(socket, identity, welcome())
+        hear(socket, messages.Submit)
+        for revision in (1, 0, 2):
+            text = PingResult(str(revision))
+            say(socket, identity, messages.Result(job, "ping", revision, revision == 2, text))
+        told = []
+        assert eventually(lambda: told.extend(
+            event for event in client.poll() if isinstance(event, messages.Result)
+        ) or (told and told[-1].final))  # fmt: skip
+        assert [result.revision for result in told] == [1, 2]
+
+
+def test_a_job_cancelled_before_the_backend_knew_of_it_is_cancelled_again(router):
+    socket, address = router
+    with Client(address, config=QUICK) as client:
+        job = client.submit(PingRequest("x"))
+        identity, _ = hear(socket, messages.Hello)
+        say(socket, identity, welcome())
+        hear(socket, messages.Submit)
+        client.cancel(job)
+        hear(socket, messages.Cancel)
+        say(socket, identity, messages.Cancelled(job))  # the submission is still on its way
+        say(socket, identity, messages.Accepted(job))
+        assert hear(socket, messages.Cancel)[1].job == job
 
 
 def test_a_refused_version_ends_the_attempts_and_says_why(router):

@@ -300,7 +300,8 @@ class _Broker:
         buffers = [part.buffer for part in parts]
         worker = self._supervisor.of_identity(identity)
         try:
-            envelope = open_envelope(buffers, WORKER_LIMITS)
+            # Its client compares the checksum: here nothing comes over a network.
+            envelope = open_envelope(buffers, WORKER_LIMITS, is_checked=False)
             if envelope.name == WorkerHello.NAME:
                 worker = self._supervisor.greet(identity, envelope.text("token") or "")
             if worker is None:

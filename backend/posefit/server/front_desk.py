@@ -227,6 +227,9 @@ class FrontDesk:
     # Content
 
     def _tell_missing(self, session: Session, message: Have) -> None:
+        for content_hash in message.hashes:  # whoever asks begins from the start
+            if (incoming := session.uploads.pop(content_hash, None)) is not None:
+                self._store.abandon(incoming)
         missing = self._store.lacks(message.hashes)
         self._sessions.send(session, Missing(missing, asked=message.hashes))
 
@@ -258,9 +261,9 @@ class FrontDesk:
         incoming = session.uploads.pop(content_hash, None)
         if incoming is None and message.size == 0:
             incoming = self._store.begin(content_hash)
-        if incoming is None:
-            return  # its failure has been told
         try:
+            if incoming is None:
+                raise StoreError("an upload ended of which nothing is here: upload it again")
             self._store.finish(incoming, message.size)
         except StoreError as error:
             failure = Failure("content", str(error), content_hash=content_hash)

@@ -264,10 +264,9 @@ class Client:
             JobFailed: the job failed or was cancelled.
         """
         deadline = time.monotonic() + (timeout_s if timeout_s is not None else 1e9)
+        matches = self._is_about(job_id)
         while True:
-            event = self._inbox.take_first(
-                lambda event: getattr(event, "job", None) == job_id, deadline, self._is_hopeless
-            )
+            event = self._inbox.take_first(matches, deadline, self._is_hopeless)
             if event is None:
                 self._raise_for_waiting(timeout_s)
             self._acknowledge(event)
@@ -279,6 +278,21 @@ class Client:
                 raise JobFailed("cancelled", "the job was cancelled")
             if isinstance(event, Progress) and on_progress is not None:
                 on_progress(event)
+
+    def _is_about(self, job_id: str) -> Callable[[Any], bool]:
+        """Tells the events of one job. Results of others that come before it are acknowledged as
+        they pass: the backend sends a few at a time, and the one waited for may be behind them."""
+        passed: set[tuple[str, int]] = set()
+
+        def matches(event: Any) -> bool:
+            if getattr(event, "job", None) == job_id:
+                return True
+            if isinstance(event, Result) and (event.job, event.revision) not in passed:
+                passed.add((event.job, event.revision))
+                self._acknowledge(event)
+            return False
+
+        return matches
 
     def _raise_for_waiting(self, timeout_s: float | None) -> None:
         if self._is_hopeless():

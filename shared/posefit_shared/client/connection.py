@@ -20,13 +20,14 @@ from zmq.utils.monitor import recv_monitor_message
 
 from ..codec import CodecError, decode, encode
 from ..key_files import CurveKeys
-from ..messages import Message, ProtocolError, Refused, Status, Welcome
+from ..messages import Failure, Message, ProtocolError, Refused, Status, Welcome
 from .conversation import Conversation, PendingJob
 from .state import ClientConfig, StateName
 
 logger = logging.getLogger(__name__)
 
 
+_DAMAGED = "What this client and the backend at {} say to each other arrives damaged; trying again."
 MAX_BROKEN_OFF = 3
 """Handshakes without keys that are broken off in a row, before that counts as an answer."""
 _WATCHED = (
@@ -258,17 +259,30 @@ class _Connection:
             self._heard = time.monotonic()
             try:
                 message = decode([frame.buffer for frame in frames])
-            except (CodecError, ProtocolError) as error:
+            except CodecError as error:
+                return self._is_damaged(str(error))
+            except ProtocolError as error:
                 logger.warning("an answer of the backend was dropped: %s", error)
                 continue
             if isinstance(message, Refused):
                 self._refuse(message)
                 return False
             self._take(message)
+            if isinstance(message, Failure) and message.is_about_nothing_known:
+                return self._is_damaged(message.message)
+
+    def _is_damaged(self, reason: str) -> bool:
+        """Begin again on another connection, where what got lost is said again; false."""
+        logger.warning("a message was damaged on its way: %s", reason)
+        self._conversation.note_damage()
+        self._lose(_DAMAGED)
+        return False
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Welcome):
-            self._retry_s, self._broken_off = self._config.retry_s, 0
+            self._broken_off = 0
+            if not self._conversation.damages:
+                self._retry_s = self._config.retry_s
             self._conversation.open_session(message)
         else:
             self._conversation.receive(message)

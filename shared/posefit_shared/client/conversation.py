@@ -39,6 +39,8 @@ from ..messages import (
 
 MAX_RESUBMISSIONS = 1
 """How often a job that a backend had accepted is given to one that has restarted."""
+MAX_DAMAGES = 8
+"""Connections in a row on which something arrived damaged and no result came, before jobs fail."""
 MAX_ENDED = 10_000
 """Ended jobs that are remembered: more than a backend keeps for one client."""
 MAX_UPLOAD_ROUNDS = 3
@@ -97,8 +99,11 @@ class Conversation:
         self.session = session
         self.welcome: Welcome | None = None
         self._credit = 0
+        self.damages = 0
+        """Connections in a row that damaged a message, since the last result."""
         self._jobs: dict[str, PendingJob] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, bool] = OrderedDict()
+        """Jobs that have ended; whether by being cancelled."""
         self._contents: dict[str, Content] = {}
         self._uploads: dict[str, Upload] = {}
         self._stored: set[str] = set()
@@ -135,7 +140,8 @@ class Conversation:
 
     def acknowledge(self, result: Result) -> None:
         """Tell the backend that a result has been taken by the user."""
-        self._say(Acknowledge(result.job, result.revision))
+        # Also before the welcome, should that come later than a result that waited.
+        self._outbox.append(Acknowledge(result.job, result.revision))
 
     def ask_report(self) -> None:
         """Ask the backend how it does."""
@@ -215,6 +221,16 @@ class Conversation:
         for upload in self._uploads.values():
             upload.close()
 
+    def note_damage(self) -> None:
+        """Something was not understood: jobs that were sent are given up after a while."""
+        self.damages += 1
+        if self.damages <= MAX_DAMAGES:
+            return
+        self.damages = 0
+        reason = "messages to or from the backend arrive damaged: check the network between them"
+        for job in [job for job in self._jobs.values() if job.is_sent]:
+            self._end(job.job, Failure("lost", reason, job=job.job))
+
     def forget(self) -> None:
         """Let go of jobs and contents: nobody will ask any more."""
         self._jobs.clear()
@@ -283,6 +299,8 @@ class Conversation:
         if message.job in self._jobs:
             self._jobs[message.job].is_accepted = True
             self._emit(message)
+        elif self._ended.get(message.job) and isinstance(message, messages.Accepted):
+            self._say(Cancel(message.job))  # the first word about it came before the job
 
     def _receive_missing(self, message: Missing) -> None:
         for content_hash in message.asked:
@@ -319,8 +337,9 @@ class Conversation:
 
     def _receive_result(self, result: Result) -> None:
         job = self._jobs.get(result.job)
-        if job is None or result.revision in job.revisions:
-            self.acknowledge(result)
+        self.damages = 0
+        if job is None or result.revision <= max(job.revisions, default=-1):
+            self.acknowledge(result)  # known already, or overtaken by a later one
             return
         job.is_accepted = True
         job.revisions.add(result.revision)
@@ -352,7 +371,7 @@ class Conversation:
 
     def _end(self, job_id: str, event: Message) -> None:
         if self._jobs.pop(job_id, None) is not None:
-            self._ended[job_id] = None
+            self._ended[job_id] = isinstance(event, messages.Cancelled)
             if len(self._ended) > MAX_ENDED:
                 self._ended.popitem(last=False)
             self._emit(event)
