@@ -12,7 +12,9 @@ A footage object keeps a decoder open and belongs to one thread.
 from __future__ import annotations
 
 import bisect
+import itertools
 import logging
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -234,6 +236,8 @@ class VideoFootage(Footage):
         self._keys: list[int] = []
         self._expected = 0
         self._is_timed = True
+        self._ends: dict[int, int] = {}
+        """Times from which on nothing could be decoded, by how many keys come before."""
         self._open()
         stream = self._container.streams.video[0]
         rate = fps or stream.average_rate or stream.guessed_rate or DEFAULT_FPS
@@ -271,6 +275,8 @@ class VideoFootage(Footage):
         if len(self) <= index < self._expected:
             raise self._broken_off(index)
         self._check_index(index)
+        if self._stamps[index] >= self._ends.get(self._keys_before(index), math.inf):
+            raise self._broken_off(index)  # opening some broken files takes seconds
         frame = self._ahead(index) if self._within_reach(index) else None
         if frame is None:
             frame = self._from_key(index)
@@ -281,7 +287,22 @@ class VideoFootage(Footage):
                 f"frame {index} of {self.path.name} is {frame.width}×{frame.height} pixels, the "
                 f"first {self._stored[0]}×{self._stored[1]}: export it again in one size"
             )
-        return shown_picture(frame, self._aspect)
+        image = self._shown(frame)
+        if image.shape[1::-1] != self.size:
+            raise FootageError(
+                f"frame {index} of {self.path.name} is shown at {image.shape[1]}×{image.shape[0]} "
+                f"pixels, the first at {self.size[0]}×{self.size[1]}: export it again in one size"
+            )
+        return image
+
+    def _shown(self, frame: Any) -> RgbImage:
+        try:
+            return shown_picture(frame, self._aspect)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise FootageError(
+                f"the pictures of {self.path.name} cannot be turned into colours "
+                f"({_reason(error)}): export it again, as H.264 for example"
+            ) from error
 
     def close(self) -> None:
         if self._container is not None:
@@ -352,13 +373,14 @@ class VideoFootage(Footage):
 
     def _first_size(self) -> tuple[int, int]:
         self._open()
-        for frame in self._decoded():
+        frames = self._decoded()
+        for frame in frames:
             if self._is_timed and frame.pts is not None and self._stamps:
                 # Edit lists and leading pictures: packets before the first frame that is shown.
                 self._stamps = [stamp for stamp in self._stamps if stamp >= frame.pts]
             self._stored = (frame.width, frame.height)
-            height, width = shown_picture(frame, self._aspect).shape[:2]
-            self._open()
+            height, width = self._shown(frame).shape[:2]
+            self._frames = itertools.chain((frame,), frames)
             return width, height
         raise FootageError(
             f"not one frame of {self.path.name} can be decoded: copy or export the file again"
@@ -403,7 +425,7 @@ class VideoFootage(Footage):
 
     def _from_key(self, index: int) -> Any | None:
         """Frame `index` by seeking to a key frame before it; earlier ones if that lands late."""
-        place = bisect.bisect_right(self._keys, self._stamps[index])
+        place, has_ended = self._keys_before(index), True
         for key in reversed(self._keys[:place][-3:]):
             self._open()
             try:
@@ -414,8 +436,15 @@ class VideoFootage(Footage):
             frame = self._ahead(index)
             if frame is not None:
                 return frame
+            has_ended &= self._frames is None
         self._open()
-        return self._ahead(index)
+        frame = self._ahead(index)
+        if frame is None and has_ended and self._frames is None:
+            self._ends[place] = self._stamps[index]
+        return frame
+
+    def _keys_before(self, index: int) -> int:
+        return bisect.bisect_right(self._keys, self._stamps[index])
 
 
 def _reason(error: BaseException) -> str:

@@ -357,3 +357,30 @@ def test_a_picture_whose_text_unpacks_to_megabytes_is_refused_in_words(tmp_path)
         open_footage(tmp_path / "text.png")
     with pytest.raises(TextureError, match="cannot be read as a texture"):
         load_png(tmp_path / "text.png")
+
+
+def test_a_film_that_breaks_off_is_not_searched_again_for_each_frame_behind_the_break(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray((videos / "one key.mp4").read_bytes())
+    with av.open(str(videos / "one key.mp4")) as whole:
+        for packet in [one for one in whole.demux(video=0) if one.size][20:]:
+            data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(data)
+    footage = open_footage(path)
+    opened = []
+    monkeypatch.setattr(av, "open", lambda *a, real=av.open, **k: opened.append(a) or real(*a, **k))
+    for index in range(25, 38):
+        with pytest.raises(FootageError, match=f"breaks off: frame {index} of"):
+            footage.read(index)
+    assert len(opened) <= 3
+    assert number_of(footage.read(3)) == 3
+
+
+def test_a_film_is_opened_no_oftener_than_it_must_be(videos: Path, monkeypatch) -> None:
+    opened = []
+    monkeypatch.setattr(av, "open", lambda *a, real=av.open, **k: opened.append(a) or real(*a, **k))
+    footage = open_footage(videos / "b-frames.mp4")
+    assert [number_of(footage.read(k)) for k in (0, 1, 2)] == [0, 1, 2]
+    assert len(opened) == 2

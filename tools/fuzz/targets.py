@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pickle
+import random
 import shutil
 import sys
 import tempfile
@@ -23,13 +24,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
 from posefit.camera_file import read_camera
 from posefit.errors import PosefitError
-from posefit.footage import FootageError, open_footage
+from posefit.footage import MAX_FRAMES, FootageError, open_footage
 from posefit.importers import import_file
 from posefit.importers.bvh_file import read_bvh_text
 from posefit.importers.person import ImporterError
@@ -45,8 +45,9 @@ from posefit_shared.sequence import SequenceError, read_sequence, sequence_to_ar
 from posefit_shared.shot import read_shot
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
-sys.path.insert(0, str(TESTS / "posefit_shared"))
+sys.path[:0] = [str(TESTS / "posefit_shared"), str(Path(__file__).parent)]
 
+import films  # noqa: E402
 import message_examples as examples  # noqa: E402
 
 MARK = b"\xfe\xed\xfa\xce"
@@ -65,6 +66,8 @@ class Target:
     """How it may refuse; anything else is a finding."""
     seeds: Callable[[], list[bytes]]
     """Inputs to begin with, which it reads."""
+    rebuild: Callable[[bytes, bytes, random.Random], bytes] | None = None
+    """Changes how an input is built, given another one and dice; bytes are changed in any case."""
 
 
 def one_input(target: Target, data: bytes) -> bool:
@@ -272,26 +275,13 @@ def _texture(data: bytes) -> None:
 
 
 def _footage(data: bytes) -> None:
+    """In order, then back and forth; pictures are of the size that was promised."""
     with open_footage(_written(data, "film")) as footage:
-        for index in range(min(len(footage), 12)):
-            footage.read(index)
-
-
-def _footage_seeds() -> list[bytes]:
-    """The shortest films there are."""
-    seeds = []
-    for ending, codec in ((".mp4", "libx264"), (".avi", "mpeg4"), (".gif", "gif")):
-        path = _folder() / f"seed{ending}"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=25)
-            stream.width, stream.height = 32, 32
-            stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
-            for shade in range(4):
-                picture = np.full((32, 32, 3), 60 * shade, np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-            container.mux(stream.encode(None))
-        seeds.append(path.read_bytes())
-    return seeds
+        assert len(footage.times) == len(footage) <= MAX_FRAMES
+        assert footage.is_even in (True, False)
+        first = range(min(len(footage), 8))
+        for index in (*first, len(footage) - 1, 1, *reversed(first)):
+            assert footage.read(index).shape == (*footage.size[::-1], 3)
 
 
 def _camera(data: bytes) -> None:
@@ -321,7 +311,9 @@ TARGETS: dict[str, Target] = {
     "bvh": Target(_bvh, (ImporterError,), lambda: [BVH.encode()]),
     "picture": Target(_picture, (PictureError,), _picture_seeds),
     "texture": Target(_texture, (TextureError,), _picture_seeds),
-    "footage": Target(_footage, (FootageError,), _footage_seeds),
+    "footage": Target(
+        _footage, (FootageError,), lambda: [*films.make_films(_folder())], films.rebuild
+    ),
     "camera": Target(_camera, (PosefitError, SequenceError), _json_seeds),
     "shot": Target(_shot, (SequenceError,), _json_seeds),
 }
