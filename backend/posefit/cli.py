@@ -218,6 +218,7 @@ def batch(
     ray_cpus: float = 1.0,
     ray_gpus: float = 0.0,
     ray_decode_cpus: float = 0.0,
+    ray_chunk_frames: int = 2048,
     ray_in_flight: int = 256,
     settings: Settings = _DEFAULTS,
 ) -> int:
@@ -240,6 +241,8 @@ def batch(
         ray_gpus: GPUs that a job takes there; parts of one are allowed.
         ray_decode_cpus: CPU cores of a stage of its own that decodes and looks for keypoints, so
             that nodes with GPUs need not; 0 makes it part of the job.
+        ray_chunk_frames: Clips that are longer are divided there into tasks of so many frames, with
+            the same result; 0 is never.
         ray_in_flight: Jobs that Ray knows of at once.
     """
     from .batch import Job, command
@@ -248,7 +251,7 @@ def batch(
     config = command.BatchConfig(
         jobs, output, Job("defaults", body=body, uv=uv, settings=settings), workers,
         retries, device, rasterizer, pictures, command.ProcessLimits(hang_seconds, job_seconds),
-        ray, RayConfig(ray_cpus, ray_gpus, ray_decode_cpus, ray_in_flight),
+        ray, RayConfig(ray_cpus, ray_gpus, ray_decode_cpus, ray_chunk_frames, ray_in_flight),
     )  # fmt: skip
     try:
         return command.print_result(command.run_batch(config), output)

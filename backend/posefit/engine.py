@@ -8,7 +8,8 @@ the same. The method itself is `pipeline.refine`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
 from .body import BodyModel, pose_body
+from .checkpoint import Checkpoint
 from .displacement import DisplacementEstimator, load_estimator
 from .errors import RefinementError
 from .gpu.memory import limit_gpu_memory
@@ -28,13 +30,14 @@ from .observation import TextureMaps
 from .others import Occluders, OtherPerson
 from .parameters import parameters_of_sequence
 from .pictures import body_boxes
-from .pipeline import Clip, Freedom, Hooks, Refinement, refine
+from .pipeline import Clip, Freedom, Hooks, Refinement, refine, refine_windows
 from .solver import Evidence, LandmarkPixels
 from .texture import Texture
 from .texture_clip import paint_from_views
 from .views import View
+from .windows import split_windows
 
-__all__ = ["choose_device", "refine_views", "view_keypoints"]
+__all__ = ["choose_device", "refine_views", "refine_views_windows", "view_keypoints"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ def refine_views(
     rasterizer: str = "warp",
     evidence: Sequence[Evidence] = (),
     others: Sequence[OtherPerson] = (),
-    keypoints: Sequence[Keypoints] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Refinement:
     """Refine a sequence against its pictures, with everything it takes.
 
@@ -91,43 +94,95 @@ def refine_views(
         rasterizer: `warp` or `pytorch3d`.
         evidence: what other tools found (`evidence.evidence_of_files`), a row a frame.
         others: who else is in the pictures and may hide the person.
-        keypoints: of each view, if they were looked for before (`view_keypoints`).
+        checkpoint: what was done of this very refinement before; the rest is added to it.
 
     Raises:
         RefinementError, FootageError, TextureError, DisplacementError: in words.
     """
-    settings, hooks = settings or RefineSettings(), hooks or Hooks()
-    method = method or Method()
+    settings, checkpoint = settings or RefineSettings(), checkpoint or Checkpoint()
+    windows = split_windows(len(sequence), settings.window_frames, settings.window_overlap)
+    prepared = _prepare(
+        sequence, views, body, settings, method, texture, hooks, evidence, others, checkpoint,
+        is_to_look=not all(map(checkpoint.has_window, range(len(windows)))),
+    )  # fmt: skip
+    return refine(
+        prepared.clip, body=body, estimator=prepared.estimator, settings=settings, method=method,
+        freedom=freedom, hooks=prepared.hooks, rasterizer=rasterizer, checkpoint=checkpoint,
+    )  # fmt: skip
+
+
+def refine_views_windows(
+    sequence: PoseSequence,
+    views: Sequence[View],
+    windows: Collection[int],
+    checkpoint: Checkpoint,
+    *,
+    body: BodyModel,
+    settings: RefineSettings,
+    texture: Texture | None = None,
+    hooks: Hooks | None = None,
+    rasterizer: str = "warp",
+    evidence: Sequence[Evidence] = (),
+    others: Sequence[OtherPerson] = (),
+) -> None:
+    """Do some windows of what `refine_views` would do, into a checkpoint that it goes on from.
+
+    Args:
+        sequence: as for `refine_views`, like all that is not explained here.
+        windows: which; without any, only what all of them share is found (`pipeline`).
+        checkpoint: is given what was not in it.
+
+    Raises:
+        RefinementError, FootageError, TextureError, DisplacementError: in words.
+    """
+    prepared = _prepare(
+        sequence, views, body, settings, None, texture, hooks, evidence, others, checkpoint
+    )
+    refine_windows(
+        prepared.clip, windows, checkpoint, body=body, estimator=prepared.estimator,
+        settings=settings, hooks=prepared.hooks, rasterizer=rasterizer,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a refinement begins with."""
+
+    clip: Clip
+    estimator: DisplacementEstimator | None
+    hooks: Hooks
+
+
+def _prepare(
+    sequence: PoseSequence, views: Sequence[View], body: BodyModel, settings: RefineSettings,
+    method: Method | None, texture: Texture | None, hooks: Hooks | None,
+    evidence: Sequence[Evidence], others: Sequence[OtherPerson], checkpoint: Checkpoint,
+    *, is_to_look: bool = True,
+) -> _Prepared:  # fmt: skip
+    method, hooks = method or Method(), hooks or Hooks()
     estimator = None
     if settings.displacement != "none":
         estimator = load_estimator(settings.displacement, body.device)
     landmarks = ()
     if settings.keypoints:
         weight = 1.0 if estimator is None else method.keypoint_weight
-        seen = keypoints or _keypoints(sequence, views, body, hooks)
+        seen = _keypoints(sequence, views, body, hooks, checkpoint)
         landmarks = _landmarks(views, seen, body, method, weight)
     occluders = Occluders.of(sequence, others, views, body)
     if occluders is not None:
         landmarks = occluders.hide_landmarks(landmarks, sequence)
         evidence = occluders.hide_landmarks(evidence, sequence)
-    textures = _textures(sequence, views, body, estimator, texture, occluders, settings, hooks)
-    clip = Clip(sequence, views, landmarks, textures, evidence, occluders)
+    textures: TextureMaps = lambda frames: None  # noqa: E731  # of nobody
+    if estimator is not None and is_to_look:
+        textures = _textures(sequence, views, body, texture, occluders, settings, hooks)
     share = _PREPARATION if settings.keypoints or estimator is not None else 0.0
     later = Hooks(
         progress=lambda fraction, stage: hooks.progress(share + (1 - share) * fraction, stage),
         check_cancelled=hooks.check_cancelled,
         publish=hooks.publish,
     )
-    return refine(
-        clip,
-        body=body,
-        estimator=estimator,
-        settings=settings,
-        method=method,
-        freedom=freedom,
-        hooks=later,
-        rasterizer=rasterizer,
-    )
+    clip = Clip(sequence, views, landmarks, textures, evidence, occluders)
+    return _Prepared(clip, estimator, later)
 
 
 def view_keypoints(
@@ -155,10 +210,14 @@ def view_keypoints(
 
 
 def _keypoints(
-    sequence: PoseSequence, views: Sequence[View], body: BodyModel, hooks: Hooks
-) -> list[Keypoints]:
+    sequence: PoseSequence, views: Sequence[View], body: BodyModel, hooks: Hooks,
+    checkpoint: Checkpoint,
+) -> list[Keypoints]:  # fmt: skip
     found = []
     for k, view in enumerate(views):
+        if (kept := checkpoint.keypoints(k)) is not None:
+            found.append(kept)
+            continue
         part = Hooks(
             progress=lambda fraction, stage, k=k: hooks.progress(
                 _PREPARATION * 0.8 * (k + fraction) / len(views), stage
@@ -166,6 +225,7 @@ def _keypoints(
             check_cancelled=hooks.check_cancelled,
         )
         found.append(view_keypoints(sequence, view, body, part))
+        checkpoint.keep_keypoints(k, found[-1])
     return found
 
 
@@ -190,14 +250,11 @@ def _textures(
     sequence: PoseSequence,
     views: Sequence[View],
     body: BodyModel,
-    estimator: DisplacementEstimator | None,
     texture: Texture | None,
     occluders: Occluders | None,
     settings: RefineSettings,
     hooks: Hooks,
 ) -> TextureMaps:
-    if estimator is None:
-        return lambda frames: None
     if texture is not None:
         return texture.maps(body)
     hooks.progress(_PREPARATION * 0.8, "painting the person's texture")

@@ -183,6 +183,7 @@ class PicturesAhead:
         body: whom the estimates pose.
         parameters: first estimate in all frames.
         waiting: called now and then while a picture is not there yet; may raise to stop.
+        frames: that will be taken, rising; all of them unless given.
     """
 
     def __init__(
@@ -191,9 +192,12 @@ class PicturesAhead:
         body: BodyModel,
         parameters: PoseParameters,
         waiting: Callable[[], None] = lambda: None,
+        frames: Sequence[int] | None = None,
     ) -> None:
         self._exit = ExitStack()
         self._device = body.device
+        self._frames = range(len(parameters)) if frames is None else frames
+        self._next = 0
         self._kept: list[dict[int, Picture | None]] = [{} for _ in views]
         self._rows = []
         with ExitStack() as opened:
@@ -203,7 +207,7 @@ class PicturesAhead:
                     lambda frame, view=view, boxes=boxes: _owned(
                         view, frame, boxes[frame], self._device
                     ),
-                    range(len(boxes)), _bytes_of(view, boxes), waiting,
+                    self._frames, _bytes_of(view, boxes), waiting,
                     room=_GPU_ROOM if body.device.type == "cuda" else 1,
                 )  # fmt: skip
                 self._rows.append(opened.enter_context(rows))
@@ -224,11 +228,12 @@ class PicturesAhead:
         Raises:
             FootageError: a frame cannot be decoded.
         """
-        taken = []
+        taken, first = [], self._next
+        while self._next < len(self._frames) and self._frames[self._next] <= frames[-1]:
+            self._next += 1
         for k, rows in enumerate(self._rows):
             kept = {frame: one for frame, one in self._kept[k].items() if frame >= frames[0]}
-            following = max(self._kept[k], default=-1) + 1
-            for frame in range(following, frames[-1] + 1):
+            for frame in self._frames[first : self._next]:
                 kept[frame] = next(rows)
             # Here and not in the thread, which knows nothing of this one's CUDA stream.
             kept = dict(zip(kept, keep_pictures(kept.values(), self._device), strict=True))

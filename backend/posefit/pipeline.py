@@ -8,12 +8,14 @@
 5. keep what explains the picture better than the input did (`verdict`).
 
 Long clips are solved in windows (`windows`), after the person's one shape, and where asked the
-camera, have been found from frames spread over the clip. Reading files and talking to people is
-others' work.
+camera, have been found from frames spread over the clip. Windows know nothing of each other until
+they are joined, so any process may do any of them (`checkpoint`). Reading files and talking to
+people is others' work.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +25,7 @@ from posefit_shared.settings import RefineSettings
 
 from .body import BodyModel
 from .camera_refinement import check_refinable, settle_cameras, slid_parameters
+from .checkpoint import Checkpoint, Shared
 from .clip import Clip, check_visible
 from .clip_parts import Part, gather, joined, turned_input
 from .displacement import DisplacementEstimator
@@ -32,12 +35,13 @@ from .method import Method
 from .observation import Observer
 from .parameters import parameters_of_sequence
 from .refinement_run import Freedom, Hooks, Run, Stopwatch
+from .solver import ShapeMode
 from .verdict.acceptance import Verdict, apply_verdict
 from .verdict.judge import judge
 from .verdict.signs import FrameSigns
 from .windows import split_windows
 
-__all__ = ["Clip", "Freedom", "Hooks", "Refinement", "refine"]
+__all__ = ["Clip", "Freedom", "Hooks", "Refinement", "refine", "refine_windows"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def refine(
     freedom: Freedom | None = None,
     hooks: Hooks | None = None,
     rasterizer: str = "warp",
+    checkpoint: Checkpoint | None = None,
 ) -> Refinement:
     """Move the bodies of a sequence until they lie over its pictures.
 
@@ -78,6 +83,7 @@ def refine(
         freedom: joints and frames that must not move.
         hooks: progress, cancelling, provisional results.
         rasterizer: `warp` or `pytorch3d`.
+        checkpoint: what was done of this very refinement before; the rest is added to it.
 
     Returns:
         The refined sequence of the same frames, and what is to be said of it.
@@ -86,50 +92,124 @@ def refine(
         RefinementError: no frame shows any part of the body, or there is no evidence at all.
         FootageError: a frame cannot be decoded.
     """
-    settings, freedom, hooks = settings or RefineSettings(), freedom or Freedom(), hooks or Hooks()
-    method = method or Method()
+    run = _run_of(clip, body, estimator, settings, method, freedom, hooks, rasterizer)
+    with torch.no_grad(), recording(body.device):
+        return _Steps(run, checkpoint or Checkpoint()).finish()
+
+
+def refine_windows(
+    clip: Clip,
+    windows: Collection[int],
+    checkpoint: Checkpoint,
+    *,
+    body: BodyModel,
+    estimator: DisplacementEstimator | None,
+    settings: RefineSettings | None = None,
+    method: Method | None = None,
+    freedom: Freedom | None = None,
+    hooks: Hooks | None = None,
+    rasterizer: str = "warp",
+) -> None:
+    """Do some windows of what `refine` would do, into a checkpoint that it can go on from.
+
+    Args:
+        clip: as for `refine`, like all that is not explained here.
+        windows: which, as `windows.split_windows` counts them; without any, only what all of them
+            share is found.
+        checkpoint: is given what was not in it.
+
+    Raises:
+        RefinementError, FootageError: as `refine`.
+    """
+    run = _run_of(clip, body, estimator, settings, method, freedom, hooks, rasterizer)
+    with torch.no_grad(), recording(body.device):
+        _Steps(run, checkpoint).do(windows)
+
+
+def _run_of(
+    clip: Clip,
+    body: BodyModel,
+    estimator: DisplacementEstimator | None,
+    settings: RefineSettings | None,
+    method: Method | None,
+    freedom: Freedom | None,
+    hooks: Hooks | None,
+    rasterizer: str,
+) -> Run:
+    settings, method = settings or RefineSettings(), method or Method()
+    freedom, hooks = freedom or Freedom(), hooks or Hooks()
     check_refinable(settings, len(clip.views))
     observer = _observer(clip, body, estimator, settings, method, rasterizer)
-    run = Run(clip, body, settings, method, freedom, hooks, Stopwatch(), observer)
-    with torch.no_grad(), recording(body.device):
-        return _refined(run)
+    return Run(clip, body, settings, method, freedom, hooks, Stopwatch(), observer)
 
 
-def _refined(run: Run) -> Refinement:
-    clip, body, settings, hooks = run.clip, run.body, run.settings, run.hooks
-    start = parameters_of_sequence(clip.sequence, body)
-    check_visible(clip, start, body)
-    if run.observer is None and not clip.landmarks and not clip.evidence:
-        raise RefinementError(
-            "neither displacement nor keypoints are switched on, so nothing is known of the "
-            "picture: switch one of them on, or name evidence files"
-        )
-    betas, run = run.with_shape_and_camera(start)
-    near = slid_parameters(start, run.camera, clip.sequence, body)
-    start_shaped = replace(near, betas=betas)
-    windows = split_windows(len(start), settings.window_frames, settings.window_overlap)
-    shape = run.window_shape(len(windows), len(start))
-    parts: list[Part] = []
-    with run.pictures_ahead(near) as ahead:
-        for k, window in enumerate(windows):
-            rows = torch.arange(window.start, window.stop)
-            parts.append(
-                run.refine_part(start_shaped[rows], near[rows], rows, shape=shape, ahead=ahead)
+class _Steps:
+    """A refinement step by step; what its checkpoint has is not done again."""
+
+    def __init__(self, run: Run, checkpoint: Checkpoint) -> None:
+        clip, body, settings = run.clip, run.body, run.settings
+        self._checkpoint = checkpoint
+        self._given = parameters_of_sequence(clip.sequence, body)
+        check_visible(clip, self._given, body)
+        if run.observer is None and not clip.landmarks and not clip.evidence:
+            raise RefinementError(
+                "neither displacement nor keypoints are switched on, so nothing is known of the "
+                "picture: switch one of them on, or name evidence files"
             )
-            if shape != "fixed":
-                start_shaped = replace(start_shaped, betas=parts[0].parameters.betas)
-            hooks.progress(0.15 + 0.8 * (k + 1) / len(windows), "refining")
-            hooks.publish(joined(clip.sequence, windows[: k + 1], parts, start_shaped, body))
-    found = joined(clip.sequence, windows, parts, start_shaped, body)
-    turned, start = turned_input(clip.sequence, start, parts, body)
-    verdict, signs = judge(run, start, parameters_of_sequence(found, body), parts)
-    given, camera = clip.sequence, gather(parts, lambda part: part.camera, len(start))
-    if camera is not None and verdict.refined.any():
-        weight = verdict.step * settings.influence
-        given, found = settle_cameras(given, found, camera, weight, settings, body)
-    sequence = apply_verdict(given, found, verdict, settings, body, turned=turned)
-    hooks.progress(1.0, "done")
-    return Refinement(sequence, found, verdict, signs, run.watch.timings_ms)
+        frames = len(self._given)
+        self._windows = split_windows(frames, settings.window_frames, settings.window_overlap)
+        self._shape: ShapeMode = run.window_shape(len(self._windows), frames)
+        shared = checkpoint.shared(body.device)
+        if shared is None:
+            betas, run = run.with_shape_and_camera(self._given)
+            shared = Shared(betas, run.camera)
+            checkpoint.keep_shared(shared)
+        self._run = replace(run, camera=shared.camera)
+        self._near = slid_parameters(self._given, shared.camera, clip.sequence, body)
+        self._start = replace(self._near, betas=shared.betas)
+
+    def do(self, windows: Collection[int]) -> list[Part]:
+        """Those windows, in order."""
+        run, parts = self._run, []
+        chosen = {k: self._windows[k] for k in sorted(windows)}
+        missing = [w for k, w in chosen.items() if not self._checkpoint.has_window(k)]
+        frames = sorted({frame for w in missing for frame in range(w.start, w.stop)})
+        with run.pictures_ahead(self._near, frames) as ahead:
+            for done, (k, window) in enumerate(chosen.items(), 1):
+                part = self._checkpoint.window(k, run.body.device)
+                if part is None:
+                    rows = torch.arange(window.start, window.stop)
+                    start, near = self._start[rows], self._near[rows]
+                    part = run.refine_part(start, near, rows, shape=self._shape, ahead=ahead)
+                    self._checkpoint.keep_window(k, part)
+                parts.append(part)
+                if self._shape != "fixed":
+                    self._start = replace(self._start, betas=parts[0].parameters.betas)
+                run.hooks.progress(0.15 + 0.8 * done / len(chosen), "refining")
+                if len(chosen) == len(self._windows):
+                    run.hooks.publish(self._joined(parts))
+        return parts
+
+    def finish(self) -> Refinement:
+        """All windows, joined, and the verdict on them."""
+        parts = self.do(range(len(self._windows)))
+        run, body, settings = self._run, self._run.body, self._run.settings
+        sequence = run.clip.sequence
+        found = self._joined(parts)
+        turned, start = turned_input(sequence, self._given, parts, body)
+        verdict, signs = judge(run, start, parameters_of_sequence(found, body), parts)
+        camera = gather(parts, lambda part: part.camera, len(start))
+        if camera is not None and verdict.refined.any():
+            weight = verdict.step * settings.influence
+            sequence, found = settle_cameras(sequence, found, camera, weight, settings, body)
+        refined = apply_verdict(sequence, found, verdict, settings, body, turned=turned)
+        run.hooks.progress(1.0, "done")
+        return Refinement(refined, found, verdict, signs, run.watch.timings_ms)
+
+    def _joined(self, parts: list[Part]) -> PoseSequence:
+        """The windows done so far as one sequence, the input where nothing is solved yet."""
+        windows = self._windows[: len(parts)]
+        return joined(self._run.clip.sequence, windows, parts, self._start, self._run.body)
 
 
 def _observer(

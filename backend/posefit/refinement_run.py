@@ -181,12 +181,14 @@ class Run:
                 part = self._solved(part, evidence, "fixed", contacts=touching)
         return part if over_clip or not looks else self._judged(part, reference, looks, pictures)
 
-    def pictures_ahead(self, reference: PoseParameters) -> AbstractContextManager:
-        """The pictures of all windows, made ahead; None where nobody looks at them."""
+    def pictures_ahead(
+        self, reference: PoseParameters, frames: Sequence[int]
+    ) -> AbstractContextManager:
+        """The pictures of those frames, made ahead; None where nobody looks at them."""
         if self.observer is None:
             return nullcontext()
         return PicturesAhead(
-            self.clip.views, self.body, reference, waiting=self.hooks.check_cancelled
+            self.clip.views, self.body, reference, self.hooks.check_cancelled, frames
         )
 
     def _judged(self, part: Part, given: PoseParameters, looks: Sequence[Look], pictures) -> Part:

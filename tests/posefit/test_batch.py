@@ -183,6 +183,17 @@ def test_killed_at_any_moment_nothing_is_lost_or_done_twice(tmp_path):
                 assert not is_alive(int(line.split()[1]))
 
 
+def test_a_job_that_is_killed_goes_on_from_what_it_had_done(tmp_path):
+    table, output = write_table(tmp_path / "in", "resume-1"), tmp_path / "out"
+    first = run(table, output, retries=0)
+    assert "killed" in first.failed["resume-1"]
+    assert run(table, output, retries=2).done == 1
+    given = [line for line in notes(table, "resume-1") if line.startswith("given")]
+    # What is given up for good is begun from nothing the next time.
+    assert given == ["given ['step-0']", "given ['step-0', 'step-1']"]
+    assert not list((output / ".batch/kept").iterdir())
+
+
 def test_the_jobs_of_a_killed_batch_end_with_it(tmp_path):
     table, output = write_table(tmp_path / "in", "hang-1"), tmp_path / "out"
     command = [sys.executable, str(HERE / "batch_program.py"), str(table), str(output)]

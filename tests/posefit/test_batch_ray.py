@@ -64,7 +64,7 @@ def run(
 ):  # fmt: skip
     def executor(_):
         tasks = RayTasks(
-            cluster.address, {"device": "cpu"}, RayConfig(1.0, 0.0, decode_cpus, 4),
+            cluster.address, {"device": "cpu"}, RayConfig(1.0, 0.0, decode_cpus, in_flight=4),
             limits or ProcessLimits(hang_seconds=60), "batch_handlers",
         )  # fmt: skip
         connected()
@@ -144,26 +144,42 @@ def test_decoding_is_a_stage_of_its_own_whose_death_and_failure_are_the_jobs(clu
     assert result.done == 2
     noted = [line.split()[0] for line in test_batch.notes(table, "vanish-1")]
     assert noted == ["looked", "looked", "began", "given", "ended"]
-    assert "given [['seen of good-1']]" in test_batch.notes(table, "good-1")
+    assert "given ['seen']" in test_batch.notes(table, "good-1")
+
+
+def test_a_long_clip_is_divided_and_only_the_part_whose_process_dies_is_done_again(
+    cluster, tmp_path
+):
+    table, output = test_batch.write_table(tmp_path / "in", "parts-1", "good-1"), tmp_path / "out"
+    result = run(cluster, table, output, test_batch.Recorder(), decode_cpus=1.0)
+    assert result.failed == {}
+    assert result.done == 2
+    noted = [line for line in test_batch.notes(table, "parts-1") if line[:5] in ("part ", "given")]
+    assert sorted(noted[:-1]) == ["part a", "part b", "part b", "part c"]
+    assert noted[-1] == "given ['part-a', 'part-b', 'part-c', 'seen', 'shared']"
+    assert "divided 2048" in test_batch.notes(table, "parts-1")
 
 
 def test_a_cluster_gives_the_arrays_that_this_machine_gives(cluster, free_body, tmp_path):
     folder = tmp_path / "clips"
-    for k in range(2):
+    for k, frames in enumerate((3, 9)):
         rng = np.random.default_rng(k)
-        truth = made.true_sequence(free_body, 3, rng)
+        truth = made.true_sequence(free_body, frames, rng)
         footage = made.filmed(free_body, truth)
         (folder / f"clip {k}").mkdir(parents=True)
-        for frame in range(3):
+        for frame in range(frames):
             Image.fromarray(footage.read(frame)).save(folder / f"clip {k}" / f"{frame}.png")
         write_sequence(folder / f"clip {k}.npz", made.disturbed(truth, rng, 0.05, 0.01))
-    settings = RefineSettings(displacement="flow", keypoints=True, rounds=1, crop_size=128)
+    settings = RefineSettings(
+        displacement="flow", keypoints=True, rounds=1, crop_size=128, window_frames=4,
+        window_overlap=1,
+    )  # fmt: skip
     defaults, results = Job("", settings=settings), []
     for place in (None, cluster.address):
         output = tmp_path / f"out {len(results)}"
         config = BatchConfig(
             folder, output, defaults, device="cpu", ray=place,
-            ray_resources=RayConfig(decode_cpus=1.0),
+            ray_resources=RayConfig(decode_cpus=1.0, chunk_frames=4),
         )  # fmt: skip
         assert run_batch(config, display=test_batch.Recorder()).done == 2
         results.append(output)

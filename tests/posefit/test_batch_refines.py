@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A batch gives what `posefit refine` gives, and a page that shows where to look first."""
 
+import io
 import json
 import re
 import shutil
@@ -11,8 +12,9 @@ import pytest
 import synthetic_clip as made
 from PIL import Image
 
-from posefit.batch import Job, work
+from posefit.batch import Job, ray_tasks, work
 from posefit.batch.gathering import BatchFigures, gather
+from posefit.batch.local_processes import ProcessLimits
 from posefit.batch.page import write_page
 from posefit.batch.summary import (
     CHANGE_EDGES_MM,
@@ -37,13 +39,7 @@ def clips(free_body, tmp_path_factory):
     """A folder with two pairs of a sequence and pictures, a shot, and one without pictures."""
     folder = tmp_path_factory.mktemp("many clips")
     for k, name in enumerate(("歩く", "run 2")):
-        rng = np.random.default_rng(k)
-        truth = made.true_sequence(free_body, FRAMES, rng)
-        footage = made.filmed(free_body, truth)
-        (folder / name).mkdir()
-        for frame in range(FRAMES):
-            Image.fromarray(footage.read(frame)).save(folder / name / f"{frame}.png")
-        write_sequence(folder / f"{name}.npz", made.disturbed(truth, rng, 0.05, 0.01))
+        write_clip(free_body, folder, name, FRAMES, seed=k)
     intrinsics, world_to_camera = made.camera()
     camera = {
         "name": "one", "footage": "../run 2", "image_size": list(made.SIZE),
@@ -54,6 +50,18 @@ def clips(free_body, tmp_path_factory):
     (folder / "shot/shot.json").write_text(shot)
     (folder / "lost.npz").write_bytes((folder / "歩く.npz").read_bytes())
     return folder
+
+
+def write_clip(body, folder, name, frames, seed):
+    """Write a disturbed sequence and its pictures, and give their paths."""
+    rng = np.random.default_rng(seed)
+    truth = made.true_sequence(body, frames, rng)
+    footage = made.filmed(body, truth)
+    (folder / name).mkdir()
+    for frame in range(frames):
+        Image.fromarray(footage.read(frame)).save(folder / name / f"{frame}.png")
+    write_sequence(folder / f"{name}.npz", made.disturbed(truth, rng, 0.05, 0.01))
+    return folder / f"{name}.npz", folder / name
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +105,35 @@ def test_keypoints_that_were_looked_for_before_give_the_same_arrays(clips, tmp_p
     settings = RefineSettings(displacement="none", rounds=1, solver_iterations=2)
     job = Job("walk", clips / "歩く.npz", clips / "歩く", settings=settings)
     machine, results = work.Machine("cpu", pictures=0), []
-    for given in (None, work.look_at_job(job, machine)):
+    for given in ({}, work.look_at_job(job, machine)):
         folder = tmp_path / f"{len(results)}"
         folder.mkdir()
-        work.run_job(job, folder, machine, "x", keypoints=given)
+        work.run_job(job, folder, machine, "x", records=given)
         results.append(arrays(folder / "walk.npz"))
     assert calls == [FRAMES, FRAMES]  # the look, and the run that was given nothing
     for key, values in results[0].items():
         np.testing.assert_array_equal(results[1][key], values, err_msg=key)
+
+
+def test_a_clip_done_in_parts_by_several_processes_is_the_clip_done_in_one(free_body, tmp_path):
+    settings = RefineSettings(
+        displacement="flow", keypoints=False, rounds=1, crop_size=128, window_frames=4,
+        window_overlap=1,
+    )  # fmt: skip
+    job = Job("walk", *write_clip(free_body, tmp_path, "walk", 9, seed=2), settings=settings)
+    order = {
+        "handlers": "posefit.batch.work", "machine": {"device": "cpu", "pictures": 0},
+        "limits": ProcessLimits(), "job": job.to_map(), "fingerprint": "x", "chunk_frames": 4,
+    }  # fmt: skip
+    begun = ray_tasks.do_job(order)
+    assert [chunk.windows for chunk in begun["chunks"]] == [(0,), (1,), (2,)]
+    parts = [ray_tasks.do_part(order, chunk, begun) for chunk in reversed(begun["chunks"])]
+    order = {**order, "chunk_frames": 0}
+    apart, whole = ray_tasks.do_job(order, begun, *parts), ray_tasks.do_job(order)
+    results = [dict(np.load(io.BytesIO(one["files"]["walk.npz"]))) for one in (apart, whole)]
+    assert results[0].keys() == results[1].keys()
+    for key, values in results[1].items():
+        np.testing.assert_array_equal(results[0][key], values, err_msg=key)
 
 
 def test_a_shot_of_one_camera_gives_what_its_sequence_alone_gives(output):

@@ -56,8 +56,16 @@ class Executor(Protocol):
         """How many jobs may be under way at once."""
         ...
 
-    def submit(self, job: Job, folder: Path, fingerprint: str, log: Path) -> None:
-        """Begin a job whose result goes to `folder`."""
+    def submit(self, job: Job, folder: Path, fingerprint: str, log: Path, kept: Path) -> None:
+        """Begin a job whose result goes to `folder`.
+
+        Args:
+            job: what.
+            folder: empty.
+            fingerprint: goes into the result.
+            log: where its messages go.
+            kept: folder for what it has done so far (`checkpoint`), which outlives a kill.
+        """
         ...
 
     def events(self, timeout_s: float) -> list[Event]:

@@ -7,10 +7,11 @@ OUTPUT/summary.csv          a row a job
 OUTPUT/report.html          the page
 OUTPUT/NAME/NAME.npz        a finished job: its sequence (with a shot, one for each person),
 OUTPUT/NAME/summary.json    figures, and what was refined from what (`summary`)
-OUTPUT/.batch/              lock, logs, and jobs under way
+OUTPUT/.batch/              lock, logs, jobs under way, and what is done of them (`checkpoint`)
 ```
 A job works in a folder of its own under `.batch`; renaming that folder to `OUTPUT/NAME` is what
-finishes it. A batch killed before the rename has done nothing of the job, one killed after it all.
+finishes it. A batch killed before the rename has no result of the job, one killed after it all; the
+windows that were done of an unfinished one are kept, and the next run goes on after them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from posefit_shared.sequence import SequenceError
 from posefit_shared.shot import read_shot
 
+from .. import __version__
 from .folder_lock import FolderLock
 from .jobs import BatchError, Job
 from .journal import Journal, read_journal
@@ -70,6 +72,21 @@ class OutputFolder:
     @property
     def _work(self) -> Path:
         return self._inside / "work"
+
+    def kept(self, job: Job, stamp: str) -> Path:
+        """Where what is done of an unfinished job is kept; what other files or settings, or another
+        version, gave is taken away.
+
+        Args:
+            job: which.
+            stamp: its fingerprint.
+        """
+        of_job = self._inside / "kept" / job.name
+        mine = of_job / f"{stamp}-{__version__}"
+        for other in of_job.glob("*"):
+            if other != mine:
+                shutil.rmtree(other, ignore_errors=True)
+        return mine
 
     def jobs_written_down(self) -> set[str]:
         """Jobs that the journal calls done."""
@@ -125,10 +142,18 @@ class OutputFolder:
         _to_disk(self.path)
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(self._inside / "kept" / job.name, ignore_errors=True)
 
-    def abandon(self, job: Job) -> None:
-        """Take away what an unfinished job has written."""
+    def abandon(self, job: Job, *, for_good: bool) -> None:
+        """Take away what an unfinished job has written.
+
+        Args:
+            job: which.
+            for_good: it is not tried again, so nothing is kept to go on from.
+        """
         shutil.rmtree(self._work / job.name, ignore_errors=True)
+        if for_good:
+            shutil.rmtree(self._inside / "kept" / job.name, ignore_errors=True)
 
     def free_megabytes(self) -> int:
         """Room on the disk."""

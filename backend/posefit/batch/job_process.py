@@ -26,6 +26,7 @@ from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import SettingsError
 
 from ..errors import PosefitError
+from ..records import RecordFolder
 from .folder import is_disk_full
 from .jobs import Job
 
@@ -76,7 +77,7 @@ def _outcome(
         module = importlib.import_module(handlers)
         module.run_job(
             Job.from_map(order["job"]), Path(order["folder"]), module.Machine(**machine),
-            order["fingerprint"], _teller(answers),
+            order["fingerprint"], _teller(answers), RecordFolder(Path(order["kept"])),
         )  # fmt: skip
     except Exception as error:
         with contextlib.suppress(OSError):  # the log may lie on a full disk

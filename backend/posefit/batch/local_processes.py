@@ -56,12 +56,12 @@ class _Process:
         self.began_at = self.sign_at = time.monotonic()
         threading.Thread(target=self._read, args=(answers,), daemon=True).start()
 
-    def begin(self, job: Job, folder: Path, fingerprint: str, log: Path) -> None:
+    def begin(self, job: Job, folder: Path, fingerprint: str, log: Path, kept: Path) -> None:
         self.job = job
         self.began_at = self.sign_at = time.monotonic()
         order = {
             "job": job.to_map(), "folder": str(folder), "fingerprint": fingerprint,
-            "log": str(log.resolve()),
+            "log": str(log.resolve()), "kept": str(kept),
         }  # fmt: skip
         assert self.popen.stdin is not None
         with contextlib.suppress(OSError):  # it has died; the end of its output tells
@@ -120,15 +120,15 @@ class LocalProcesses:
         """One job for each process."""
         return len(self._devices)
 
-    def submit(self, job: Job, folder: Path, fingerprint: str, log: Path) -> None:
+    def submit(self, job: Job, folder: Path, fingerprint: str, log: Path, kept: Path) -> None:
         """Begin a job in a process that is free."""
         for k, process in enumerate(self._places):
             if process is not None and process.job is None:
-                process.begin(job, folder, fingerprint, log)
+                process.begin(job, folder, fingerprint, log, kept)
                 return
             if process is None:
                 process = self._places[k] = self._start(self._devices[k])
-                process.begin(job, folder, fingerprint, log)
+                process.begin(job, folder, fingerprint, log, kept)
                 return
         raise AssertionError("a job was submitted while no slot was free")
 

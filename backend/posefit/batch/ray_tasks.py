@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs as tasks of a Ray cluster, a task a clip; results come back through Ray's object store.
+"""Jobs as tasks of a Ray cluster; results come back through Ray's object store.
 
-Where asked, a clip's decoding and keypoints are a task before it that takes cores and no GPU; what
-goes from one to the other is 800 bytes a frame. Nodes need posefit and the jobs' input files under
-the same paths; they write nothing there. A clip is not divided: its windows share one search for
-shape, the person's texture and the verdict, so parts of it on their own would not give the same
-result.
+A short clip is one task. A long one is several: the first finds what its windows share, parts of it
+follow on any node, and the last joins them and judges; a part whose node is lost is done again by
+Ray, the others stay. Where asked, decoding and keypoints are a task before these that takes cores
+and no GPU. What goes between them are records of a checkpoint, 1.5 kB a frame, and the numbers are
+those of the clip done in one piece. Nodes need posefit and the jobs' input files under the same
+paths; they write nothing there.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 _LOG_CHARACTERS = 100_000
 _WATCH_S = 1.0
 _CONNECT_S = 15.0
+_PART_RETRIES = 2
+"""How often Ray does a part of a clip again whose process or node is gone."""
 
 
 @dataclass
@@ -45,8 +48,9 @@ class _Task:
     job: Job
     folder: Path
     log: Path
-    look: Any
-    """The reference of the stage before it; None where there is none."""
+    order: dict[str, Any]
+    before: list[Any]
+    """References of the tasks that it waits for."""
 
 
 class RayTasks:
@@ -76,13 +80,16 @@ class RayTasks:
         self._check(resources)
         # The batch tries again itself, and writes down why.
         rules = {"max_retries": 0, "max_calls": limits.jobs_a_process}
-        self._remote = self._ray.remote(
-            num_cpus=resources.cpus, num_gpus=resources.gpus, **rules
-        )(do_job)  # fmt: skip
+        taken = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
+        self._remote = self._ray.remote(**taken, **rules)(do_job)
+        self._part = self._ray.remote(**taken, **{**rules, "max_retries": _PART_RETRIES})(do_part)
         self._look = None
         if resources.decode_cpus > 0:
             self._look = self._ray.remote(num_cpus=resources.decode_cpus, **rules)(do_look)
-        self._order = {"handlers": handlers, "machine": machine, "limits": limits}
+        self._order = {
+            "handlers": handlers, "machine": machine, "limits": limits,
+            "chunk_frames": resources.chunk_frames,
+        }  # fmt: skip
         self._slots = resources.in_flight
         self._tasks: dict[Any, _Task] = {}
 
@@ -91,29 +98,31 @@ class RayTasks:
         """How many tasks Ray may know of."""
         return self._slots
 
-    def submit(self, job: Job, folder: Path, fingerprint: str, log: Path) -> None:
-        """Hand a job to the cluster."""
+    def submit(self, job: Job, folder: Path, fingerprint: str, log: Path, kept: Path) -> None:
+        """Hand a job to the cluster; what is done of it is kept there, not in the folder."""
         order = {**self._order, "job": with_whole_paths(job).to_map(), "fingerprint": fingerprint}
-        look = None if self._look is None else self._look.remote(order)
-        self._tasks[self._remote.remote(order, look)] = _Task(job, folder, log, look)
+        before = [] if self._look is None else [self._look.remote(order)]
+        self._tasks[self._remote.remote(order, *before)] = _Task(job, folder, log, order, before)
 
     def events(self, timeout_s: float) -> list[Event]:
         """What has ended since."""
         ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=timeout_s)
         if ready:
             ready, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
-        return [self._event(reference, self._tasks.pop(reference)) for reference in ready]
+        found = [self._event(reference, self._tasks.pop(reference)) for reference in ready]
+        return [event for event in found if event is not None]
 
     def close(self) -> None:
         """Stop all tasks and leave the cluster."""
-        looks = [task.look for task in self._tasks.values() if task.look is not None]
-        for reference in (*self._tasks, *looks):
+        before = [reference for task in self._tasks.values() for reference in task.before]
+        for reference in (*self._tasks, *before):
             with contextlib.suppress(Exception):  # the cluster may be gone
                 self._ray.cancel(reference, force=True)
         self._tasks.clear()
         self._ray.shutdown()
 
-    def _event(self, reference: Any, task: _Task) -> Event:
+    def _event(self, reference: Any, task: _Task) -> Event | None:
+        """What became of a job; None where it goes on in parts."""
         errors = self._ray.exceptions
         try:
             outcome = self._ray.get(reference)
@@ -131,18 +140,29 @@ class RayTasks:
             handle.write(outcome["log"])
         if outcome["event"] == "failed":
             return Failed(task.job.name, outcome["kind"], outcome["words"])
+        if outcome["event"] == "begun":
+            self._divide(task, outcome)
+            return None
         for name, data in outcome["files"].items():
             (task.folder / Path(name).name).write_bytes(data)
         return Finished(task.job.name)
 
+    def _divide(self, task: _Task, begun: dict[str, Any]) -> None:
+        """Hand out the parts of a clip, and the task that joins them."""
+        shared = self._ray.put({"event": "begun", "records": begun["records"], "log": ""})
+        parts = [self._part.remote(task.order, chunk, shared) for chunk in begun["chunks"]]
+        joining = self._remote.remote({**task.order, "chunk_frames": 0}, shared, *parts)
+        self._tasks[joining] = replace(task, before=[*task.before, shared, *parts])
+
     def _check(self, resources: RayConfig) -> None:
         """Refuse what no node has; an autoscaler may still bring others, so only a warning."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        wanted = (resources.cpus, resources.gpus, resources.decode_cpus)
+        wanted = (resources.cpus, resources.gpus, resources.decode_cpus, resources.chunk_frames)
         if resources.in_flight < 1 or min(wanted) < 0:
             self._ray.shutdown()
             raise BatchError(
-                "--ray-in-flight, --ray-cpus, --ray-gpus and --ray-decode-cpus must not be below 0"
+                "--ray-in-flight must be 1 or more, and --ray-cpus, --ray-gpus, --ray-decode-cpus "
+                "and --ray-chunk-frames must not be below 0"
             )
         if not any(
             node.get("CPU", 0) >= resources.cpus and node.get("GPU", 0) >= resources.gpus
@@ -175,31 +195,52 @@ def do_look(order: dict[str, Any]) -> dict[str, Any]:
     """
 
     def look(module: Any, job: Job, machine: Any, sign: Callable[[float, str], None]) -> Any:
-        return {"event": "looked", "keypoints": module.look_at_job(job, machine, sign)}
+        return {"event": "looked", "records": module.look_at_job(job, machine, sign)}
 
     return _told(order, look)
 
 
-def do_job(order: dict[str, Any], looked: dict[str, Any] | None = None) -> dict[str, Any]:
+def do_part(order: dict[str, Any], chunk: Any, begun: dict[str, Any]) -> dict[str, Any]:
+    """A part of a long clip: its records, or why there are none; nothing escapes but death.
+
+    Args:
+        order: as for `do_job`.
+        chunk: which part.
+        begun: what all parts share.
+    """
+
+    def run(module: Any, job: Job, machine: Any, sign: Callable[[float, str], None]) -> Any:
+        records = module.do_chunk(job, chunk, machine, begun["records"], sign)
+        return {"event": "done", "records": records}
+
+    return _told(order, run)
+
+
+def do_job(order: dict[str, Any], *before: dict[str, Any]) -> dict[str, Any]:
     """One job on a node: its files, or why there are none; nothing escapes but death.
 
     Args:
-        order: `handlers`, `machine`, `limits`, `job`, `fingerprint`.
-        looked: what `do_look` gave, where that is a stage of its own.
+        order: `handlers`, `machine`, `limits`, `job`, `fingerprint`, `chunk_frames`: clips that are
+            longer are only begun, and come back with their parts.
+        before: what tasks before this one gave.
     """
-    if looked is not None and looked["event"] == "failed":
-        return looked
-    given = {} if looked is None else {"keypoints": looked["keypoints"]}
+    if failed := next((one for one in before if one["event"] == "failed"), None):
+        return failed
+    records = {name: arrays for one in before for name, arrays in one["records"].items()}
 
     def run(module: Any, job: Job, machine: Any, sign: Callable[[float, str], None]) -> Any:
+        if longest := order["chunk_frames"]:
+            chunks = module.begin_chunks(job, machine, longest, records, sign)
+            if chunks:
+                return {"event": "begun", "chunks": chunks, "records": records}
         with tempfile.TemporaryDirectory(prefix="posefit-") as name:
             folder = Path(name)
-            module.run_job(job, folder, machine, order["fingerprint"], sign, **given)
+            module.run_job(job, folder, machine, order["fingerprint"], sign, records)
             files = {path.name: path.read_bytes() for path in folder.iterdir()}
         return {"event": "finished", "files": files}
 
     outcome = _told(order, run)
-    return outcome if looked is None else {**outcome, "log": looked["log"] + outcome["log"]}
+    return {**outcome, "log": "".join(one["log"] for one in before) + outcome["log"]}
 
 
 def _told(order: dict[str, Any], do: Callable[..., dict[str, Any]]) -> dict[str, Any]:

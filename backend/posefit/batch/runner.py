@@ -105,7 +105,9 @@ class _Run:
             self._fail(job, "refused", words, attempt)
             return
         self.under_way[job.name] = _UnderWay(job, work, attempt, time.monotonic())
-        self.executor.submit(job, work, fingerprint(job), self.folder.log_file(job))
+        stamp = fingerprint(job)
+        kept = self.folder.kept(job, stamp)
+        self.executor.submit(job, work, stamp, self.folder.log_file(job), kept)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -117,8 +119,8 @@ class _Run:
         elif event.kind == "disk":
             raise DiskFullError
         else:
-            self.folder.abandon(entry.job)
-            self._fail(entry.job, event.kind, event.words, entry.attempt)
+            again = self._fail(entry.job, event.kind, event.words, entry.attempt)
+            self.folder.abandon(entry.job, for_good=not again)
 
     def _finish(self, entry: _UnderWay) -> None:
         seconds = time.monotonic() - entry.began_at
@@ -127,7 +129,8 @@ class _Run:
         self.done += 1
         self.display.done(entry.job, self.folder.summary(entry.job), seconds)
 
-    def _fail(self, job: Job, kind: str, words: str, attempt: int) -> None:
+    def _fail(self, job: Job, kind: str, words: str, attempt: int) -> bool:
+        """Write a failure down; whether the job is tried again."""
         again = kind == "broke" and attempt <= self.retries
         number = attempt
         if kind == "lost":
@@ -142,6 +145,7 @@ class _Run:
                 words += f" (its messages: {self.folder.log_file(job)})"
             self.failed[job.name] = words
         self.display.failed(job, words, again=again)
+        return again
 
 
 def run_jobs(
