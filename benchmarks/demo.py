@@ -20,7 +20,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from posefit.body import load_body
 from posefit.demo import ASSETS, MAIN_CAMERA
-from posefit.engine import choose_device, refine_views
+from posefit.devices import choose_device
+from posefit.engine import refine_views
 from posefit.estimate import estimate
 from posefit.evaluate import score_views
 from posefit.footage import open_footage

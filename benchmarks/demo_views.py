@@ -25,7 +25,8 @@ import numpy as np
 
 from posefit.body import BodyModel, load_body
 from posefit.demo import ASSETS
-from posefit.engine import choose_device, refine_views
+from posefit.devices import choose_device
+from posefit.engine import refine_views
 from posefit.estimate import estimate
 from posefit.evaluate import score_views
 from posefit.footage import open_footage

@@ -25,7 +25,8 @@ import torch
 
 from posefit.body import load_body
 from posefit.demo import ASSETS, MAIN_CAMERA
-from posefit.engine import choose_device, refine_views, view_keypoints
+from posefit.devices import choose_device
+from posefit.engine import refine_views, view_keypoints
 from posefit.estimate import estimate
 from posefit.footage import open_footage
 from posefit.views import view_of_sequence

@@ -23,7 +23,8 @@ from posefit_shared.shot import read_shot
 
 from .body import BodyModel, load_body, pose_body
 from .camera_file import read_camera
-from .engine import choose_device, refine_views
+from .devices import choose_device
+from .engine import refine_views
 from .estimate import estimate
 from .evaluate import evaluate
 from .evidence import EvidenceFiles

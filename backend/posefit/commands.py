@@ -32,7 +32,8 @@ from .datasets import (
     protocol_named,
     write_results,
 )
-from .engine import choose_device, refine_views
+from .devices import choose_device
+from .engine import refine_views
 from .errors import RefinementError
 from .estimate import estimate
 from .evaluate import EvaluationError, evaluate

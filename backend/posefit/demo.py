@@ -26,7 +26,8 @@ from posefit_shared.shot import Shot, read_shot
 
 from .body import BodyModel, load_body
 from .commands import progress_bar
-from .engine import choose_device, refine_views
+from .devices import choose_device
+from .engine import refine_views
 from .estimate import estimate
 from .evaluate import score_views
 from .footage import open_footage

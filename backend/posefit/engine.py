@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
@@ -21,8 +20,6 @@ from posefit_shared.settings import RefineSettings
 from .body import BodyModel, pose_body
 from .checkpoint import Checkpoint
 from .displacement import DisplacementEstimator, load_estimator
-from .errors import RefinementError
-from .gpu.memory import limit_gpu_memory
 from .keypoints.detection import Keypoints, detect_keypoints
 from .keypoints.evidence import evidence_for_refinement
 from .method import Method
@@ -37,32 +34,13 @@ from .texture_clip import paint_from_views
 from .views import View
 from .windows import split_windows
 
-__all__ = ["choose_device", "refine_views", "refine_views_windows", "view_keypoints"]
+__all__ = ["refine_views", "refine_views_windows", "view_keypoints"]
 
 logger = logging.getLogger(__name__)
 
 _POSING_BATCH = 64
 _PREPARATION = 0.5
 """Share of the progress that detecting and painting take."""
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU where there is one.
-
-    Raises:
-        RefinementError: `cuda` was asked for and there is none.
-        GpuMemoryError: the limit of its memory is none.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RefinementError(
-            "no CUDA device can be used (posefit doctor says more): install a GPU build of torch, "
-            "or use --device cpu"
-        )
-    device = torch.device(name)
-    limit_gpu_memory(device)
-    return device
 
 
 def refine_views(

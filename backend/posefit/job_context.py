@@ -20,7 +20,7 @@ from posefit_shared.messages import (
     check_content_hash,
 )
 
-from .server.media import MediaError, resolve_media_path
+from .media_paths import MediaError, resolve_media_path
 
 __all__ = ["JobCancelled", "JobContext", "JobFolders", "WorkerInfo"]
 

@@ -2,7 +2,8 @@
 """What a worker does for each kind of job: requests in, results out, the engine in between.
 
 A worker imports this module by name (`ServeConfig.handlers`), calls `warm_up` once and `run_job`
-for every job. Each kind is one function here; the method itself is elsewhere.
+for every job. Each kind is one function here; the method itself is elsewhere. What only some kinds
+need is imported with the first of them, so that a worker is ready sooner.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -30,21 +32,18 @@ from posefit_shared.messages import (
     Request,
 )
 
-from .alignment_job import run_align
 from .body import BodyModel, PoseParameters, load_body, pose_body
 from .crop import crop_frames
-from .engine import choose_device
+from .devices import choose_device
 from .errors import PosefitError
-from .gpu.memory import give_back, limit_gpu_memory
-from .import_command import import_for_client
+from .gpu.memory import give_back, give_back_to_system, limit_gpu_memory
 from .job_context import JobContext, WorkerInfo
 from .modalities import Modalities, render_modalities
 from .parameters import parameters_of_sequence
 from .reading_fence import OutsideFence, fenced
-from .refinement_jobs import run_estimate, run_refine, run_texture
 from .texture import load_png
 
-__all__ = ["JobError", "rest", "run_job", "warm_up"]
+__all__ = ["JobError", "rehearse", "rest", "run_job", "stand_by", "warm_up"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +69,39 @@ def warm_up(device: str) -> WorkerInfo:
     if chosen.type == "cuda":
         words = f"{chosen} ({torch.cuda.get_device_name(chosen)})"
     return WorkerInfo(str(chosen), words, (body.name or FREE_BODY,), tuple(_JOBS))
+
+
+def rehearse(device: str, is_wanted: Callable[[], bool]) -> bool:
+    """Refine a made-up frame, so that the first real one is as fast as the tenth.
+
+    Args:
+        device: as `warm_up` found it.
+        is_wanted: whether a job has come; the rehearsal then ends.
+
+    Returns:
+        Whether it came to its end.
+    """
+    from .rehearsal import rehearse_frame
+
+    return rehearse_frame(_load_body(FREE_BODY, device), is_wanted)
+
+
+def stand_by(device: str) -> bool:
+    """Load what a standby may: everything on a CPU; for a GPU the modules, the device untouched.
+
+    Args:
+        device: as `warm_up` takes it.
+
+    Returns:
+        Whether a frame has been rehearsed as well.
+    """
+    import_module(".rehearsal", __package__)
+    chosen = _choose(device)
+    if chosen.type == "cuda":
+        return False
+    has_rehearsed = rehearse(warm_up(device).device, lambda: False)
+    give_back_to_system()
+    return has_rehearsed
 
 
 def rest() -> None:
@@ -122,6 +154,8 @@ def _preview(request: PreviewRequest, context: JobContext) -> PreviewResult:
 
 def _import(request: ImportRequest, context: JobContext) -> ImportResult:
     """One person of another tool's file."""
+    from .import_command import import_for_client
+
     context.progress(0.0, "reading the file")
     path = context.resolve_media(request.media)
     body = _body_source(request.body, context)
@@ -135,20 +169,23 @@ def _import(request: ImportRequest, context: JobContext) -> ImportResult:
         ) from error
 
 
-def _with_body(
-    run: Callable[[Any, BodyModel, JobContext], Record | None],
-) -> Callable[[Any, JobContext], Record | None]:
-    """A job that gets the body its request names."""
-    return lambda request, context: run(request, body_of_job(request.body, context), context)
+def _with_body(module: str, function: str) -> Callable[[Any, JobContext], Record | None]:
+    """A job that gets the body its request names; its module is imported with the first one."""
+
+    def run(request: Any, context: JobContext) -> Record | None:
+        run_with_body = getattr(import_module(module, __package__), function)
+        return run_with_body(request, body_of_job(request.body, context), context)
+
+    return run
 
 
 _JOBS: dict[str, Callable[[Any, JobContext], Record | None]] = {
     "ping": _ping,
     "preview": _preview,
-    "refine": _with_body(run_refine),
-    "texture": _with_body(run_texture),
-    "estimate": _with_body(run_estimate),
-    "align": _with_body(run_align),
+    "refine": _with_body(".refinement_jobs", "run_refine"),
+    "texture": _with_body(".refinement_jobs", "run_texture"),
+    "estimate": _with_body(".refinement_jobs", "run_estimate"),
+    "align": _with_body(".alignment_job", "run_align"),
     "import": _import,
 }
 """What this backend can do."""

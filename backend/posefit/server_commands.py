@@ -30,6 +30,7 @@ def serve(
     media_root: tuple[Path, ...] = (),
     device: Literal["auto", "cpu", "cuda"] = "auto",
     workers: int | None = None,
+    standby: bool = True,
     curve: bool = False,
     key_folder: Path | None = None,
     ready_file: Path | None = None,
@@ -46,6 +47,8 @@ def serve(
         device: Where to compute.
         workers: Processes that compute: one for each GPU, or one, unless given. With two on one
             device the other goes on at once when one dies.
+        standby: Keep one more process for each device that has everything loaded and takes the
+            place of one that dies (docs/faults.md has what it costs).
         curve: Encrypted connections of allowed clients only (docs/security.md).
         key_folder: Where the backend's keys and its list of clients lie.
         ready_file: File that receives the address once the backend listens.
@@ -60,9 +63,9 @@ def serve(
     write_log(logging.INFO, log_format, "broker")
     return run_server(
         ServeConfig(
-            bind=bind, media_roots=media_root, device=device, workers=workers, curve=curve,
-            key_folder=key_folder, ready_file=ready_file, log_format=log_format, metrics=metrics,
-            crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
+            bind=bind, media_roots=media_root, device=device, workers=workers, standby=standby,
+            curve=curve, key_folder=key_folder, ready_file=ready_file, log_format=log_format,
+            metrics=metrics, crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
         )
     )  # fmt: skip
 
@@ -97,6 +100,9 @@ def _status_lines(server: str, report: dict[str, Any]) -> list[str]:
         words = f" ({worker['last_words']})" if worker["state"] == "down" else ""
         lines.append(f"worker    {worker['device']}: {worker['state']}{work}{words}")
     waiting = ", ".join(f"{count} {name}" for name, count in jobs["waiting"].items() if count)
+    for standby in report["standbys"]:
+        words = f" ({standby['last_words']})" if standby["state"] == "down" else ""
+        lines.append(f"standby   {standby['device']}: {standby['state']}{words}")
     lines.append(f"jobs      {jobs['running']} running, waiting: {waiting or 'none'}")
     lines += [f"ended     {one['count']} {one['kind']} {one['outcome']}" for one in jobs["ended"]]
     lines.append(f"clients   {sessions['connected']} connected of {sessions['open']}")

@@ -3,13 +3,15 @@
 
 The main thread runs jobs. A second one (`_Line`) owns the socket to the broker, so that heartbeats
 and cancellation pass while a job computes. A third waits on standard input, which ends when the
-broker does. Handlers import torch, after the broker has been told that the process lives.
+broker does. Handlers import torch, after the broker has been told that the process lives. A
+standby loads as a worker does and then waits to be told that it is one.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import importlib
 import json
 import logging
@@ -23,6 +25,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import zmq
@@ -49,7 +52,9 @@ from .worker_messages import (
     Alive,
     Assign,
     Idle,
+    StandbyReady,
     Stop,
+    TakeOver,
     WorkerHello,
     WorkerReady,
 )
@@ -75,8 +80,11 @@ class WorkerSettings:
     """Secret that proves to the broker whose worker this is."""
     device: str
     handlers: str
-    """`module:function` that runs a job; the module may have `warm_up(device) -> WorkerInfo`, and
-    `rest()`, which is called when nothing was to be done for a while."""
+    """`module:function` that runs a job. The module may have `warm_up(device) -> WorkerInfo`;
+    `rehearse(device, is_wanted)`, called once when there is no job yet, which leaves off when
+    `is_wanted()` says that there is one; `stand_by(device) -> bool`, which loads as much as a
+    standby may and says whether it has rehearsed; and `rest()`, which is called when nothing was to
+    be done for a while."""
     content_folder: str
     own_folder: str
     """For temporary files; made and removed by the broker."""
@@ -85,6 +93,9 @@ class WorkerSettings:
     broker_silence_s: float
     """Silence of the broker after which the worker exits."""
     broker_pid: int
+    is_standby: bool
+    """Whether to wait, loaded, until the broker says that a worker is needed."""
+    is_to_rehearse: bool
     log_level: int
     log_format: LogFormat = "text"
     crash_folder: str = ""
@@ -148,6 +159,8 @@ class _Line:
     def __init__(self, settings: WorkerSettings, context: zmq.Context) -> None:
         self.jobs: queue.Queue[tuple[Assign, Submit] | None] = queue.Queue()
         """What the main thread is to run; None: nothing any more."""
+        self.is_needed = threading.Event()
+        """Whether this process is to be a worker, or to end; for standbys."""
         self.current: JobContext | None = None
         self._settings, self._context = settings, context
         self._cancelled: set[str] = set()
@@ -178,6 +191,7 @@ class _Line:
     def cancel_everything(self) -> None:
         """Let the running job and all that wait end."""
         self._is_ending = True
+        self.is_needed.set()
 
     def _run(self) -> None:
         """Body of the thread."""
@@ -229,6 +243,8 @@ class _Line:
         elif isinstance(message, Submit) and self._assign is not None:
             self._cancelled.intersection_update({message.job})
             self.jobs.put((self._assign, message))
+        elif isinstance(message, TakeOver):
+            self.is_needed.set()
         elif isinstance(message, Cancel):
             self._cancelled.add(message.job)
         elif isinstance(message, Stop):
@@ -255,9 +271,23 @@ class _Worker:
     def run(self) -> None:
         """Load the handlers and serve."""
         self._folders.own.mkdir(exist_ok=True)
-        run_job, info = self._load()
+        module_name, _, function = self._settings.handlers.partition(":")
+        started = time.monotonic()
+        gc.disable()  # it would look through all of torch again and again: a tenth of the start
+        module = importlib.import_module(module_name)
+        has_rehearsed = False
+        if self._settings.is_standby:
+            has_rehearsed = self._stand_by(module)
+            started = time.monotonic()
+        info = self._warm_up(module)
+        gc.freeze()
+        gc.enable()
+        logger.info("ready on %s after %.1f s", info.device, time.monotonic() - started)
         words = info.description or info.device
         self._line.say(WorkerReady(words[:128], info.models, info.kinds))
+        if self._settings.is_to_rehearse and not has_rehearsed:
+            self._rehearse(module, info)
+        run_job = getattr(module, function)
         while (order := self._next_order()) is not None:
             assign, submit = order
             self._run_one(run_job, info, assign, submit)
@@ -270,16 +300,33 @@ class _Worker:
             self._rest()
         return self._line.jobs.get()
 
-    def _load(self) -> tuple[RunJob, WorkerInfo]:
-        """Import the handlers and let them load their models."""
-        started = time.monotonic()
-        module_name, _, function = self._settings.handlers.partition(":")
-        module = importlib.import_module(module_name)
+    def _stand_by(self, module: ModuleType) -> bool:
+        """Load what a standby may, and wait until a worker is needed; whether it has rehearsed."""
+        prepare = getattr(module, "stand_by", None)
+        has_rehearsed = bool(prepare and prepare(self._settings.device))
+        gc.collect()
+        gc.enable()
+        self._line.say(StandbyReady())
+        self._line.is_needed.wait()
+        return has_rehearsed
+
+    def _warm_up(self, module: ModuleType) -> WorkerInfo:
+        """Let the handlers load their models."""
         self._rest = getattr(module, "rest", self._rest)
         warm_up = getattr(module, "warm_up", None)
-        info = warm_up(self._settings.device) if warm_up else WorkerInfo(self._settings.device)
-        logger.info("ready on %s after %.1f s", info.device, time.monotonic() - started)
-        return getattr(module, function), info
+        return warm_up(self._settings.device) if warm_up else WorkerInfo(self._settings.device)
+
+    def _rehearse(self, module: ModuleType, info: WorkerInfo) -> None:
+        """Let the handlers do once, on nobody's time, what a first job would be slow for."""
+        rehearse = getattr(module, "rehearse", None)
+        if rehearse is None:
+            return
+        started = time.monotonic()
+        try:
+            rehearse(info.device, lambda: not self._line.jobs.empty())
+        except Exception:
+            logger.warning("the rehearsal failed; jobs may be slow at first", exc_info=True)
+        logger.info("rehearsed for %.1f s", time.monotonic() - started)
 
     def _run_one(self, run_job: RunJob, info: WorkerInfo, assign: Assign, submit: Submit) -> None:
         """Run one job to its end; the one place where any error of a job ends."""

@@ -3,7 +3,8 @@
 
 Broker → worker: `Assign` followed by the client's own `Submit` untouched, `Cancel`, `Heartbeat`,
 `Stop`. Worker → broker: `WorkerHello`, `WorkerReady`, `Alive`, and for the job it runs `Progress`,
-`Result`, `Failure` or `Cancelled`, then `Idle`.
+`Result`, `Failure` or `Cancelled`, then `Idle`. A standby says `StandbyReady` when it has loaded,
+and after `TakeOver` it is a worker, which says `WorkerReady`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from posefit_shared.messages import (
 )
 
 __all__ = [
-    "FAULTS_FILE", "WORKER_LIMITS", "WORKER_MESSAGES", "Alive", "Assign", "Idle", "Stop",
-    "WorkerHello", "WorkerReady",
+    "FAULTS_FILE", "WORKER_LIMITS", "WORKER_MESSAGES", "Alive", "Assign", "Idle", "StandbyReady",
+    "Stop", "TakeOver", "WorkerHello", "WorkerReady",
 ]  # fmt: skip
 
 FAULTS_FILE = "faults"
@@ -57,6 +58,20 @@ class WorkerReady(Message):
     """In words for people: `cpu`, `cuda:0 (NVIDIA H100)`."""
     models: Annotated[tuple[Annotated[str, Text(128)], ...], AtMost(64)] = ()
     kinds: Annotated[tuple[Kind, ...], AtMost(64)] = ()
+
+
+@dataclass(frozen=True)
+class StandbyReady(Message):
+    """The process has loaded what it can without touching its device, and waits for `TakeOver`."""
+
+    NAME: ClassVar[str] = "standby_ready"
+
+
+@dataclass(frozen=True)
+class TakeOver(Message):
+    """The standby is a worker from now on."""
+
+    NAME: ClassVar[str] = "take_over"
 
 
 @dataclass(frozen=True)
@@ -95,8 +110,8 @@ class Stop(Message):
 WORKER_MESSAGES: Mapping[str, type[Message]] = {
     kind.NAME: kind
     for kind in (
-        WorkerHello, WorkerReady, Alive, Assign, Idle, Stop, Submit, Cancel, Heartbeat, Progress,
-        Result, Failure, Cancelled,
+        WorkerHello, WorkerReady, StandbyReady, TakeOver, Alive, Assign, Idle, Stop, Submit, Cancel,
+        Heartbeat, Progress, Result, Failure, Cancelled,
     )
 }  # fmt: skip
 """Every message that may pass between the broker and a worker."""

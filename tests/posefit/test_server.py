@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 import posefit.server
 import posefit_shared.client
+from posefit.media_paths import MediaError, resolve_media_path
 from posefit.server import ServeConfig, ServeError, serve
-from posefit.server.media import MediaError, resolve_media_path
+from posefit.server.devices import choose_devices
 from posefit.server.schedule import STARVED_S, Job, Schedule
 from posefit.server.scratch import scratch_folder
 from posefit.server.store import ContentStore, StoreError
-from posefit.server.supervisor import choose_devices
 
 PRIORITIES = ("interactive", "normal", "batch")
 

@@ -10,8 +10,8 @@ import torch
 
 from posefit.errors import RefinementError
 from posefit.job_context import JobCancelled, JobContext, JobFolders
+from posefit.media_paths import MediaError
 from posefit.reading_fence import OutsideFence, fenced
-from posefit.server.media import MediaError
 from posefit.worker import _failure_of
 from posefit_shared.messages import (
     ImportRequest,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..server.supervisor import choose_devices
+from ..server.devices import choose_devices
 from .display import LineDisplay
 from .executor import Executor
 from .folder import OutputFolder, is_disk_full

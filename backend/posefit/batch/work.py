@@ -21,7 +21,8 @@ from posefit_shared.sequence import write_sequence
 
 from ..body import BodyModel, load_body
 from ..checkpoint import Checkpoint
-from ..engine import choose_device, refine_views, refine_views_windows, view_keypoints
+from ..devices import choose_device
+from ..engine import refine_views, refine_views_windows, view_keypoints
 from ..evidence import EvidenceFiles
 from ..pipeline import Hooks
 from ..records import Arrays, Records

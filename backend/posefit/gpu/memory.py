@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GPU's memory: how much may be taken, and giving it back."""
+"""A GPU's memory: how much may be taken, and giving it back, as well as the process's own."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import math
 import os
+import sys
 
 import torch
 
 from ..errors import PosefitError
 from .graphs import forget_recordings
 
-__all__ = ["LIMIT_VARIABLE", "GpuMemoryError", "give_back", "limit_gpu_memory"]
+__all__ = [
+    "LIMIT_VARIABLE",
+    "GpuMemoryError",
+    "give_back",
+    "give_back_to_system",
+    "limit_gpu_memory",
+]
 
 LIMIT_VARIABLE = "POSEFIT_GPU_MEMORY_GIB"
 """Environment variable: GiB of a GPU that one process may take; unset: all."""
@@ -52,3 +61,10 @@ def give_back() -> None:
     if torch.cuda.is_available():
         forget_recordings()
         torch.cuda.empty_cache()
+
+
+def give_back_to_system() -> None:
+    """Give memory that this process has freed back to the system, where its allocator keeps it."""
+    gc.collect()
+    if sys.platform == "linux" and hasattr(allocator := ctypes.CDLL(None), "malloc_trim"):
+        allocator.malloc_trim(0)

@@ -3,7 +3,7 @@
 
 `broker` is the loop; `front_desk` hears clients, `sessions` writes to them, `job_desk` leads jobs
 from submission to their end, `schedule` says which is next, `supervisor` keeps the workers running,
-`store` and `media` say which files jobs may use. Nothing here imports torch.
+`store` and `media_paths` say which files jobs may use. Nothing here imports torch.
 """
 
 from .broker import serve

@@ -26,7 +26,14 @@ from posefit_shared.addresses import AddressError, check_address
 from posefit_shared.codec import CodecError, decode, encode, open_envelope
 from posefit_shared.messages import Failure, Heartbeat, Limits, Message, ProtocolError, Refused
 
-from ..worker_messages import WORKER_LIMITS, WORKER_MESSAGES, Alive, Stop, WorkerHello, WorkerReady
+from ..worker_messages import (
+    WORKER_LIMITS,
+    WORKER_MESSAGES,
+    Alive,
+    StandbyReady,
+    WorkerHello,
+    WorkerReady,
+)
 from .config import ServeConfig, ServeError
 from .front_desk import FrontDesk
 from .gate import Gate, open_gate, user_of
@@ -35,7 +42,8 @@ from .metrics_port import MetricsPort
 from .scratch import scratch_folder
 from .sessions import SessionTable
 from .store import ContentStore
-from .supervisor import Supervisor, Worker
+from .supervisor import Supervisor
+from .workers import Worker
 
 __all__ = ["serve"]
 
@@ -156,7 +164,9 @@ class _Broker:
             folder / "content", self._limits.content_bytes, self._limits.wire.upload_bytes
         )
         self._jobs = JobDesk(self._limits, self._sessions, store, self._send_to_worker)
-        self._supervisor = Supervisor(config, worker_address, store.folder, self._jobs.worker_died)
+        self._supervisor = Supervisor(
+            config, worker_address, store.folder, self._jobs.worker_died, self._send_to_worker
+        )
         self._jobs.supervisor = self._supervisor
         roots = tuple(root.resolve() for root in config.media_roots)
         self._desk = FrontDesk(self._limits, roots, self._sessions, store, self._jobs)
@@ -189,7 +199,7 @@ class _Broker:
 
     def close(self) -> None:
         """End the workers, tell the clients, free the port."""
-        self._supervisor.stop(lambda worker: self._send_to_worker(worker, Stop()))
+        self._supervisor.stop()
         farewell = Refused("shutdown", "The backend is shutting down.")
         for session in self._sessions.all():
             self._sessions.send(session, farewell)
@@ -308,7 +318,7 @@ class _Broker:
                 logger.warning("something that is no worker of this backend called it")
                 return
             worker.heard_at = time.monotonic()
-            if envelope.name in (Alive.NAME, WorkerReady.NAME):
+            if envelope.name in (Alive.NAME, WorkerReady.NAME, StandbyReady.NAME):
                 self._hear_of_worker(worker, decode(buffers, WORKER_LIMITS, WORKER_MESSAGES))
             elif envelope.name != WorkerHello.NAME:
                 self._jobs.hear_job_message(worker, envelope, parts)
@@ -320,6 +330,8 @@ class _Broker:
         if isinstance(message, WorkerReady):
             self._jobs.worker_is_ready(worker, message)
             self._desk.tell_status()
+        elif isinstance(message, StandbyReady):
+            self._supervisor.standby_is_ready(worker)
         elif isinstance(message, Alive):
             self._jobs.hear_alive(worker, message)
 
@@ -360,7 +372,7 @@ class _Broker:
             self._metrics.tell(self._desk.report())
         if now - self._last_heartbeat > self._limits.heartbeat_s:
             self._last_heartbeat = now
-            for worker in self._supervisor.workers:
+            for worker in self._supervisor.everyone:
                 if worker.identity is not None:
                     self._send_to_worker(worker, Heartbeat())
 

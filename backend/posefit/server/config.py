@@ -61,6 +61,9 @@ class ServeLimits:
     """Silence of a worker process that counts as hung."""
     worker_restart_s: float = 0.5
     """Pause before a worker is started again; doubles while it keeps dying at the start."""
+    standby_pause_s: float = 2.0
+    """Pause before a standby is started, after its worker is ready or another one was needed;
+    doubles while workers die without a job having come to its end."""
     stop_grace_s: float = 3.0
     """Time for workers to exit by themselves at shutdown."""
 
@@ -84,6 +87,9 @@ class ServeConfig:
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     workers: int | None = None
     """Worker processes; none: one for each GPU, or one on the CPU."""
+    standby: bool = False
+    """Keep one more process for each device that has everything loaded and no job, and that takes
+    the place of a worker that dies."""
     handlers: str = "posefit.jobs:run_job"
     """Function that runs a job, as `module:function`; imported by the workers only."""
     ready_file: Path | None = None

@@ -37,9 +37,9 @@ from posefit_shared.messages import (
 )
 
 from .. import __version__
+from ..media_paths import MediaError, resolve_media_path
 from .config import ServeLimits
 from .job_desk import JobDesk
-from .media import MediaError, resolve_media_path
 from .schedule import Job
 from .sessions import Session, SessionTable
 from .store import ContentStore, StoreError

@@ -24,8 +24,9 @@ from .config import ServeLimits
 from .schedule import Job, KeptResult, Schedule
 from .sessions import Session, SessionTable
 from .store import ContentStore
-from .supervisor import Supervisor, Worker
+from .supervisor import Supervisor
 from .tally import Tally
+from .workers import Worker
 
 __all__ = ["JobDesk"]
 
@@ -200,7 +201,7 @@ class JobDesk:
             self._end(job, Cancelled(job.job))
 
     def _worker_is_free(self, worker: Worker, job: Job) -> None:
-        worker.state, worker.job = "idle", None
+        worker.state, worker.job, worker.deaths_in_a_row = "idle", None, 0
         if not job.is_ended:
             self._end(job, Failure("internal", "the job ended without a result", job=job.job))
 

@@ -3,6 +3,7 @@
 
 A worker is one process for one device. It gets its settings as one line of JSON on its standard
 input, which then stays open: when the broker is gone the line breaks and the worker exits.
+Beside the workers of a device one more process may stand by, to take the place of one that dies.
 """
 
 from __future__ import annotations
@@ -19,47 +20,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..child_processes import kill_process, words_for_exit
 from ..crash_report import LastLines, write_crash_report
-from ..worker_messages import FAULTS_FILE
+from ..worker_messages import FAULTS_FILE, Message, Stop, TakeOver
 from .config import ServeConfig
-from .schedule import Job
+from .devices import choose_devices
+from .standby import may_start, pause_after_death
+from .workers import Worker
 
-__all__ = ["Supervisor", "Worker", "choose_devices"]
+__all__ = ["Supervisor"]
 
 logger = logging.getLogger(__name__)
 
 RESTART_LIMIT_S = 30.0
 """Longest pause before a worker that keeps dying is started again."""
-
-
-@dataclass(eq=False)
-class Worker:
-    """One place where jobs run, whichever process fills it just now."""
-
-    device: str
-    token: str = ""
-    process: subprocess.Popen[bytes] | None = None
-    identity: bytes | None = None
-    state: Literal["down", "starting", "idle", "busy"] = "down"
-    job: Job | None = None
-    description: str = ""
-    models: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
-    signs: int = 0
-    started_at: float = 0.0
-    heard_at: float = 0.0
-    sign_at: float = 0.0
-    """When its job last gave a sign."""
-    assigned_at: float = 0.0
-    start_again_at: float = 0.0
-    failed_starts: int = 0
-    folder: Path = Path(os.devnull)
-    """For its process's temporary files; goes with the process."""
-    last_words: str = ""
-    """Why its last process ended, for people."""
 
 
 @dataclass
@@ -72,58 +48,82 @@ class Supervisor:
     content_folder: Path
     on_death: Callable[[Worker, str, bool], None]
     """Told (worker, reason in words, whether another try makes sense) after a process has ended."""
+    send: Callable[[Worker, Message], bool]
+    """Gives a message to a worker's process; false if that is not possible."""
     workers: list[Worker] = field(default_factory=list)
+    standbys: list[Worker] = field(default_factory=list)
+    """One for each device, if any are wanted."""
     _last_lines: LastLines = field(default_factory=LastLines)
 
     def start(self) -> None:
-        """Start one worker for each device."""
+        """Start one worker for each device; standbys follow when these are ready."""
         logging.getLogger().addHandler(self._last_lines)
         devices = choose_devices(self.config.device, self.config.workers)
         self.workers = [Worker(device) for device in devices]
+        if self.config.standby:
+            names = dict.fromkeys(devices)
+            self.standbys = [Worker(device, is_standby=True) for device in names]
         for worker in self.workers:
             self._spawn(worker)
 
+    @property
+    def everyone(self) -> list[Worker]:
+        """Workers and standbys."""
+        return self.workers + self.standbys
+
     def of_identity(self, identity: bytes) -> Worker | None:
         """The worker behind a connection."""
-        return next((worker for worker in self.workers if worker.identity == identity), None)
+        return next((worker for worker in self.everyone if worker.identity == identity), None)
 
     def greet(self, identity: bytes, token: str) -> Worker | None:
         """The worker that knows this secret, now reachable under `identity`."""
-        for worker in self.workers:
+        for worker in self.everyone:
             if worker.process is not None and secrets.compare_digest(worker.token, token):
                 worker.identity = identity
+                self._tell_to_take_over(worker)
                 return worker
         return None
 
+    def standby_is_ready(self, worker: Worker) -> None:
+        """A process that was started as a standby has loaded everything."""
+        if worker.is_standby:
+            worker.state, worker.last_words = "idle", ""
+            logger.info("standby for %s is ready", worker.device)
+
     def tick(self, now: float) -> None:
         """Notice dead and hung workers, and start those whose pause is over."""
-        for worker in self.workers:
+        for worker in self.everyone:
             if worker.process is None:
-                if now >= worker.start_again_at:
+                if self._may_start(worker, now):
                     self._spawn(worker)
             elif (status := worker.process.poll()) is not None:
                 self._bury(worker, words_for_exit(status), can_retry=True)
             elif reason := self._reason_to_kill(worker, now):
                 self.kill(worker, reason)
 
+    def _may_start(self, worker: Worker, now: float) -> bool:
+        if not worker.is_standby:
+            return now >= worker.start_again_at
+        return may_start(worker, self.workers, self.config.limits.standby_pause_s, now)
+
     def kill(self, worker: Worker, reason: str) -> None:
         """End a worker at once; another process takes its place."""
-        logger.warning("worker on %s is killed: %s", worker.device, reason)
+        logger.warning("%s on %s is killed: %s", _role(worker), worker.device, reason)
         kill_process(worker.process)
         self._bury(worker, reason, can_retry=False)
 
-    def stop(self, send_stop: Callable[[Worker], object]) -> None:
-        """End all workers: politely first, then by force."""
-        for worker in self.workers:
-            if worker.state == "starting":
-                kill_process(worker.process)  # it has nothing to finish, and does not listen yet
-            send_stop(worker)
+    def stop(self) -> None:
+        """End all workers and standbys: politely first, then by force."""
+        for worker in self.everyone:
+            if worker.state == "starting" or worker.is_standby:
+                kill_process(worker.process)  # it has nothing to finish, and may not listen yet
+            self.send(worker, Stop())
             if worker.process is not None and worker.process.stdin is not None:
                 with contextlib.suppress(OSError):
                     worker.process.stdin.close()
         logging.getLogger().removeHandler(self._last_lines)
         deadline = time.monotonic() + self.config.limits.stop_grace_s
-        for worker in self.workers:
+        for worker in self.everyone:
             if worker.process is None:
                 continue
             try:
@@ -152,6 +152,7 @@ class Supervisor:
         worker.token = secrets.token_hex(16)
         worker.started_at = worker.heard_at = now
         worker.state, worker.identity, worker.signs = "starting", None, 0
+        worker.is_to_take_over = False
         worker.folder = self.content_folder.parent / f"worker-{worker.token[:8]}"
         worker.folder.mkdir()
         try:
@@ -172,7 +173,8 @@ class Supervisor:
             line = json.dumps(self._worker_settings(worker)) + "\n"
             worker.process.stdin.write(line.encode())
             worker.process.stdin.flush()
-        logger.info("worker on %s started as process %d", worker.device, worker.process.pid)
+        name, pid = _role(worker), worker.process.pid
+        logger.info("%s on %s started as process %d", name, worker.device, pid)
 
     def _worker_settings(self, worker: Worker) -> dict[str, Any]:
         limits = self.config.limits
@@ -181,6 +183,9 @@ class Supervisor:
             "token": worker.token,
             "device": worker.device,
             "handlers": self.config.handlers,
+            "is_standby": worker.is_standby,
+            # One that ended without a job may have ended of the rehearsal.
+            "is_to_rehearse": not worker.died_without_job,
             "content_folder": str(self.content_folder),
             "media_roots": [str(root.resolve()) for root in self.config.media_roots],
             "heartbeat_s": limits.heartbeat_s,
@@ -194,19 +199,47 @@ class Supervisor:
 
     def _bury(self, worker: Worker, reason: str, *, can_retry: bool) -> None:
         """Take note of an ended process and plan its successor."""
-        was_starting = worker.state == "starting"
+        was_starting = worker.state == "starting" or worker.is_standby
         if worker.process is not None and worker.process.stdin is not None:
             with contextlib.suppress(OSError):
                 worker.process.stdin.close()
         worker.process, worker.identity, worker.state = None, None, "down"
         worker.last_words = reason
         worker.failed_starts = worker.failed_starts + 1 if was_starting else 0
-        pause = self.config.limits.worker_restart_s * 2 ** min(worker.failed_starts, 10)
-        worker.start_again_at = time.monotonic() + min(pause, RESTART_LIMIT_S)
-        logger.warning("worker on %s has ended: %s", worker.device, reason)
+        worker.deaths_in_a_row += 1
+        worker.died_without_job = worker.job is None
+        worker.start_again_at = time.monotonic() + self._pause(worker)
+        logger.warning("%s on %s has ended: %s", _role(worker), worker.device, reason)
         self._report(worker, reason)
         shutil.rmtree(worker.folder, ignore_errors=True)
         self.on_death(worker, reason, can_retry)
+        self._replace(worker)
+
+    def _pause(self, worker: Worker) -> float:
+        """Seconds until another process is started in the place of one that has ended."""
+        limits = self.config.limits
+        if worker.is_standby:
+            return pause_after_death(limits.standby_pause_s, worker.failed_starts)
+        return min(limits.worker_restart_s * 2 ** min(worker.failed_starts, 10), RESTART_LIMIT_S)
+
+    def _replace(self, worker: Worker) -> None:
+        """Let a standby, if there is one, take the place of a worker that is no more; one that
+        still loads is sooner ready than a process that has not begun."""
+        served = [] if worker.is_standby else self.standbys
+        for standby in served:
+            if standby.device == worker.device and standby.process is not None:
+                now = time.monotonic()
+                worker.take_process_of(standby, now)
+                pause_s = self.config.limits.standby_pause_s
+                standby.start_again_at = now + pause_after_death(pause_s, worker.deaths_in_a_row)
+                logger.info("the standby for %s takes the worker's place", worker.device)
+                self._tell_to_take_over(worker)
+                return
+
+    def _tell_to_take_over(self, worker: Worker) -> None:
+        """Say it to a process that can be reached; to others when they call."""
+        if worker.is_to_take_over and worker.identity is not None:
+            worker.is_to_take_over = not self.send(worker, TakeOver())
 
     def _report(self, worker: Worker, reason: str) -> None:
         """Write down the death of a worker that had a job."""
@@ -227,45 +260,13 @@ class Supervisor:
         )
 
 
-def choose_devices(device: str, workers: int | None) -> list[str]:
-    """The device of each worker, found without torch.
-
-    Args:
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        workers: how many; none: one for each GPU, or one.
-
-    Returns:
-        Names as torch has them; `auto:N` leaves the choice to the worker, who has torch.
-    """
-    if device in ("auto", "cuda"):
-        gpus = _count_gpus()
-        names = [f"{device}:{index}" for index in range(max(gpus, 1))]
-    else:
-        names = [device]
-    count = len(names) if workers is None else max(workers, 1)
-    return [names[index % len(names)] for index in range(count)]
-
-
-def _count_gpus() -> int:
-    """NVIDIA GPUs that a worker may see; 0 where there is no driver."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return 0
-    try:
-        answer = subprocess.run(
-            [tool, "-L"], capture_output=True, text=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
-
-
 def _has_descriptor(stream: Any) -> bool:
     try:
         stream.fileno()
     except (AttributeError, OSError, ValueError):
         return False
     return True
+
+
+def _role(worker: Worker) -> str:
+    return "standby" if worker.is_standby else "worker"

@@ -52,6 +52,14 @@ def report_of(sessions: SessionTable, jobs: JobDesk, store: ContentStore) -> dic
             }
             for worker in workers
         ],
+        "standbys": [
+            {
+                "device": standby.device,
+                "state": "ready" if standby.state == "idle" else standby.state,
+                "last_words": standby.last_words,
+            }
+            for standby in (jobs.supervisor.standbys if jobs.supervisor else [])
+        ],
         "worker_deaths": tally.worker_deaths,
         "bytes": {
             "requests": request_bytes,
@@ -98,6 +106,9 @@ def metrics_text(report: dict[str, Any]) -> str:
            *(({"kind": kind}, total) for kind, total in jobs["seconds"].items()))  # fmt: skip
     states = Counter(worker["state"] for worker in report["workers"])
     metric("workers", "gauge", "Worker processes by state.",
+           *(({"state": state}, count) for state, count in states.items()))  # fmt: skip
+    states = Counter(standby["state"] for standby in report["standbys"])
+    metric("standbys", "gauge", "Processes that stand by, by state.",
            *(({"state": state}, count) for state, count in states.items()))  # fmt: skip
     metric("worker_deaths_total", "counter", "Workers that ended or were killed.",
            ({}, report["worker_deaths"]))  # fmt: skip

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import PosefitError
+from .errors import PosefitError
 
 __all__ = ["MediaError", "resolve_media_path"]
 

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which devices a backend's workers compute on, found without torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+__all__ = ["choose_devices"]
+
+
+def choose_devices(device: str, workers: int | None) -> list[str]:
+    """The device of each worker, found without torch.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        workers: how many; none: one for each GPU, or one.
+
+    Returns:
+        Names as torch has them; `auto:N` leaves the choice to the worker, who has torch.
+    """
+    if device in ("auto", "cuda"):
+        gpus = _count_gpus()
+        names = [f"{device}:{index}" for index in range(max(gpus, 1))]
+    else:
+        names = [device]
+    count = len(names) if workers is None else max(workers, 1)
+    return [names[index % len(names)] for index in range(count)]
+
+
+def _count_gpus() -> int:
+    """NVIDIA GPUs that a worker may see; 0 where there is no driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    try:
+        answer = subprocess.run(
+            [tool, "-L"], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
