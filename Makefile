@@ -19,7 +19,7 @@ OUTPUT_SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # Idle OpenMP threads that spin take the cores from those that work (docs/solver.md).
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d test-ray test-locked lint bench extension reproducible fuzz test-gui clean
+.PHONY: demo test test-fast test-full test-blender test-blender-full test-pytorch3d test-ray test-locked lint audit bench extension reproducible fuzz test-gui clean
 
 # ------------------------------------------------------------------ what people run
 
@@ -29,7 +29,7 @@ demo: .venv/.runtime $(if $(PYTHON311),.venv-bpy42/.installed)
 # Two parts at a time, each on one core. All are run, and one that fails fails the whole.
 test: $(ENVIRONMENTS)
 	@echo "Each part's results follow when it has ended"
-	@OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs=2 $(OUTPUT_SYNC) test-engine test-blender42 test-blender52 test-rest lint-ruff
+	@OMP_NUM_THREADS=1 $(MAKE) --keep-going --jobs=2 $(OUTPUT_SYNC) test-engine test-blender42 test-blender52 test-rest lint-ruff licences advisories
 
 test-fast: .venv/.test
 	$(PYTEST) -m "not slow and not pytorch3d and not ray and not gpu"
@@ -48,8 +48,12 @@ extension: .venv-bpy42/.installed
 test-gui: .venv/.runtime extension
 	$(BIN)/python tests/gui/run.py
 
-lint: lint-ruff licences
+lint: lint-ruff licences advisories
 	$(BIN)/pyright
+
+# Known holes of what is locked, asked of the advisory service: needs a network that reaches it.
+audit: .venv-audit/.installed
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 # Wheels and extension built twice, elsewhere and at another time: the same bytes?
 reproducible: .venv-bpy42/.installed
@@ -67,7 +71,7 @@ fuzz: .venv/.test
 
 # ------------------------------------------------------------------ parts of them
 
-.PHONY: test-engine test-blender42 test-blender52 test-rest lint-ruff
+.PHONY: test-engine test-blender42 test-blender52 test-rest lint-ruff licences advisories
 
 test-engine: .venv/.test
 	$(PYTEST) -m "not pytorch3d and not ray and not gpu" tests/posefit
@@ -77,6 +81,10 @@ test-rest: .venv/.test
 
 licences: .venv/.test
 	$(BIN)/python tools/check_licences.py
+
+# The same without a network, as far as the snapshot in the repository knows.
+advisories: .venv/.test
+	$(BIN)/python tools/check_advisories.py
 
 lint-ruff: .venv/.test
 	$(BIN)/ruff check .
@@ -132,6 +140,11 @@ test-ray: .venv-ray/.installed
 .venv-ray/.installed: pyproject.toml shared/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/pip install $(PIP_FLAGS) -e ./shared -e '.[test,ray]'
+	touch $@
+
+.venv-audit/.installed:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.10'
 	touch $@
 
 .venv-locked/.installed: requirements.lock pyproject.toml shared/pyproject.toml

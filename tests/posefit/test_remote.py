@@ -37,7 +37,8 @@ def address(clip, tmp_path_factory):
     ready = tmp_path_factory.mktemp("backend") / "address"
     process = subprocess.Popen(
         [sys.executable, "-m", "posefit", "serve", "--bind", "tcp://127.0.0.1:0", "--media-root",
-         str(clip), "--device", "cpu", "--ready-file", str(ready), "--exit-with-stdin"],
+         str(clip), "--device", "cpu", "--ready-file", str(ready), "--exit-with-stdin",
+         "--no-standby"],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 60
