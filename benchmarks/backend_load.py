@@ -29,6 +29,7 @@ sys.path[:0] = [str(REPOSITORY / "tests/posefit")]
 from wire_backend import (  # noqa: E402
     PATIENCE_S,
     QUICK,
+    REAL_JOBS,
     Backend,
     ask,
     connected,
@@ -104,8 +105,11 @@ def recovery(folder: Path) -> dict[str, float]:
 
 def real_recovery(folder: Path, workers: int) -> float:
     """As `recovery` of a killed worker, with real ones that load torch and the body."""
-    more = ["--handlers", "posefit.jobs:run_job", "--workers", str(workers)]
-    with running_backend(folder, *more) as backend, Client(backend.address, config=QUICK) as client:
+    more = ["--no-standby", "--workers", str(workers)]
+    with (
+        running_backend(folder, *more, program=REAL_JOBS) as backend,
+        Client(backend.address, config=QUICK) as client,
+    ):
         client.wait_ready(PATIENCE_S)
         eventually(lambda: {one["state"] for one in client.report()["workers"]} == {"idle"})
         worker = Path(f"/proc/{backend.process.pid}/task/{backend.process.pid}/children")

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +28,14 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "tests/posefit")]
 
-from wire_backend import PATIENCE_S, Backend, connected, eventually, running_backend  # noqa: E402
+from wire_backend import (  # noqa: E402
+    PATIENCE_S,
+    REAL_JOBS,
+    Backend,
+    connected,
+    eventually,
+    running_backend,
+)
 
 from posefit.body import load_body  # noqa: E402
 from posefit.demo import ASSETS, MAIN_CAMERA  # noqa: E402
@@ -44,8 +52,7 @@ from posefit_shared.sequence import Sequence  # noqa: E402
 from posefit_shared.shot import read_shot  # noqa: E402
 
 FRAMES = 12
-REAL = ["--handlers", "posefit.jobs:run_job", "--media-roots", str(ASSETS)]
-REAL += ["--limits.worker-restart-s", "0.5"]  # the default again: tests wait less
+MEDIA = ("--media-root", str(ASSETS))
 
 
 class Work:
@@ -82,6 +89,12 @@ class Work:
         return self._asked % FRAMES
 
 
+def serving(folder: Path, *, standby: bool = True) -> AbstractContextManager[Backend]:
+    """A `posefit serve` as anybody starts it."""
+    option = "--standby" if standby else "--no-standby"
+    return running_backend(folder, *MEDIA, option, program=REAL_JOBS)
+
+
 def seconds_of(client: Client, request: Request) -> float:
     """From submission to result."""
     began = time.perf_counter()
@@ -100,8 +113,7 @@ def is_quiet(backend: Backend, client: Client) -> bool:
 def worker_killed(folder: Path, make: Callable[[], Request], repeats: int, standby: bool) -> dict:
     """Seconds from SIGKILL of the worker to the next result."""
     found = []
-    option = "--standby" if standby else "--no-standby"
-    with running_backend(folder, *REAL, option) as backend, connected(backend) as client:
+    with serving(folder, standby=standby) as backend, connected(backend) as client:
         for _ in range(repeats):
             eventually(lambda: is_quiet(backend, client), PATIENCE_S)
             began = time.perf_counter()
@@ -131,14 +143,14 @@ def standby_of(backend: Backend) -> int | None:
 def backend_killed(folder: Path, make: Callable[[], Request], repeats: int) -> dict:
     """Seconds from SIGKILL of the broker, started again at once on its port, to the next result."""
     found = []
-    backend = Backend(folder, *REAL, "--standby")
+    backend = Backend(folder, *MEDIA, program=REAL_JOBS)
     try:
         with connected(backend) as client:
             for _ in range(repeats):
                 eventually(lambda: is_quiet(backend, client), PATIENCE_S)  # noqa: B023
                 began = time.perf_counter()
                 backend.kill()
-                backend = Backend(folder, *REAL, "--standby", bind=backend.address)
+                backend = Backend(folder, *MEDIA, program=REAL_JOBS, bind=backend.address)
                 seconds_of(client, make())
                 found.append(time.perf_counter() - began)
     finally:
@@ -149,10 +161,10 @@ def backend_killed(folder: Path, make: Callable[[], Request], repeats: int) -> d
 def first_requests(folder: Path, work: Work) -> dict:
     """Seconds of the first to the tenth refined frame of a backend that was left alone before, and
     of the first one of a backend that had no time to rehearse."""
-    with running_backend(folder, *REAL) as backend, connected(backend) as client:
+    with serving(folder, standby=False) as backend, connected(backend) as client:
         eventually(lambda: is_quiet(backend, client), PATIENCE_S)
         found = [seconds_of(client, work.refine()) for _ in range(10)]
-    with running_backend(folder, *REAL) as backend, connected(backend) as client:
+    with serving(folder, standby=False) as backend, connected(backend) as client:
         eventually(lambda: client.report()["is_ready"], PATIENCE_S)
         hurried = seconds_of(client, work.refine())
     names = {"first": found[0], "tenth": found[9], "median": statistics.median(found)}
@@ -163,7 +175,7 @@ def first_requests(folder: Path, work: Work) -> dict:
 
 def memory_of_standby(folder: Path) -> dict[str, int]:
     """MiB of the process that stands by: what it occupies, its share, what is its own alone."""
-    with running_backend(folder, *REAL, "--standby") as backend, connected(backend) as client:
+    with serving(folder) as backend, connected(backend) as client:
         eventually(lambda: is_quiet(backend, client), PATIENCE_S)
         lines = Path(f"/proc/{standby_of(backend)}/smaps_rollup").read_text().splitlines()[1:]
     values = {line.split(":")[0]: int(line.split()[1]) >> 10 for line in lines}

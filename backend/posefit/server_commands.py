@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import subprocess
 import sys
+from collections.abc import Iterator
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +17,9 @@ import tyro
 from posefit_shared.addresses import DEFAULT_ADDRESS
 from posefit_shared.key_files import KeyFileError, read_client_keys, write_client_keys
 
+from .child_processes import kill_process
 from .log_records import LogFormat, write_log
+from .worker_start import start_process
 
 if TYPE_CHECKING:
     from .server.keyring import Keyring
@@ -57,17 +62,35 @@ def serve(
         crash_folder: Folder for reports of crashes and unexpected errors; they hold no pictures.
         exit_with_stdin: End when standard input closes, as it does when the starter dies.
     """
-    from .server import ServeConfig
-    from .server import serve as run_server
-
     write_log(logging.INFO, log_format, "broker")
-    return run_server(
-        ServeConfig(
-            bind=bind, media_roots=media_root, device=device, workers=workers, standby=standby,
-            curve=curve, key_folder=key_folder, ready_file=ready_file, log_format=log_format,
-            metrics=metrics, crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
-        )
-    )  # fmt: skip
+    with _early_worker() as early:
+        from .server import ServeConfig
+        from .server import serve as run_server
+
+        return run_server(
+            ServeConfig(
+                bind=bind, media_roots=media_root, device=device, workers=workers, standby=standby,
+                curve=curve, key_folder=key_folder, ready_file=ready_file, log_format=log_format,
+                metrics=metrics, crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
+            ),
+            early,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _early_worker() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The first worker's process, which loads torch while the broker is being imported; ended if
+    nobody takes it out of the list."""
+    early: list[subprocess.Popen[bytes]] = []
+    with contextlib.suppress(OSError):  # the supervisor will try as well, and say why it cannot
+        early.append(start_process("posefit.jobs"))
+    try:
+        yield early
+    finally:
+        for process in early:
+            kill_process(process)
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 def status(

@@ -12,8 +12,6 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
-import importlib
-import json
 import logging
 import os
 import queue
@@ -23,7 +21,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -44,7 +41,7 @@ from posefit_shared.messages import (
 
 from .crash_report import LastLines, write_crash_report
 from .job_context import JobCancelled, JobContext, JobFolders, WorkerInfo
-from .log_records import LogFormat, job_of_records, write_log
+from .log_records import job_of_records, write_log
 from .worker_messages import (
     FAULTS_FILE,
     WORKER_LIMITS,
@@ -58,8 +55,9 @@ from .worker_messages import (
     WorkerHello,
     WorkerReady,
 )
+from .worker_settings import WorkerSettings, load_module, read_settings
 
-__all__ = ["WorkerSettings", "main"]
+__all__ = ["main"]
 
 logger = logging.getLogger("posefit.worker")  # its own name when run with -m
 
@@ -70,41 +68,9 @@ PR_SET_PDEATHSIG = 1
 """linux/prctl.h: the signal that this process gets when its parent dies."""
 
 
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What the broker writes on the worker's standard input."""
-
-    address: str
-    """Where the broker listens for workers."""
-    token: str
-    """Secret that proves to the broker whose worker this is."""
-    device: str
-    handlers: str
-    """`module:function` that runs a job. The module may have `warm_up(device) -> WorkerInfo`;
-    `rehearse(device, is_wanted)`, called once when there is no job yet, which leaves off when
-    `is_wanted()` says that there is one; `stand_by(device) -> bool`, which loads as much as a
-    standby may and says whether it has rehearsed; and `rest()`, which is called when nothing was to
-    be done for a while."""
-    content_folder: str
-    own_folder: str
-    """For temporary files; made and removed by the broker."""
-    media_roots: list[str]
-    heartbeat_s: float
-    broker_silence_s: float
-    """Silence of the broker after which the worker exits."""
-    broker_pid: int
-    is_standby: bool
-    """Whether to wait, loaded, until the broker says that a worker is needed."""
-    is_to_rehearse: bool
-    log_level: int
-    log_format: LogFormat = "text"
-    crash_folder: str = ""
-    """Where reports of unexpected errors go; empty: nowhere."""
-
-
 def main() -> NoReturn:
     """Serve jobs until the broker says stop, or is gone."""
-    settings = WorkerSettings(**json.loads(_read_line()))
+    settings = read_settings(sys.argv[1] if len(sys.argv) > 1 else "")
     write_log(settings.log_level, settings.log_format, f"worker {os.getpid()}")
     last_lines = LastLines()
     logging.getLogger().addHandler(last_lines)
@@ -123,15 +89,6 @@ def main() -> NoReturn:
         context.destroy(linger=100)
     logging.shutdown()
     os._exit(0)  # nothing is left to do, and the libraries' own endings take seconds
-
-
-def _read_line() -> bytes:
-    """The first line of standard input, read unbuffered: the thread that waits for its end must not
-    hold a lock that the interpreter wants at its own end."""
-    line = b""
-    while not line.endswith(b"\n") and (byte := os.read(sys.stdin.fileno(), 1)):
-        line += byte
-    return line
 
 
 def _die_with_parent(parent: int) -> None:
@@ -273,8 +230,7 @@ class _Worker:
         self._folders.own.mkdir(exist_ok=True)
         module_name, _, function = self._settings.handlers.partition(":")
         started = time.monotonic()
-        gc.disable()  # it would look through all of torch again and again: a tenth of the start
-        module = importlib.import_module(module_name)
+        module = load_module(module_name)
         has_rehearsed = False
         if self._settings.is_standby:
             has_rehearsed = self._stand_by(module)

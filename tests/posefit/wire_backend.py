@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from posefit_shared.client import Client, ClientConfig
 from posefit_shared.messages import PingRequest
@@ -23,16 +24,27 @@ PATIENCE_S = 60.0
 QUICK = ClientConfig(hello_timeout_s=5.0, silence_limit_s=5.0, retry_s=0.05, retry_limit_s=0.3)
 
 
-class Backend:
-    """One `python -m posefit.server` with the jobs of `wire_handlers`."""
+TEST_JOBS = (
+    "posefit.server", "--handlers", "wire_handlers:run_job", "--limits.worker-restart-s", "0.05",
+)  # fmt: skip
+REAL_JOBS = ("posefit", "serve")
 
-    def __init__(self, folder: Path, *options: str, bind: str = "tcp://127.0.0.1:0") -> None:
+
+class Backend:
+    """One `python -m posefit.server` with the jobs of `wire_handlers`, or another program."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        bind: str = "tcp://127.0.0.1:0",
+        program: tuple[str, ...] = TEST_JOBS,
+    ) -> None:
         self.folder = folder
         self.log = folder / f"backend-{time.monotonic_ns()}.log"
         self.temporary = folder / "temporary"
         self.temporary.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "posefit.server", "--bind", bind, "--device", "cpu"]
-        command += ["--handlers", "wire_handlers:run_job", "--limits.worker-restart-s", "0.05"]
+        command = [sys.executable, "-m", *program, "--bind", bind, "--device", "cpu"]
         path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.temporary)}
         with self.log.open("wb") as log:
@@ -81,7 +93,7 @@ class Backend:
 
 
 @contextlib.contextmanager
-def running_backend(folder: Path, *options: str, **more: str) -> Iterator[Backend]:
+def running_backend(folder: Path, *options: str, **more: Any) -> Iterator[Backend]:
     backend = Backend(folder, *options, **more)
     try:
         yield backend

@@ -11,12 +11,10 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket as sockets
+import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from ..worker_messages import (
     WorkerHello,
     WorkerReady,
 )
+from .bell import ring_at_end
 from .config import ServeConfig, ServeError
 from .front_desk import FrontDesk
 from .gate import Gate, open_gate, user_of
@@ -59,11 +58,12 @@ MAX_SOCKET_PATH = 90
 """Longest path that every system accepts for a local socket, with room to spare."""
 
 
-def serve(config: ServeConfig) -> int:
+def serve(config: ServeConfig, early: list[subprocess.Popen[bytes]] | None = None) -> int:
     """Run a backend until SIGTERM or SIGINT.
 
     Args:
         config: where to listen and what to allow.
+        early: workers' processes that have been started already; those that are taken leave it.
 
     Returns:
         Exit status: 0 after an orderly end.
@@ -74,8 +74,8 @@ def serve(config: ServeConfig) -> int:
     _check_config(config)
     gate = open_gate(config)
     try:
-        with scratch_folder() as folder, _bell(config.exit_with_stdin) as bell:
-            broker = _Broker(config, gate, folder, bell)
+        with scratch_folder() as folder, ring_at_end(config.exit_with_stdin) as bell:
+            broker = _Broker(config, gate, folder, bell, early or [])
             try:
                 broker.run()
             finally:
@@ -97,49 +97,16 @@ def _check_config(config: ServeConfig) -> None:
             raise ServeError(f"media root {root} is no folder: check --media-root")
 
 
-@contextlib.contextmanager
-def _bell(with_stdin: bool) -> Iterator[sockets.socket]:
-    """A socket that becomes readable when the process is told to end.
-
-    Outside the main thread signals cannot be caught and do not ring.
-
-    Args:
-        with_stdin: whether the end of standard input rings as well.
-    """
-    ring, bell = sockets.socketpair()
-    with ring, bell:
-        ring.setblocking(False)
-        bell.setblocking(False)
-        if with_stdin:
-            threading.Thread(target=_ring_with_stdin, args=(ring,), daemon=True).start()
-        if threading.current_thread() is not threading.main_thread():
-            yield bell
-            return
-        previous_fd = signal.set_wakeup_fd(ring.fileno(), warn_on_full_buffer=False)
-        names = [signal.SIGINT, signal.SIGTERM]
-        previous = {name: signal.signal(name, lambda *_: None) for name in names}
-        try:
-            yield bell
-        finally:
-            signal.set_wakeup_fd(previous_fd)
-            for name, handler in previous.items():
-                signal.signal(name, handler)
-
-
-def _ring_with_stdin(ring: sockets.socket) -> None:
-    """Wait until whoever started this process closes its end, or is gone."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # no stdin ends at once
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
-    with contextlib.suppress(OSError):  # the backend has ended meanwhile
-        ring.send(b"\0")
-
-
 class _Broker:
     """Sockets and loop of one backend."""
 
     def __init__(
-        self, config: ServeConfig, gate: Gate | None, folder: Path, bell: sockets.socket
+        self,
+        config: ServeConfig,
+        gate: Gate | None,
+        folder: Path,
+        bell: sockets.socket,
+        early: list[subprocess.Popen[bytes]],
     ) -> None:
         self._gate = gate
         self._config, self._limits, self._bell = config, config.limits, bell
@@ -165,7 +132,12 @@ class _Broker:
         )
         self._jobs = JobDesk(self._limits, self._sessions, store, self._send_to_worker)
         self._supervisor = Supervisor(
-            config, worker_address, store.folder, self._jobs.worker_died, self._send_to_worker
+            config,
+            worker_address,
+            store.folder,
+            self._jobs.worker_died,
+            self._send_to_worker,
+            early,
         )
         self._jobs.supervisor = self._supervisor
         roots = tuple(root.resolve() for root in config.media_roots)

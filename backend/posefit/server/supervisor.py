@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any
 from ..child_processes import kill_process, words_for_exit
 from ..crash_report import LastLines, write_crash_report
 from ..worker_messages import FAULTS_FILE, Message, Stop, TakeOver
+from ..worker_start import start_process
 from .config import ServeConfig
 from .devices import choose_devices
 from .standby import may_start, pause_after_death
@@ -50,6 +50,8 @@ class Supervisor:
     """Told (worker, reason in words, whether another try makes sense) after a process has ended."""
     send: Callable[[Worker, Message], bool]
     """Gives a message to a worker's process; false if that is not possible."""
+    early: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """Processes that were started before this was there; taken first."""
     workers: list[Worker] = field(default_factory=list)
     standbys: list[Worker] = field(default_factory=list)
     """One for each device, if any are wanted."""
@@ -156,14 +158,7 @@ class Supervisor:
         worker.folder = self.content_folder.parent / f"worker-{worker.token[:8]}"
         worker.folder.mkdir()
         try:
-            worker.process = subprocess.Popen(
-                [sys.executable, "-m", "posefit.worker"],
-                stdin=subprocess.PIPE,
-                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-                start_new_session=sys.platform != "win32",
-                # Idle OpenMP threads that spin take the cores from those that work.
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
-            )
+            worker.process = self.early.pop() if self.early else start_process()
         except OSError as error:
             reason = f"the worker process cannot be started ({error.strerror})"
             self._bury(worker, reason, can_retry=True)
@@ -258,14 +253,6 @@ class Supervisor:
             device=worker.description or worker.device,
             lines=self._last_lines.lines,
         )
-
-
-def _has_descriptor(stream: Any) -> bool:
-    try:
-        stream.fileno()
-    except (AttributeError, OSError, ValueError):
-        return False
-    return True
 
 
 def _role(worker: Worker) -> str:
