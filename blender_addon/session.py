@@ -76,9 +76,6 @@ class Session(JobRunner):
         """Leave the backend, drop what is under way, stop a backend that was started here."""
         self._end_remote("the backend was left")
         self._link.close()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        self._threads = None
 
     @property
     def is_connected(self) -> bool:

@@ -64,7 +64,7 @@ class BackendLink:
         """
         self.clock = AnswerClock()
         try:
-            self.client = Client(address, curve_keys=keys, name=self._client_name)
+            self.client = Client(address, curve_keys=keys, name=self._client_name, has_thread=False)
             self.client.start()
         except (AddressError, BackendError) as error:
             raise ConnectError(str(error)) from error

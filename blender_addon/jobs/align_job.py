@@ -69,7 +69,7 @@ class AlignJob(SceneJob, RemoteJob):
         view = scene_view.view_to_export(context.scene, self.scene_frames, with_camera=False)
         return (yield from read_range(context, find(name), self.scene_frames, view))
 
-    def preparation(self, client: Client) -> Callable[[], tuple[float, AlignRequest]]:
+    def preparation(self, client: Client) -> Generator[None, None, tuple[float, AlignRequest]]:
         """Work out what was read, name the files."""
         assert self.reading is not None
         assert self.pictures is not None
@@ -80,7 +80,7 @@ class AlignJob(SceneJob, RemoteJob):
             offset=self.offset,
             person=self.person,
         )
-        return partial(_request, client, self.reading, self.pictures, request, self.by_upload)
+        return _request(client, self.reading, self.pictures, request, self.by_upload)
 
     def take_prepared(self, prepared: tuple[float, AlignRequest]) -> AlignRequest:
         """The message to send."""
@@ -130,18 +130,20 @@ def _request(
     pictures: ScenePictures,
     request: Callable[..., AlignRequest],
     by_upload: bool,
-) -> tuple[float, AlignRequest]:
-    """Runs in a thread of its own: no bpy here."""
-    read = reading.request()
+) -> Generator[None, None, tuple[float, AlignRequest]]:
+    """In slices, without bpy."""
+    read = yield from reading.request_slices()
+    media = yield from name_media(client, pictures.footage, by_upload)
+    body = yield from name_body(client, read.body)
     units = read.frames.units_per_metre
     message = request(
         sequence=read.sequence,
-        media=name_media(client, pictures.footage, by_upload),
+        media=media,
         picture_frames=pictures.scene_frames,
         decoded_frames=pictures.decoded_frames,
         intrinsics=pictures.intrinsics,
         world_to_camera=scene_camera.world_to_cameras(pictures.matrices_world, units),
         distortion=pictures.distortion,
-        body=name_body(client, read.body),
+        body=body,
     )
     return units, message

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from concurrent.futures import Future
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,8 @@ class Job:
     """What Blender calls that scene for as long as the file is open, under whichever name."""
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex, kw_only=True)
     """Its name in this session."""
-    preparing: Future[Any] | None = field(default=None, kw_only=True)
-    """What a thread works out for it."""
+    preparing: Generator[None, None, Any] | None = field(default=None, kw_only=True)
+    """What is worked out for it in slices, without bpy."""
     words: str = field(default="", kw_only=True)
     """How it stands, for the panel."""
     fraction: float = field(default=0.0, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -47,7 +46,6 @@ class JobRunner:
         self._link = link
         self._jobs: list[Job] = []
         self._shown: tuple | None = None
-        self._threads: ThreadPoolExecutor | None = None
         self._is_undone = False
 
     @property
@@ -65,7 +63,7 @@ class JobRunner:
         is_rendering = any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS)
         if not is_rendering:
             self._read_scenes(deadline)
-        self._submit_prepared()
+        self._go_on_preparing(deadline)
         if self._link.client is not None:
             for event in self._link.client.poll():
                 self._receive(event)
@@ -113,33 +111,39 @@ class JobRunner:
                 return
 
     def _prepare(self, job: RemoteJob) -> None:
-        """Have a request made, away from the main thread."""
+        """Begin to make a request."""
         if self._link.client is None:
             job.end("the backend is gone", is_problem=True)
             return
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(1, "posefit-files")
-        job.preparing = self._threads.submit(job.preparation(self._link.client))
+        job.preparing = job.preparation(self._link.client)
         job.words = "sending"
 
-    def _submit_prepared(self) -> None:
+    def _go_on_preparing(self, deadline: float) -> None:
+        """Work on what jobs need before they can be sent or written: a slice at least."""
         for job in self._jobs:
-            preparing = job.preparing
-            if preparing is not None and preparing.done():
-                job.preparing = None
-                self._guard(job, lambda job=job, preparing=preparing: self._take(job, preparing))
+            if job.preparing is not None:
+                self._guard(job, lambda job=job: self._prepare_until(job, deadline))
+            if time.monotonic() >= deadline:
+                return
 
-    def _take(self, job: Job, preparing: Future[Any]) -> None:
-        if isinstance(job, ExportJob):
-            job.take_written(preparing)
-        elif isinstance(job, RemoteJob):
-            self._submit(job, preparing)
+    def _prepare_until(self, job: Job, deadline: float) -> None:
+        assert job.preparing is not None
+        try:
+            next(job.preparing)
+            while time.monotonic() < deadline:
+                next(job.preparing)
+        except StopIteration as done:
+            job.preparing = None
+            if isinstance(job, ExportJob):
+                job.end_written()
+            elif isinstance(job, RemoteJob):
+                self._submit(job, done.value)
 
-    def _submit(self, job: RemoteJob, preparing: Future[Any]) -> None:
+    def _submit(self, job: RemoteJob, prepared: Any) -> None:
         client = self._link.client
         if client is None:
             raise SceneError("the backend is gone")
-        message = job.take_prepared(preparing.result())
+        message = job.take_prepared(prepared)
         job.remote_id = client.submit(message, job.priority)
         if not message.content_hashes():  # else files may travel first
             self._link.clock.ask(job.remote_id)

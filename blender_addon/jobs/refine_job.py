@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -116,11 +115,10 @@ class RefineJob(SceneJob, RemoteJob):
         self.texture = read_texture(found(self.armature_uid, self.armature))
         return reading
 
-    def preparation(self, client: Client) -> Callable[[], Prepared]:
+    def preparation(self, client: Client) -> Generator[None, None, Prepared]:
         """Name the files, work out what was read."""
         assert self.reading is not None
-        return partial(
-            prepare_request,
+        return prepare_request(
             client,
             self.reading,
             self.settings,
@@ -206,10 +204,8 @@ def prepare_request(
     by_upload: bool,
     freedom: Freedom,
     texture: TexturePicture | None = None,
-) -> Prepared:
-    """What a scene reading asks for, its files hashed and announced; may take seconds.
-
-    Runs in a thread of its own: no bpy here.
+) -> Generator[None, None, Prepared]:
+    """What a scene reading asks for, its files hashed and announced, in slices without bpy.
 
     Args:
         client: where the job will go.
@@ -223,27 +219,35 @@ def prepare_request(
         SceneError: the footage can neither be named nor sent, or the scale is not SMPL's.
         BackendError: a file cannot be read.
     """
-    request = reading.request()
+    request = yield from reading.request_slices()
     assert request.footage is not None  # read_range refuses scenes without, unless told otherwise
+    media = yield from name_media(client, request.footage, by_upload)
+    body = yield from name_body(client, request.body)
+    more_views = []
+    for other in request.others:
+        more_views.append((yield from _view_reference(client, other, by_upload)))
     return request, RefineRequest(
         sequence=request.sequence,
-        media=name_media(client, request.footage, by_upload),
-        body=name_body(client, request.body),
+        media=media,
+        body=body,
         settings=settings,
         texture=None if texture is None else client.upload(texture.png(), "texture"),
         locked_joints=freedom.locked_joints(request.frames.match),
         stiffness=freedom.joint_stiffness(request.frames.match),
         pinned_frames=freedom.pinned_positions(request.frames.scene_frames),
-        more_views=tuple(_view_reference(client, other, by_upload) for other in request.others),
+        more_views=tuple(more_views),
     )
 
 
-def _view_reference(client: Client, seen: SeenFrom, by_upload: bool) -> ViewReference:
+def _view_reference(
+    client: Client, seen: SeenFrom, by_upload: bool
+) -> Generator[None, None, ViewReference]:
     """One more camera as the backend takes it; one that stands still is said once."""
     view = seen.view
+    media = yield from name_media(client, view.footage, by_upload)
     return ViewReference(
         name=view.camera,
-        media=name_media(client, view.footage, by_upload),
+        media=media,
         frame_indices=view.frame_indices,
         intrinsics=_once(view.intrinsics),
         world_to_camera=_once(seen.world_to_camera),

@@ -7,13 +7,14 @@ No bpy here but through what a kind of job does in `apply`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from posefit_shared.body_files import FREE_BODY
-from posefit_shared.client import Client
+from posefit_shared.client import BackendError, Client
+from posefit_shared.content import Content, ContentKind, content_slices
 from posefit_shared.messages import (
     Accepted,
     Cancelled,
@@ -74,12 +75,12 @@ class RemoteJob(Job):
         """Whether its scene must be the one in the window when it is put in place."""
         return False
 
-    def preparation(self, client: Client) -> Callable[[], Any]:
-        """What a thread is to do before it can be sent; that function uses no bpy."""
+    def preparation(self, client: Client) -> Generator[None, None, Any]:
+        """What is to be done before it can be sent, in slices; none of it uses bpy."""
         raise NotImplementedError
 
     def take_prepared(self, prepared: Any) -> Request:
-        """The message to send, from what the thread worked out."""
+        """The message to send, from what the preparation gave."""
         return prepared
 
     def hear(self, event: object) -> None:
@@ -136,8 +137,10 @@ class RemoteJob(Job):
         self.is_kept = False
 
 
-def name_media(client: Client, path: Path, by_upload: bool) -> MediaReference:
-    """A file or folder as the backend finds it; may take seconds, for a thread of its own.
+def name_media(
+    client: Client, path: Path, by_upload: bool
+) -> Generator[None, None, MediaReference]:
+    """A file or folder as the backend finds it, in slices: a film that is to travel is hashed.
 
     Args:
         client: where the job will go.
@@ -156,13 +159,26 @@ def name_media(client: Client, path: Path, by_upload: bool) -> MediaReference:
             f"the backend may not open the folder {path}: start it with --media-root "
             "naming that folder, or one above it"
         )
-    return MediaReference(content_hash=client.upload(path, "media"), name=path.name)
+    content = yield from _hashed(path, "media")
+    return MediaReference(content_hash=client.upload(content), name=path.name)
 
 
-def name_body(client: Client, body: str) -> str:
+def name_body(client: Client, body: str) -> Generator[None, None, str]:
     """A body as the backend finds it: `free`, or the hash of a file that is sent if it lacks it.
 
     Raises:
         BackendError: the file cannot be read.
     """
-    return FREE_BODY if body == FREE_BODY else client.upload(body, "body")
+    if body == FREE_BODY:
+        return FREE_BODY
+    content = yield from _hashed(Path(body), "body")
+    return client.upload(content)
+
+
+def _hashed(path: Path, kind: ContentKind) -> Generator[None, None, Content]:
+    try:
+        return (yield from content_slices(path, kind))
+    except OSError as error:
+        raise BackendError(
+            f"cannot read {path} ({error.strerror or error}): check the path"
+        ) from error

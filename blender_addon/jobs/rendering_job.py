@@ -7,9 +7,8 @@ of picture becomes an image of the file, so that the image editor can show it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import bpy
@@ -69,12 +68,10 @@ class RenderingJob(SceneJob, RemoteJob):
         view = scene_view.view_to_export(context.scene, self.scene_frames, with_camera=True)
         return read_range(context, armature, self.scene_frames, view)
 
-    def preparation(self, client: Client) -> Callable[[], PreviewRequest]:
+    def preparation(self, client: Client) -> Generator[None, None, PreviewRequest]:
         """Work out what was read, name the body."""
         assert self.reading is not None
-        return partial(
-            _request, client, self.reading, self.modalities, self.longest_side, self.texture
-        )
+        return _request(client, self.reading, self.modalities, self.longest_side, self.texture)
 
     def apply(self, context: bpy.types.Context) -> str:
         """Put each picture into an image of its own, and the first into an open image editor."""
@@ -137,9 +134,10 @@ def _request(
     modalities: tuple[str, ...],
     longest_side: int,
     texture: TexturePicture | None,
-) -> PreviewRequest:
-    """Runs in a thread of its own: no bpy here."""
-    request = reading.request()
+) -> Generator[None, None, PreviewRequest]:
+    """In slices, without bpy."""
+    request = yield from reading.request_slices()
+    body = yield from name_body(client, request.body)
     motion = request.sequence
     assert motion.intrinsics is not None  # the scene has a camera
     assert motion.world_to_camera is not None
@@ -152,6 +150,6 @@ def _request(
         world_to_camera=motion.world_to_camera.reshape(-1, 4, 4)[0].astype(np.float64),
         image_size=size,
         modalities=modalities,
-        body=name_body(client, request.body),
+        body=body,
         texture=None if texture is None else client.upload(texture.png(), "texture"),
     )

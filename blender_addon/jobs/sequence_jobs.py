@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -80,11 +80,9 @@ class EstimateJob(SequenceJob):
         """The clip's file or folder."""
         return self.view.path
 
-    def preparation(self, client: Client) -> Callable[[], Request]:
+    def preparation(self, client: Client) -> Generator[None, None, Request]:
         """Name the clip and the body."""
-        return partial(
-            _estimate_request, client, self.view, self.by_upload, self.options.body, self.person
-        )
+        return _estimate_request(client, self.view, self.by_upload, self.options.body, self.person)
 
     def apply(self, context: bpy.types.Context) -> str:
         """Build the body in its motion, before the camera of the clip or with a new one."""
@@ -128,12 +126,10 @@ class ImportJob(SequenceJob):
         """The file."""
         return self.path
 
-    def preparation(self, client: Client) -> Callable[[], Request]:
+    def preparation(self, client: Client) -> Generator[None, None, Request]:
         """Name the file, and what it may not say itself."""
         request = partial(ImportRequest, person=self.person, image_size=self.image_size)
-        return partial(
-            _import_request, client, request, self.path, self.by_upload, self.options.body
-        )
+        return _import_request(client, request, self.path, self.by_upload, self.options.body)
 
     def apply(self, context: bpy.types.Context) -> str:
         """Build the body with its motion, camera and footage."""
@@ -146,13 +142,15 @@ class ImportJob(SequenceJob):
 
 def _estimate_request(
     client: Client, view: ClipView, by_upload: bool, body: str, person: int
-) -> EstimateRequest:
-    """Runs in a thread of its own: no bpy here."""
+) -> Generator[None, None, EstimateRequest]:
+    """In slices, without bpy."""
+    media = yield from name_media(client, view.path, by_upload)
+    body_name = yield from name_body(client, body)
     count = len(view.scene_frames)
     return EstimateRequest(
-        media=name_media(client, view.path, by_upload),
+        media=media,
         person=person,
-        body=name_body(client, body),
+        body=body_name,
         intrinsics=view.intrinsics,
         distortion=view.distortion,
         start_frame=view.first_decoded,
@@ -166,9 +164,11 @@ def _import_request(
     path: Path,
     by_upload: bool,
     body: str,
-) -> ImportRequest:
-    """Runs in a thread of its own: no bpy here."""
-    return request(media=name_media(client, path, by_upload), body=name_body(client, body))
+) -> Generator[None, None, ImportRequest]:
+    """In slices, without bpy."""
+    media = yield from name_media(client, path, by_upload)
+    body_name = yield from name_body(client, body)
+    return request(media=media, body=body_name)
 
 
 def _estimated_words(motion: Sequence, name: str, notes: tuple[str, ...]) -> str:

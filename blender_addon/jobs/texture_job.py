@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,10 +42,10 @@ class TextureJob(SceneJob, RemoteJob):
         """The footage, once it is known."""
         return None if self.reading is None else self.reading.footage
 
-    def preparation(self, client: Client) -> Callable[[], TextureRequest]:
+    def preparation(self, client: Client) -> Generator[None, None, TextureRequest]:
         """Work out what was read, name the files."""
         assert self.reading is not None
-        return partial(_request, client, self.reading, self.by_upload, self.resolution)
+        return _request(client, self.reading, self.by_upload, self.resolution)
 
     def apply(self, context: bpy.types.Context) -> str:
         """Put the texture into an image of the armature's."""
@@ -68,13 +67,15 @@ class TextureJob(SceneJob, RemoteJob):
 
 def _request(
     client: Client, reading: SceneReading, by_upload: bool, resolution: int
-) -> TextureRequest:
-    """Runs in a thread of its own: no bpy here."""
-    request = reading.request()
+) -> Generator[None, None, TextureRequest]:
+    """In slices, without bpy."""
+    request = yield from reading.request_slices()
     assert request.footage is not None  # read_range refuses scenes without
+    media = yield from name_media(client, request.footage, by_upload)
+    body = yield from name_body(client, request.body)
     return TextureRequest(
         sequence=request.sequence,
-        media=name_media(client, request.footage, by_upload),
-        body=name_body(client, request.body),
+        media=media,
+        body=body,
         resolution=resolution,
     )

@@ -25,7 +25,7 @@ from ..rigs import body_builder, rig
 from ..rigs.bone_rotations import chain_posed_matrices, orthonormal
 from ..rigs.rig import SceneError
 from ..rigs.rig_match import match_armature
-from ..slices import to_end
+from ..slices import chunks, to_end
 from . import scene_camera, scene_view
 from .frame_stepping import SLICE_SECONDS, at_frame, find, matrices_over
 
@@ -79,27 +79,34 @@ class SceneReading:
     """More cameras, and their (T, 4, 4) transforms in the world."""
 
     def request(self) -> SceneRequest:
-        """Work the request out: numpy only, for any thread.
+        """Work the request out at once.
 
         Raises:
             SceneError: the armature's scale cannot be SMPL's.
         """
-        matrices, chain = self.matrices, self.chain
-        posed = matrices.bones
-        if not matrices.is_posed:
-            posed = chain_posed_matrices(posed, chain.rest, chain.parents)
-        above_root = np.broadcast_to(np.eye(4), (len(posed), 4, 4))
-        if chain.above:
-            above_root = posed[:, chain.above - 1] @ np.linalg.inv(chain.rest[chain.above - 1])
+        return to_end(self.request_slices())
+
+    def request_slices(self) -> Generator[None, None, SceneRequest]:
+        """Work the request out in slices: numpy only.
+
+        Raises:
+            SceneError: the armature's scale cannot be SMPL's.
+        """
+        matrices = self.matrices
         scale = rig.object_scale(matrices.armature[0])
+        units = self.still.units_per_metre * scale
+        parts = []
+        for rows in chunks(len(matrices.bones)):
+            parts.append(self._posed(rows, units))
+            yield
+        above_root, poses, trans = (np.concatenate(part) for part in zip(*parts, strict=True))
         frames = replace(
             self.still,
             scene_frames=self.scene_frames,
             object_matrices=matrices.armature,
             above_root=above_root,
-            units_per_metre=self.still.units_per_metre * scale,
+            units_per_metre=units,
         )
-        poses, trans = rig.read_pose(frames, posed[:, chain.above :])
         world_to_camera = None
         if matrices.camera is not None:
             units = frames.units_per_metre
@@ -115,6 +122,25 @@ class SceneReading:
             for view, placed in self.others
         )
         return SceneRequest(self.armature, motion, self.footage, frames, self.body, others)
+
+    def _posed(
+        self, rows: npt.NDArray[np.int64], units_per_metre: float
+    ) -> tuple[Array, Array, Array]:
+        """Of some frames what moves the root beside its own bone (T, 4, 4), poses and trans."""
+        chain, posed = self.chain, self.matrices.bones[rows]
+        if not self.matrices.is_posed:
+            posed = chain_posed_matrices(posed, chain.rest, chain.parents)
+        above_root = np.broadcast_to(np.eye(4), (len(posed), 4, 4))
+        if chain.above:
+            above_root = posed[:, chain.above - 1] @ np.linalg.inv(chain.rest[chain.above - 1])
+        frames = replace(
+            self.still,
+            scene_frames=tuple(self.scene_frames[row] for row in rows),
+            object_matrices=self.matrices.armature[rows],
+            above_root=above_root,
+            units_per_metre=units_per_metre,
+        )
+        return above_root, *rig.read_pose(frames, posed[:, chain.above :])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -39,6 +40,22 @@ def read_content(source: bytes | str | Path, kind: ContentKind = "media") -> Con
     Raises:
         OSError: the file cannot be read.
     """
+    slices = content_slices(source, kind)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            return done.value
+
+
+def content_slices(
+    source: bytes | str | Path, kind: ContentKind = "media"
+) -> Generator[None, None, Content]:
+    """`read_content` with pauses: yields after each piece of a file, some milliseconds.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     if isinstance(source, bytes):
         return Content(source, hashlib.sha256(source).hexdigest(), len(source), kind)
     path = Path(source)
@@ -47,4 +64,5 @@ def read_content(source: bytes | str | Path, kind: ContentKind = "media") -> Con
         while chunk := file.read(READ_BYTES):
             digest.update(chunk)
             size += len(chunk)
+            yield
     return Content(path, digest.hexdigest(), size, kind)

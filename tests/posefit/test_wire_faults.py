@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 import numpy as np
@@ -573,3 +574,54 @@ def test_a_client_that_hears_nothing_closes_without_hanging():
         client.close()
         assert time.monotonic() - start < 1.0
     assert client.state.name == "closed"
+
+
+# Without a thread of its own, as in Blender, whose Python bears no second thread
+
+
+def test_a_client_without_a_thread_does_everything_and_starts_none(backend, tmp_path):
+    threads = threading.active_count()
+    film = tmp_path / "film.bin"
+    film.write_bytes(os.urandom(3 << 20))
+    with connected(backend, has_thread=False) as client:
+        digest = client.upload(film)
+        stored = []
+        assert eventually(lambda: stored.extend(client.poll()) or has_stored(stored, digest))
+        assert ask(client, "echo:hello") == "hello"
+        data = np.arange(1 << 18, dtype=np.float32)
+        job = client.submit(PingRequest("echo:large", data))
+        np.testing.assert_array_equal(client.wait(job, PATIENCE_S).payload.data, data)
+        assert client.report()["jobs"] is not None
+        assert threading.active_count() == threads
+        running = client.submit(PingRequest("steps:60"))
+        client.cancel(running)
+        with pytest.raises(JobFailed, match="cancelled"):
+            client.wait(running, PATIENCE_S)
+    assert client.state.name == "closed"
+
+
+def has_stored(events, digest):
+    return any(isinstance(one, messages.Stored) and one.content_hash == digest for one in events)
+
+
+def test_a_client_that_nobody_steps_for_long_finds_its_results(tmp_path):
+    """As when Blender renders, or reads a large file, for longer than a backend waits."""
+    options = ["--limits.heartbeat-s", "0.1", "--limits.client-silence-s", "0.8"]
+    with (
+        running_backend(tmp_path, *options) as backend,
+        connected(backend, has_thread=False) as client,
+    ):
+        job = client.submit(PingRequest("echo:late"))
+        client.poll()
+        assert eventually(lambda: "has gone silent" in backend.log.read_text())
+        assert client.wait(job, PATIENCE_S).payload.text == "late"
+
+
+def test_a_client_without_a_thread_outlives_its_backend(tmp_path):
+    with running_backend(tmp_path) as first:
+        client = Client(first.address, config=QUICK, has_thread=False)
+        client.start()
+        client.wait_ready(PATIENCE_S)
+        first.kill()
+    with client, running_backend(tmp_path, bind=first.address):
+        assert client.wait(client.submit(PingRequest("echo:again")), PATIENCE_S)

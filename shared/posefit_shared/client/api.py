@@ -3,7 +3,8 @@
 
 One worker thread owns the socket (`connection`), which is made and closed there. What the user of
 the client wants crosses to it in a `queue.Queue`, what the backend answers comes back in an
-`Inbox`. The thread connects again by itself; `conversation` decides what is said.
+`Inbox`. The thread connects again by itself; `conversation` decides what is said. Where no second
+thread may run Python, as in Blender, `poll` does the thread's work instead.
 
     with Client("tcp://127.0.0.1:5557") as client:
         job = client.submit(request)
@@ -24,7 +25,7 @@ from typing import Any, Self
 from .. import __version__
 from ..addresses import AddressError, check_address
 from ..codec import CodecError, encode
-from ..content import ContentKind, read_content
+from ..content import Content, ContentKind, read_content
 from ..key_files import CurveKeys
 from ..messages import (
     Cancelled,
@@ -37,7 +38,7 @@ from ..messages import (
     Submit,
     Welcome,
 )
-from .connection import Link, Stop, has_encryption, run_connection
+from .connection import Link, Stepper, Stop, has_encryption, run_connection
 from .conversation import Conversation, PendingJob
 from .inbox import Inbox
 from .state import (
@@ -55,7 +56,8 @@ logger = logging.getLogger(__name__)
 
 
 class Client:
-    """One connection to one backend; any thread of the process that made it may use it."""
+    """One connection to one backend; any thread of the process that made it may use it (without a
+    thread of its own: the one that started it)."""
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Client:
         name: str = "client",
         session: str | None = None,
         config: ClientConfig = ClientConfig(),  # noqa: B008  # frozen
+        has_thread: bool = True,
     ) -> None:
         """Prepare a client; nothing happens before `start`.
 
@@ -74,6 +77,8 @@ class Client:
             name: what this client calls itself in the backend's log.
             session: token of an earlier session whose jobs should be found again.
             config: time limits.
+            has_thread: whether a thread looks after the connection; else it goes on in `poll`,
+                which must be called several times a second, and in whatever waits.
 
         Raises:
             BackendUnavailable: the address is malformed or needs keys.
@@ -90,10 +95,15 @@ class Client:
         self._process = os.getpid()
         self._config = config
         self._conversation = Conversation(name, __version__, session, self._inbox.put)
-        self._link = Link(address, self._conversation, self._set_state, curve_keys, config)
-        self._thread = threading.Thread(
-            target=run_connection, args=(self._link,), name="posefit-client", daemon=True
+        self._link = Link(
+            address, self._conversation, self._set_state, curve_keys, config, copies=not has_thread
         )
+        self._thread: threading.Thread | None = None
+        self._steps: Stepper | None = None
+        if has_thread:
+            self._thread = threading.Thread(
+                target=run_connection, args=(self._link,), name="posefit-client", daemon=True
+            )
         self._is_started, self._is_closed = False, False
 
     def __enter__(self) -> Self:
@@ -123,13 +133,16 @@ class Client:
         self._check_usable()
         if not self._is_started:
             self._is_started = True
-            self._thread.start()
+            if self._thread is not None:
+                self._thread.start()
+            else:
+                self._steps = Stepper(self._link)
 
     def close(self, timeout: float = 2.0, *, keep_jobs: bool = False) -> None:
-        """Leave the backend and stop the worker thread; never blocks longer than `timeout`.
+        """Leave the backend and end the connection; never blocks longer than `timeout`.
 
         Args:
-            timeout: seconds to wait for the thread.
+            timeout: seconds to wait for it.
             keep_jobs: let unfinished jobs run on, to be found through `session`.
         """
         if self._is_closed or os.getpid() != self._process:
@@ -137,9 +150,8 @@ class Client:
         self._is_closed = True
         if self._is_started:
             self._link.order(Stop(keep_jobs))
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                logger.warning("the client's thread has not ended within %.1f s", timeout)
+            if not self._ends_within(timeout):
+                logger.warning("the client's connection has not ended within %.1f s", timeout)
                 return
         self._state = ConnectionState("closed", "This client is closed.")
         self._conversation.forget()
@@ -177,13 +189,14 @@ class Client:
         self._check_usable()
         self._link.order(lambda: self._conversation.cancel(job_id))
 
-    def upload(self, source: bytes | str | Path, kind: ContentKind = "media") -> str:
+    def upload(self, source: bytes | str | Path | Content, kind: ContentKind = "media") -> str:
         """Make a content known to the backend; it travels only if the backend lacks it.
 
         Jobs that name the hash wait for it by themselves. Files are read here once to hash them.
 
         Args:
-            source: the bytes, or the path of a file, which must not change while it is in use.
+            source: the bytes, or the path of a file, which must not change while it is in use; or
+                what was hashed before (`content`).
             kind: what it is, for people.
 
         Returns:
@@ -194,7 +207,7 @@ class Client:
         """
         self._check_usable()
         try:
-            content = read_content(source, kind)
+            content = source if isinstance(source, Content) else read_content(source, kind)
         except OSError as error:
             raise BackendError(
                 f"cannot read {source!s} ({error.strerror or error}): check the path"
@@ -208,6 +221,8 @@ class Client:
         They are `StateChanged` and the messages `Accepted`, `Progress`, `Result`, `Failure`,
         `Cancelled` and `Stored`.
         """
+        if self._steps is not None and not self._is_closed:
+            self._steps.step()
         events = self._inbox.take_all()
         for event in events:
             self._acknowledge(event)
@@ -220,7 +235,7 @@ class Client:
             BackendUnavailable: it was not there in time, or has refused this client.
         """
         deadline = time.monotonic() + timeout_s
-        self._inbox.take_first(
+        self._take_first(
             lambda _: False, deadline, lambda: self._state.name in ("ready", "refused", "closed")
         )
         welcome = self.welcome
@@ -238,7 +253,7 @@ class Client:
         self._check_usable()
         self._link.order(self._conversation.ask_report)
         deadline = time.monotonic() + timeout_s
-        event = self._inbox.take_first(
+        event = self._take_first(
             lambda event: isinstance(event, Report), deadline, lambda: self._is_closed
         )
         if event is None:
@@ -266,7 +281,7 @@ class Client:
         deadline = time.monotonic() + (timeout_s if timeout_s is not None else 1e9)
         matches = self._is_about(job_id)
         while True:
-            event = self._inbox.take_first(matches, deadline, self._is_hopeless)
+            event = self._take_first(matches, deadline, self._is_hopeless)
             if event is None:
                 self._raise_for_waiting(timeout_s)
             self._acknowledge(event)
@@ -293,6 +308,31 @@ class Client:
             return False
 
         return matches
+
+    def _take_first(
+        self, matches: Callable[[Any], bool], deadline: float, give_up: Callable[[], bool]
+    ) -> Any | None:
+        """`Inbox.take_first`, with the connection going on meanwhile."""
+        if self._steps is None:
+            return self._inbox.take_first(matches, deadline, give_up)
+        while True:
+            event = self._inbox.take_first(matches, 0.0, give_up)
+            left_s = deadline - time.monotonic()
+            if event is not None or left_s <= 0 or give_up():
+                return event
+            self._steps.wait(min(left_s, 1.0))
+
+    def _ends_within(self, timeout_s: float) -> bool:
+        """Whether the connection, told to, ends in time."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            return not self._thread.is_alive()
+        deadline = time.monotonic() + timeout_s
+        while self._steps is not None and not self._steps.has_ended:
+            if time.monotonic() > deadline:
+                return False
+            self._steps.wait(0.05)
+        return True
 
     def _raise_for_waiting(self, timeout_s: float | None) -> None:
         if self._is_hopeless():

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client's worker thread: it alone makes, uses and closes the socket.
+"""The client's connection, step by step: one thread makes, uses and closes its socket.
 
 It goes from connection to connection, moves bytes between the socket and the `Conversation`, and
-tells the client's `Link` how it stands. Of this package only this module imports zmq.
+tells the client's `Link` how it stands. Its life is a generator that yields what it waits for, so
+that a thread may wait (`run_connection`), or a host in which no second thread may run Python take a
+step now and then (`Stepper`). Of this package only this module imports zmq.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import logging
 import queue
 import socket as sockets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,23 +55,29 @@ _WRONG_KEY = (
 )
 
 
+_STEP_S = 0.02
+"""How long a step goes on while there is always something to do."""
+
+
 @dataclass(frozen=True)
 class Stop:
-    """Order to the worker thread to end."""
+    """Order to the connection to end."""
 
     keep_jobs: bool
 
 
 @dataclass
 class Link:
-    """What a client and its worker thread share."""
+    """What a client and its connection share."""
 
     address: str
     conversation: Conversation
-    """Used by the worker thread only, once that runs."""
+    """Used by the connection only, once that lives."""
     set_state: Callable[[StateName, str], None]
     keys: CurveKeys | None
     config: ClientConfig
+    copies: bool = False
+    """Whether large messages are copied to be sent; else pyzmq starts a thread that frees them."""
     orders: queue.Queue[Any] = field(default_factory=queue.Queue)
     """What users of the client want: `Stop`, `PendingJob`, or a function to call."""
 
@@ -99,17 +107,80 @@ def has_encryption() -> bool:
 
 def run_connection(link: Link) -> None:
     """Body of the worker thread."""
-    context = zmq.Context()
-    try:
-        _Connection(link, context).run()
-    finally:
-        link.conversation.lose_connection()
-        context.destroy(linger=0)
-        link.set_state("closed", "This client is closed.")
+    steps = Stepper(link)
+    while not steps.has_ended:
+        steps.wait()
+
+
+class Stepper:
+    """A connection's life, taken in steps by the thread that made this."""
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._context = link, zmq.Context()
+        self._life = _Connection(link, self._context).run()
+        self._waiting: _Wait | None = None
+        self._go_on(None)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection was told to stop, and has."""
+        return self._waiting is None
+
+    def wait(self, most_s: float = float("inf")) -> None:
+        """Wait until there is something to do, so long at most, and do it."""
+        if self._waiting is None:
+            return
+        left_s = min(most_s, self._waiting.until - time.monotonic())
+        ms = None if left_s == float("inf") else max(0, int(1000 * left_s) + 1)
+        ready = dict(self._waiting.poller.poll(ms))
+        if ready or time.monotonic() >= self._waiting.until:
+            self._go_on(ready)
+
+    def step(self) -> None:
+        """Do what can be done without waiting, for a bounded time."""
+        end = time.monotonic() + _STEP_S
+        while self._waiting is not None:
+            ready = dict(self._waiting.poller.poll(0))
+            if not ready and time.monotonic() < self._waiting.until:
+                return
+            self._go_on(ready)
+            if time.monotonic() > end:
+                return
+
+    def _go_on(self, ready: _Ready | None) -> None:
+        try:
+            self._waiting = self._life.send(ready)
+        except StopIteration:
+            self._end()
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        self._waiting = None
+        self._link.conversation.lose_connection()
+        self._context.destroy(linger=0)
+        self._link.set_state("closed", "This client is closed.")
+
+
+_Ready = dict[Any, int]
+"""Which of the sockets have something."""
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """What a connection waits for."""
+
+    poller: zmq.Poller
+    until: float
+    """By `time.monotonic()`; infinite: for the sockets only."""
+
+
+_Waits = Generator[_Wait, Any, None]
 
 
 class _Connection:
-    """The worker thread's life: connect, talk, lose the connection, connect again."""
+    """A connection's life: connect, talk, lose the connection, connect again."""
 
     def __init__(self, link: Link, context: zmq.Context) -> None:
         self._link, self._context = link, context
@@ -120,17 +191,17 @@ class _Connection:
         self._retry_s = self._config.retry_s
         self._heard = self._said = 0.0
 
-    def run(self) -> None:
+    def run(self) -> _Waits:
         """Go from connection to connection until told to stop."""
         while self._stop is None:
             socket = self._open_socket()
             monitor = socket.get_monitor_socket(_WATCHED)
             try:
-                self._talk(socket, monitor)
+                yield from self._talk(socket, monitor)
             finally:
                 self._close_socket(socket, monitor)
             if self._stop is None:
-                self._pause()
+                yield from self._pause()
 
     def _open_socket(self) -> zmq.Socket:
         socket = self._context.socket(zmq.DEALER)
@@ -155,18 +226,17 @@ class _Connection:
         monitor.close(linger=0)
         socket.close()
 
-    def _pause(self) -> None:
+    def _pause(self) -> _Waits:
         """Wait before the next attempt; orders are still taken."""
         until = time.monotonic() + self._retry_s
         self._retry_s = min(self._retry_s * 2, self._config.retry_limit_s)
         poller = zmq.Poller()
         poller.register(self._link.wake, zmq.POLLIN)
         while self._stop is None and (self._is_refused or time.monotonic() < until):
-            left_ms = max(0, int((until - time.monotonic()) * 1000) + 1)
-            poller.poll(None if self._is_refused else left_ms)
+            yield _Wait(poller, float("inf") if self._is_refused else until)
             self._take_orders()
 
-    def _talk(self, socket: zmq.Socket, monitor: zmq.Socket) -> None:
+    def _talk(self, socket: zmq.Socket, monitor: zmq.Socket) -> _Waits:
         """One connection, from `Hello` until it is lost, refused or no longer wanted."""
         poller = zmq.Poller()
         for source in (socket, monitor, self._link.wake):
@@ -174,7 +244,7 @@ class _Connection:
         self._heard = self._said = time.monotonic()
         self._send(socket, encode(self._conversation.hello()))
         while self._stop is None:
-            ready = dict(poller.poll(self._patience_ms()))
+            ready = yield _Wait(poller, time.monotonic() + self._patience_s())
             self._take_orders()
             if socket in ready and not self._receive(socket):
                 return
@@ -185,10 +255,10 @@ class _Connection:
                 return
             self._speak(socket)
 
-    def _patience_ms(self) -> int:
+    def _patience_s(self) -> float:
         """Until the next heartbeat or deadline."""
         welcome = self._conversation.welcome
-        return int(1000 * (min(welcome.heartbeat_s, 1.0) if welcome else 0.25)) // 2 + 1
+        return (min(welcome.heartbeat_s, 1.0) if welcome else 0.25) / 2
 
     def _hear_of_connection(self, monitor: zmq.Socket) -> None:
         """Say why the connection broke or never came into being."""
@@ -309,7 +379,7 @@ class _Connection:
 
     def _send(self, socket: zmq.Socket, parts: list[Any]) -> bool:
         try:
-            socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+            socket.send_multipart(parts, zmq.NOBLOCK, copy=self._link.copies)
         except zmq.Again:
             logger.warning("a message was dropped because the connection is jammed")
             return False
