@@ -42,6 +42,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 """Files in a folder that count as frames."""
 MAX_FRAMES = 1_000_000
 """Longest footage: nine hours at 30 frames a second."""
+MAX_SIDE = 32_766
+"""Longest side of a picture, pixels: OpenCV samples none that is longer."""
 DEFAULT_FPS = 30.0
 """Rate of images, and of videos that state none."""
 SEQUENTIAL_REACH = 12
@@ -171,9 +173,10 @@ def natural_key(path: Path) -> list[Any]:
 
 
 def _check_pixels(name: str, width: int, height: int) -> None:
-    if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
+    if width <= 0 or height <= 0 or width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise FootageError(
-            f"{name} is {width}×{height} pixels, expected 1 to {MAX_PIXELS // 10**6} megapixels"
+            f"{name} is {width}×{height} pixels, expected 1 to {MAX_PIXELS // 10**6} megapixels "
+            f"and no side beyond {MAX_SIDE}: scale it down"
         )
 
 
@@ -185,6 +188,7 @@ class ImageFootage(Footage):
         self.fps = fps or DEFAULT_FPS
         self._images = images
         height, width = self._decode(images[0]).shape[:2]
+        _check_pixels(images[0].name, width, height)
         self.size = (width, height)
 
     def __len__(self) -> int:
@@ -380,6 +384,7 @@ class VideoFootage(Footage):
                 self._stamps = [stamp for stamp in self._stamps if stamp >= frame.pts]
             self._stored = (frame.width, frame.height)
             height, width = self._shown(frame).shape[:2]
+            _check_pixels(self.path.name, width, height)
             self._frames = itertools.chain((frame,), frames)
             return width, height
         raise FootageError(

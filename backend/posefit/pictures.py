@@ -286,8 +286,10 @@ def _cut_out(
     ideal = (_RING * (box[2] / 2) + box[:2] - k[:2, 2]) @ np.linalg.inv(k[:2, :2]).T
     bent = coordinate_frames.distort_points(camera.distortion, ideal) @ k[:2, :2].T + k[:2, 2]
     height, width = image.shape[:2]
-    x0, y0 = np.clip(np.floor(bent.min(0)).astype(int), 0, (width, height))
-    x1, y1 = np.clip(np.ceil(bent.max(0)).astype(int), 0, (width, height))
+    if not np.isfinite(bent).all():
+        return None  # a lens that no picture was taken with
+    x0, y0 = np.clip(np.floor(bent.min(0)), 0, (width, height)).astype(int)
+    x1, y1 = np.clip(np.ceil(bent.max(0)), 0, (width, height)).astype(int)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return None
     moved = k.copy()

@@ -31,7 +31,7 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor,
     """Rotation matrices of rotation vectors.
 
     Args:
-        axis_angle: rotation vectors, radians; any length.
+        axis_angle: rotation vectors, radians; of any length whose square the type holds.
 
     Returns:
         Matrices that turn column vectors.

@@ -29,6 +29,7 @@ __all__ = [
     "Camera",
     "apply",
     "blender_to_opencv_camera",
+    "camera_fault",
     "distort_points",
     "intrinsics_from_blender",
     "invert",
@@ -51,6 +52,10 @@ YUP_TO_ZUP: Array = np.array(
     [[1.0, 0, 0, 0], [0, 0, -1.0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1.0]], dtype=np.float64
 )
 """A y-up world's points in a z-up world: a quarter turn about x."""
+
+
+RIGID_TOLERANCE = 0.02
+"""How far a rotation's rows may be from orthonormal: files round."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +88,47 @@ class Camera:
         if width <= 0 or height <= 0:
             raise ValueError(f"image_size is {self.image_size}, expected positive width and height")
         object.__setattr__(self, "image_size", (width, height))
-        if self.intrinsics[0, 0] <= 0 or self.intrinsics[1, 1] <= 0:
-            raise ValueError(
-                f"focal lengths are {self.intrinsics[0, 0]:g} and {self.intrinsics[1, 1]:g} "
-                "pixels, expected positive ones"
-            )
+        if fault := camera_fault(self.intrinsics, self.world_to_camera):
+            raise ValueError(fault)
 
     @property
     def position(self) -> Array:
         """(3,) where the camera stands in the world."""
         return invert(self.world_to_camera)[:3, 3]
+
+
+def camera_fault(
+    intrinsics: npt.ArrayLike | None = None, world_to_camera: npt.ArrayLike | None = None
+) -> str:
+    """What makes cameras unusable, in a clause; empty where nothing does.
+
+    Args:
+        intrinsics: (…, 3, 3) pixels; None where it is not asked for.
+        world_to_camera: (…, 4, 4), likewise.
+    """
+    if intrinsics is not None:
+        k = np.asarray(intrinsics, dtype=np.float64)
+        if not np.isfinite(k).all():
+            return "intrinsics holds NaN or infinity, expected finite numbers"
+        fx, fy = k[..., 0, 0], k[..., 1, 1]
+        if (fx <= 0).any() or (fy <= 0).any():
+            return f"focal lengths are {fx.min():g} and {fy.min():g} pixels, expected positive ones"
+        skewed = np.abs(k[..., 0, 1] * k[..., 1, 0]) > 0.5 * fx * fy
+        if skewed.any() or (np.abs(k[..., 2, :] - [0, 0, 1]) > 1e-6).any():
+            return "intrinsics are no pinhole camera's, expected rows (fx s cx), (0 fy cy), (0 0 1)"
+    if world_to_camera is not None:
+        matrix = np.asarray(world_to_camera, dtype=np.float64)
+        if not np.isfinite(matrix).all():
+            return "world_to_camera holds NaN or infinity, expected finite numbers"
+        turn = np.clip(matrix[..., :3, :3], -1e6, 1e6)
+        off = np.abs(turn @ np.swapaxes(turn, -1, -2) - np.eye(3)).max(initial=0.0)
+        is_last_row = np.abs(matrix[..., 3, :] - [0, 0, 0, 1]).max(initial=0.0) <= 1e-6
+        if off > RIGID_TOLERANCE or not is_last_row or (np.linalg.det(turn) < 0).any():
+            return (
+                "world_to_camera is no rigid motion, expected a rotation (no scale, no mirror), a "
+                "shift, and a last row of (0 0 0 1)"
+            )
+    return ""
 
 
 def apply(transform: npt.ArrayLike, points: npt.ArrayLike) -> Array:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from .frames import camera_fault
 from .message_fields import Foreign, ProtocolError, Record, Text
 from .sequence import STATUSES, Sequence, SequenceError
 from .settings import RefineSettings, SettingsError
@@ -150,6 +151,21 @@ class MediaReference(Record):
             check_content_hash(self.content_hash, "media.content_hash")
 
 
+def check_cameras(record: Record) -> None:
+    """Refuse a record whose cameras nothing can be seen with.
+
+    Raises:
+        ProtocolError: intrinsics, world_to_camera or distortion are no camera's.
+    """
+    names = ("intrinsics", "world_to_camera", "distortion")
+    intrinsics, world_to_camera, distortion = (getattr(record, name, None) for name in names)
+    fault = camera_fault(intrinsics, world_to_camera)
+    if distortion is not None and not np.isfinite(distortion).all():
+        fault = "distortion holds NaN or infinity, expected finite numbers"
+    if fault:
+        raise ProtocolError(f"{record.NAME}: {fault}")
+
+
 @dataclass(frozen=True)
 class Request(Record):
     """Base of what a job takes."""
@@ -173,5 +189,6 @@ class Request(Record):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_cameras(self)
         for content_hash in self.content_hashes():
             check_content_hash(content_hash, f"a content hash of {self.NAME}")

@@ -25,6 +25,7 @@ from .payload_parts import (
     Request,
     WireSequence,
     WireSettings,
+    check_cameras,
     statuses_from_map,
     statuses_to_map,
 )
@@ -83,6 +84,7 @@ class ViewReference(Record):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_cameras(self)
         count = len(self.frame_indices)
         for name in ("intrinsics", "world_to_camera"):
             if len(getattr(self, name)) not in (1, count):

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from . import rotations
 from .damaged_files import DAMAGED_ARRAYS
-from .frames import Camera
+from .frames import Camera, camera_fault
 from .skeleton import MODEL_JOINT_COUNTS, SmplParameters, model_type_from_joint_count
 
 __all__ = ["SCHEMA", "STATUSES", "Sequence", "SequenceError", "read_sequence", "write_sequence"]
@@ -35,6 +35,12 @@ MAX_FRAMES = 1_000_000
 """Longest sequence a reader accepts: nine hours at 30 frames a second."""
 MAX_FILE_BYTES = 4 << 30
 """Largest uncompressed sequence file a reader accepts."""
+
+
+MAX_FRAMERATE = 1e6
+"""Most frames per second: accelerations of what lies nearer together in time fit no float32."""
+_LARGEST = {"poses": 1e6, "trans": 1e7, "betas": 1e3, "distortion": 1e6, "ground": 1e7}
+"""Largest numbers that mean something: radians, metres, standard deviations."""
 
 
 class SequenceError(ValueError):
@@ -126,6 +132,7 @@ class Sequence:
             "distortion": (np.float64, ((5,),)),
             "ground": (np.float64, ((4,),)),
             "confidence": (np.float32, ((frames, joints),)),
+            "poses": (np.float32, ((frames, joints, 3),)),
         }
         for name, (dtype, allowed) in shapes.items():
             value = getattr(self, name)
@@ -134,10 +141,27 @@ class Sequence:
             array = _array(value, dtype, name)
             if not any(_fits(array.shape, shape) for shape in allowed):
                 raise SequenceError(f"{name} is {array.shape}, expected {_shape_words(allowed)}")
+            largest = _LARGEST.get(name, np.inf)
+            if array.size and np.abs(array).max() > largest:
+                raise SequenceError(
+                    f"{name} holds {np.abs(array).max():g}, expected at most {largest:g} either "
+                    "way: the file is damaged, or of other units"
+                )
             self._set(name, array)
         indices = self.frame_indices
         if indices is not None and indices.min() < 0:
             raise SequenceError("frame_indices holds a negative frame, expected 0 or more")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        if self.times is None:
+            return
+        is_later = np.diff(self.times) > 0.5 / MAX_FRAMERATE
+        if not is_later.all():
+            raise SequenceError(
+                f"times do not rise (frame {int(np.argmin(is_later)) + 1} is no later than the one "
+                "before it): sort the frames, or cut those that come twice"
+            )
 
     def _check_camera(self) -> None:
         if (self.intrinsics is None) != (self.world_to_camera is None):
@@ -145,6 +169,8 @@ class Sequence:
             if self.intrinsics is None:
                 have, lack = lack, have
             raise SequenceError(f"the sequence has {have} but no {lack}: give both or neither")
+        if fault := camera_fault(self.intrinsics, self.world_to_camera):
+            raise SequenceError(f"{fault}: import the sequence with its camera again")
         if self.image_size is not None:
             width, height = (int(n) for n in self.image_size)
             if width <= 0 or height <= 0:
@@ -154,8 +180,11 @@ class Sequence:
     def _check_words(self, frames: int) -> None:
         if self.world not in ("gravity", "camera"):
             raise SequenceError(f"world is {self.world!r}, expected 'gravity' or 'camera'")
-        if not np.isfinite(self.mocap_framerate) or self.mocap_framerate <= 0:
-            raise SequenceError(f"mocap_framerate is {self.mocap_framerate}, expected more than 0")
+        if not 0 < self.mocap_framerate <= MAX_FRAMERATE:  # also refuses NaN
+            raise SequenceError(
+                f"mocap_framerate is {self.mocap_framerate:g}, expected more than 0 and at most "
+                f"{MAX_FRAMERATE:g}"
+            )
         if self.status is not None:
             status = tuple(str(s) for s in self.status)
             if len(status) != frames or not set(status) <= set(STATUSES):

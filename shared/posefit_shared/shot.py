@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .damaged_files import DAMAGED_ARRAYS
-from .frames import Camera
+from .frames import Camera, camera_fault
 from .sequence import SequenceError
 
 __all__ = ["Shot", "ShotCamera", "read_shot"]
@@ -107,6 +107,10 @@ def _camera(entry: Any, folder: Path, position: int) -> ShotCamera:
         world_to_camera = entry["world_to_camera"]
         if isinstance(world_to_camera, str):
             moving = np.load(folder / world_to_camera, allow_pickle=False).astype(np.float64)
+            if moving.ndim != 3 or moving.shape[1:] != (4, 4) or not len(moving):
+                raise ValueError(f"world_to_camera is {moving.shape}, expected (T, 4, 4)")
+            if fault := camera_fault(world_to_camera=moving):
+                raise ValueError(fault)
             world_to_camera = moving[0]
         camera = Camera(
             np.asarray(entry["intrinsics"], np.float64),

@@ -59,6 +59,8 @@ def _distorted_maps(
     bent = coordinate_frames.distort_points(camera.distortion, ideal) @ k[:2, :2].T + k[:2, 2]
     at = (steps / box[2] * 32).astype(np.float32)
     at_x, at_y = np.meshgrid(at, at)
+    # A lens that bends points away without end shows nothing there.
+    bent = np.clip(np.nan_to_num(bent, nan=-1e9), -1e9, 1e9)
     maps = cv2.remap(
         (bent - 0.5).astype(np.float32),
         at_x,

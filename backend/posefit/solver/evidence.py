@@ -65,6 +65,10 @@ class Evidence(Protocol):
         ...
 
 
+_LARGEST_TARGET = 1e8
+"""Pixels, or metres: what is further off is no number that came from a picture, and its square is
+none that float32 holds."""
+
 AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
 
 
@@ -314,9 +318,9 @@ def shared_weight(
 def _usable(
     targets: Float[Tensor, "batch point xy"], weights: Float[Tensor, "batch point"], model
 ) -> tuple[Float[Tensor, "batch xy point"], Float[Tensor, "batch point"], Int[Tensor, ""]]:
-    """Targets with points last, weights cleaned, and how many targets were not finite."""
+    """Targets with points last, weights cleaned, and how many targets were no usable number."""
     dtype = model.joint_template.dtype
-    is_finite = targets.isfinite().all(-1) & weights.isfinite()
+    is_finite = (targets.abs() < _LARGEST_TARGET).all(-1) & weights.isfinite()
     dropped = (~is_finite & ~(weights <= 0)).sum()
     weights = torch.where(is_finite & (weights > 0), weights, 0.0).to(dtype)
     targets = torch.where(is_finite[..., None], targets, 0.0).to(dtype)

@@ -214,6 +214,8 @@ def _advance(problem: Problem, start: State, search: _Search) -> _Search:
     trial_state = _take(problem, state, current, step)
     trial = linearise(problem, trial_state)
     accepted, gain, change = _judge(problem, current, trial, step)
+    # What has converged stays, so that a frame's result does not hang on who else is in the batch.
+    accepted = accepted & ~search.converged
     damping = search.damping.after(accepted, gain)
     settled = _has_settled(accepted, change, damping, problem.config.tolerance)
     converged = search.converged | settled
