@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long Blender is held while long refinements are read and put in place.
+"""How long Blender is held while long refinements are read, put in place, compared and accepted.
 
     .venv-bpy52/bin/python benchmarks/blender_responsiveness.py [--output rows.json]
 
@@ -93,7 +93,7 @@ def measure(frames: int, armatures: int) -> dict[str, Span]:
     with tempfile.TemporaryDirectory() as folder:
         footage = write_footage(Path(folder) / "footage", frames, (32, 24))
         shots = [add_shot(rng, f"Shot{k}", frames, footage) for k in range(armatures)]
-        spans = refine_all(shots, frames)
+        spans = refine_all(shots, frames) | decide_all(shots)
     return spans | {f"keys of 24 bones × {KEYED_FRAMES} frames (median)": key_writing(rng)}
 
 
@@ -151,6 +151,43 @@ def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, Span]:
         if spans:
             longest[f"longest step that {kind}"] = max(spans, key=lambda span: span.own)
     return longest
+
+
+def decide_all(shots: list[bpy.types.Object]) -> dict[str, Span]:
+    """Move the first armature's slider, accept at that amount in several ways, reject the last."""
+    from blender_addon.results import comparison
+    from blender_addon.results.accepted_keys import AcceptOptions
+    from blender_addon.session import SESSION
+
+    spans = {}
+    for amount in (0.5, 0.6):
+        for shot in shots:
+            shot.posefit_comparison["amount"] = amount  # without the update, which waits for all
+            watch = Watch()
+            comparison.show(shot, amount, at_once=False)
+            first = "first move of the slider" if amount == 0.5 else "next move of the slider"
+            spans.setdefault(first, []).append(watch.read())
+        bpy.context.view_layer.update()
+        blends = spans.setdefault("longest step that blends", [])
+        while SESSION.previews.is_open:
+            blends.append(_step(SESSION))
+    ways = {"as computed": AcceptOptions(), "fewest keys": AcceptOptions(keys="FEWEST")}
+    for shot, (way, options) in zip(shots, ways.items(), strict=False):
+        job = SESSION.accept(bpy.context, shot, options)
+        steps = spans.setdefault(f"longest step that accepts, {way}", [])
+        while job.is_open:
+            steps.append(_step(SESSION))
+        assert not job.is_problem, job.words
+    watch = Watch()
+    comparison.reject(bpy.context, shots[-1])
+    spans["reject"] = [watch.read()]
+    return {name: max(rows, key=lambda span: span.own) for name, rows in spans.items()}
+
+
+def _step(session: object) -> Span:
+    watch = Watch()
+    session.step()
+    return watch.read()
 
 
 def key_writing(rng: np.random.Generator) -> Span:

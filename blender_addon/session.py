@@ -23,12 +23,16 @@ from posefit_shared.settings import RefineSettings
 
 from .connection.backend_link import BackendLink
 from .jobs import job_queue
+from .jobs.accept_job import AcceptJob
 from .jobs.job import Job
 from .jobs.job_runner import JobRunner
+from .jobs.placed_job import PlacedJob
 from .jobs.refine_job import RefineJob
 from .jobs.remote_job import RemoteJob
 from .jobs.scene_job import SceneJob
 from .jobs.sequence_export import ExportJob
+from .results import accept_refinement
+from .results.accepted_keys import AcceptOptions
 from .rigs.rig import SceneError
 
 
@@ -148,6 +152,24 @@ class Session(JobRunner):
         self._begin(context, armature, job)
         return job
 
+    def accept(
+        self, context: bpy.types.Context, armature: bpy.types.Object, options: AcceptOptions
+    ) -> AcceptJob:
+        """Begin to accept an armature's refinement bit by bit; returns at once.
+
+        Raises:
+            SceneError: there is nothing to accept, or it is being accepted; nothing was begun.
+        """
+        accept_refinement.check(armature)
+        uid = armature.session_uid
+        accepting = [job for job in self._jobs if isinstance(job, AcceptJob) and job.is_open]
+        if any(job.armature_uid == uid for job in accepting):
+            raise SceneError(f"{armature.name} is being accepted: wait for it, or cancel it")
+        job = AcceptJob(context.scene.name, armature.name, uid, options)
+        job.scene_uid = context.scene.session_uid
+        self._jobs = job_queue.with_job(self._jobs, job)
+        return job
+
     def ask(self, context: bpy.types.Context, job: RemoteJob) -> None:
         """Begin a job for the backend that needs nothing read from the scene; returns at once.
 
@@ -196,12 +218,12 @@ class Session(JobRunner):
         """The job of that name, while the session remembers it."""
         return next((job for job in self._jobs if job.job_id == job_id), None)
 
-    def undecided(self, job_id: str = "") -> list[RemoteJob]:
+    def undecided(self, job_id: str = "") -> list[PlacedJob]:
         """Jobs, or the named one, of which something has come that is not in place."""
         jobs = [job for job in self._jobs if job_id in ("", job.job_id)]
         return [job for job in jobs if job_queue.is_undecided(job)]
 
-    def place(self, context: bpy.types.Context, job: RemoteJob) -> str:
+    def place(self, context: bpy.types.Context, job: PlacedJob) -> str:
         """Put what has come of a job in place; for the operators that are its undo step.
 
         Returns:
@@ -239,7 +261,7 @@ class Session(JobRunner):
                 self._forget(job)
             if job_queue.is_active(job) or job_queue.is_undecided(job):
                 job.end(words)
-            if isinstance(job, RemoteJob):
+            if isinstance(job, PlacedJob):
                 job.drop()
 
     def wait_for(self, job: Job, timeout_s: float = 3600.0) -> None:
@@ -264,13 +286,14 @@ class Session(JobRunner):
 
     def after_edit(self, graph: bpy.types.Depsgraph) -> None:
         """Something in the file was changed: what is built from it is begun anew."""
-        jobs = [job for job in self._jobs if isinstance(job, RefineJob)]
-        builds = {job.build.source_uid: job.build for job in jobs if job.build is not None}
-        if not builds or not graph.id_type_updated("ACTION"):
+        self.previews.after_edit(graph)
+        jobs = [job for job in self._jobs if isinstance(job, PlacedJob) and job.source_uids]
+        if not jobs or not graph.id_type_updated("ACTION"):
             return
-        for update in graph.updates:
-            if build := builds.get(update.id.original.session_uid):
-                build.is_stale = True
+        changed = {update.id.original.session_uid for update in graph.updates}
+        for job in jobs:
+            if job.source_uids & changed:
+                job.source_changed()
 
 
 SESSION = Session()

@@ -40,7 +40,8 @@ def _tick() -> float:
         _redraw(("UI",) if count == SESSION.drawn_count else ("UI", "WINDOW"))
         SESSION.drawn_count = count
     is_settled = SESSION.connection.kind in ("off", "connected", "lost")
-    return IDLE_SECONDS if is_settled and not SESSION.is_busy else BUSY_SECONDS
+    is_busy = SESSION.is_busy or SESSION.previews.is_open
+    return IDLE_SECONDS if is_settled and not is_busy else BUSY_SECONDS
 
 
 def _redraw(region_types: tuple[str, ...]) -> None:
@@ -56,6 +57,17 @@ def _redraw(region_types: tuple[str, ...]) -> None:
 @persistent
 def _on_load(*_: object) -> None:
     SESSION.cancel_all("another file was opened: its result was dropped")
+    SESSION.previews.look_for_all()
+
+
+@persistent
+def _on_save(*_: object) -> None:
+    SESSION.previews.finish()
+
+
+@persistent
+def _on_frame(scene: bpy.types.Scene, *_: object) -> None:
+    SESSION.previews.before_frame(scene.frame_current_final)
 
 
 @persistent
@@ -77,6 +89,8 @@ def _handlers() -> tuple:
     handlers = bpy.app.handlers
     return (
         (handlers.load_post, _on_load),
+        (handlers.save_pre, _on_save),
+        (handlers.frame_change_pre, _on_frame),
         (handlers.undo_post, _on_undo),
         (handlers.redo_post, _on_undo),
         (handlers.depsgraph_update_post, _on_edit),

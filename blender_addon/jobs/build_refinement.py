@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A refinement's action, built bit by bit beside what the artist works on.
-
-The action is in no use until it is whole, so whatever interrupts the building leaves the file as it
-was: nothing refers to a part of it, and Blender does not save it. Where what it is made from
-changes meanwhile, it is begun anew.
-"""
+"""A refinement's action: what is copied, keyed and noted, in slices."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from dataclasses import replace
 
@@ -17,27 +11,22 @@ import numpy as np
 
 from posefit_shared.messages import RefineResult
 
-from ..keys.fcurves import ActionSlot, new_action, slot_of
+from ..keys.fcurves import ActionSlot, new_action
 from ..keys.joint_channels import GivenSource, joint_channels
 from ..keys.keyframe_writer import (
     UNFINISHED,
     RemovedError,
     build_motion,
-    drop_unfinished,
     still_there,
 )
 from ..results import comparison, findings, key_marks
 from ..rigs import body_builder, bone_rotations, rig
-from ..rigs.lookup import find_object
-from ..rigs.rig_match import match_armature
 from ..slices import chunks
+from .action_build import ActionBuild
 from .refinement import Refinement, check
 
-MOST_BEGINNINGS = 4
-"""So often it is begun in slices; an artist who edits on and on then waits for it once."""
 
-
-class RefinementBuild:
+class RefinementBuild(ActionBuild):
     """The building of one refinement's action."""
 
     def __init__(self, refinement: Refinement, threshold: float) -> None:
@@ -46,73 +35,23 @@ class RefinementBuild:
             refinement: what is to be put in place.
             threshold: frames that are less sure are marked, where keys are marked at all.
         """
+        super().__init__(refinement.armature_uid)
         self.refinement = refinement
         self._threshold = threshold
-        self._slices: Generator[None, None, ActionSlot] | None = None
-        self._made_from: tuple = ()
-        self._beginnings = 0
-        self.built: ActionSlot | None = None
-        """The action, once it is whole."""
-        self.is_stale = False
-        """Whether the keys that it is made from were changed."""
 
     @property
-    def source_uid(self) -> int:
-        """Blender's number of the action that it is made from; 0 without one."""
-        return self._made_from[0].uid if self._made_from else 0
+    def source_uids(self) -> frozenset[int]:
+        """The action in use, which is copied."""
+        return frozenset({self._made_from[0].uid} - {0}) if self._made_from else frozenset()
 
-    def until(self, deadline: float) -> bool:
-        """Build on until a time, at least one slice; true once the action is whole.
+    def check(self) -> bpy.types.Object:
+        """The armature, if it still is what was refined."""
+        return check(self.refinement)[0]
 
-        Raises:
-            SceneError: the armature cannot take it any more; nothing was changed.
-            BodyFileError: the body's file cannot be read.
-        """
-        armature = find_object(self.refinement.armature_uid)
-        if armature is None or self.is_stale or self._made_from != _state_of(armature):
-            self._begin()
-        elif self.built is not None and self.built.action is not None:
-            return True
-        if self._beginnings > MOST_BEGINNINGS:
-            deadline = float("inf")
-        assert self._slices is not None
-        try:
-            while True:
-                next(self._slices)
-                if time.monotonic() >= deadline:
-                    return False
-        except StopIteration as done:
-            self.built = done.value
-            return time.monotonic() < deadline  # else this turn has been long enough
-        except RemovedError:
-            self.drop()
-            return False
-
-    def to_end(self) -> ActionSlot:
-        """The action, built at once as far as it is missing.
-
-        Raises:
-            SceneError: the armature cannot take it any more; nothing was changed.
-            BodyFileError: the body's file cannot be read.
-        """
-        while not self.until(float("inf")):
-            pass
-        assert self.built is not None
-        return self.built
-
-    def drop(self) -> None:
-        """Remove what is built, and begin anew where it is wanted again."""
-        if self._slices is not None:
-            self._slices.close()
-        self._slices, self.built, self._made_from, self.is_stale = None, None, (), False
-        drop_unfinished()
-
-    def _begin(self) -> None:
-        self.drop()
-        armature, now = check(self.refinement)
-        self._made_from = _state_of(armature)
-        self._beginnings += 1
-        self._slices = self._build(now, comparison.state_before(armature))
+    def build(self, armature: bpy.types.Object) -> Generator[None, None, ActionSlot]:
+        """Copy the action in use, key the result, and note what was said of it."""
+        now = check(self.refinement)[1]
+        return self._build(now, comparison.state_before(armature))
 
     def _build(
         self, now: rig.RigFrames, before: comparison.Before
@@ -169,22 +108,6 @@ def _motion(
         parts.append(rig.pose_to_motion(result.poses[rows], result.trans[rows], some))
         yield
     return bone_rotations.join_motions(parts)
-
-
-def _state_of(armature: bpy.types.Object) -> tuple:
-    """What an action is made from, beside the keys of the one in use."""
-    match = match_armature(armature)
-    rest = np.empty(16 * len(armature.data.bones), np.float32)
-    armature.data.bones.foreach_get("matrix_local", rest)
-    settings = armature.posefit_comparison
-    compared = (settings.original, settings.refined)
-    return (
-        slot_of(armature),
-        match,
-        tuple(armature.pose.bones[name].rotation_mode for name in match.bones),
-        rest.tobytes(),
-        tuple(0 if action is None else action.session_uid for action in compared),
-    )
 
 
 def _reshaped(

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import bpy
 
 from ..rigs.lookup import find_scene
+from .accept_job import AcceptJob
 from .job import Job
+from .placed_job import PlacedJob
 from .refine_job import RefineJob
-from .remote_job import RemoteJob
 from .scene_job import SceneJob
 
 SHOWN_JOBS = 1
@@ -18,15 +19,15 @@ SHOWN_JOBS = 1
 NOTHING_CHANGED = "cancelled, nothing was changed"
 
 
-def ahead_of(jobs: Sequence[Job], job: SceneJob) -> RefineJob | None:
-    """The last refinement of the same armature that must be in place before a job is read."""
+def ahead_of(jobs: Sequence[Job], job: SceneJob) -> RefineJob | AcceptJob | None:
+    """The last job that changes the same armature and must be done before another is read."""
     if not isinstance(job, RefineJob):
         return None
     before = jobs[: jobs.index(job)] if job in jobs else jobs
     same = [
         other
         for other in before
-        if isinstance(other, RefineJob) and other.armature_uid == job.armature_uid
+        if isinstance(other, (RefineJob, AcceptJob)) and other.armature_uid == job.armature_uid
     ]
     return next((other for other in reversed(same) if is_active(other)), None)
 
@@ -40,15 +41,15 @@ def with_job(jobs: Sequence[Job], job: Job) -> list[Job]:
 
 def is_active(job: Job) -> bool:
     """Whether something is still to be done for a job."""
-    return job.is_open or (isinstance(job, RemoteJob) and job.is_kept)
+    return job.is_open or (isinstance(job, PlacedJob) and job.is_kept)
 
 
 def is_undecided(job: Job) -> bool:
     """Whether something has come of a job that ended, and is neither in place nor dropped."""
-    return isinstance(job, RemoteJob) and not is_active(job) and job.can_be_kept
+    return isinstance(job, PlacedJob) and not is_active(job) and job.can_be_kept
 
 
-def can_be_placed(job: RemoteJob) -> bool:
+def can_be_placed(job: PlacedJob) -> bool:
     """Whether a job's scene is shown where it has to be; one that is gone is not waited for."""
     is_shown = bpy.context.scene.session_uid == job.scene_uid
     return is_shown or not job.must_be_shown or find_scene(job.scene_uid) is None

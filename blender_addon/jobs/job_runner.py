@@ -23,12 +23,13 @@ from posefit_shared.sequence import SequenceError
 from ..connection.backend_link import BackendLink
 from ..connection.connection_view import ConnectionView
 from ..keys.keyframe_writer import drop_unfinished
+from ..results.blended_preview import PreviewFilling
 from ..rigs.lookup import in_scene
 from ..rigs.rig import SceneError
 from ..slices import SLICE_SECONDS
 from . import job_queue
 from .job import Job
-from .refine_job import RefineJob
+from .placed_job import PlacedJob
 from .remote_job import RemoteJob
 from .scene_job import SceneJob
 from .sequence_export import ExportJob
@@ -47,6 +48,8 @@ class JobRunner:
         self._jobs: list[Job] = []
         self._shown: tuple | None = None
         self._is_undone = False
+        self.previews = PreviewFilling()
+        """What the slider shows, as far as it is not blended yet."""
 
     @property
     def connection(self) -> ConnectionView:
@@ -60,6 +63,7 @@ class JobRunner:
             self._begin_anew()
         if ended := self._link.watch():
             self._end_remote(ended)
+        self.previews.until(deadline)
         is_rendering = any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS)
         if not is_rendering:
             self._read_scenes(deadline)
@@ -76,17 +80,18 @@ class JobRunner:
     def _place_next(self, deadline: float) -> None:
         """Put one finished job in place, or a part of it; Blender draws between two steps."""
         for job in self._jobs:
-            if isinstance(job, RemoteJob) and job.is_to_be_placed and self._apply(job, deadline):
+            if isinstance(job, PlacedJob) and job.is_to_be_placed and self._apply(job, deadline):
                 return
 
     def _begin_anew(self) -> None:
         """After an undo: what was read and built so far may be gone, or be there once more."""
         self._is_undone = False
+        self.previews.look_for_all()
         for job in self._jobs:
             if isinstance(job, SceneJob) and job.is_reading:
                 self._guard(job, job.begin_reading)
-            if isinstance(job, RefineJob):
-                job.begin_anew()
+            if isinstance(job, PlacedJob):
+                job.build_anew()
         drop_unfinished()
 
     def _now_shown(self) -> tuple[ConnectionView, list[tuple[float, str, bool]]]:
@@ -171,7 +176,7 @@ class JobRunner:
             return
         job.end(failure.message, is_problem=True)
 
-    def _apply(self, job: RemoteJob, deadline: float) -> bool:
+    def _apply(self, job: PlacedJob, deadline: float) -> bool:
         """Put a finished job in place, in as many steps as it takes; false if it has to wait.
 
         What it consists of is built beside the scene first. Then one operator, which is the undo
@@ -214,7 +219,7 @@ class JobRunner:
             job.end(str(error), is_problem=True)
 
 
-def _is_built(job: RemoteJob, deadline: float) -> bool:
+def _is_built(job: PlacedJob, deadline: float) -> bool:
     """Whether all is there that is put in place; some of it is built, until a time."""
     try:
         with in_scene(job.scene_uid, job.scene) as context:

@@ -27,11 +27,11 @@ from posefit_shared.messages import (
 )
 
 from ..rigs.rig import SceneError
-from .job import Job
+from .placed_job import PlacedJob
 
 
 @dataclass(eq=False)
-class RemoteJob(Job):
+class RemoteJob(PlacedJob):
     """What is known of one job of the backend; changed by the session alone."""
 
     RESULT: ClassVar[type[Record]] = Record
@@ -46,9 +46,6 @@ class RemoteJob(Job):
     """The newest revision that came and is not in place."""
     has_final: bool = field(default=False, kw_only=True)
     """Whether that is the last one."""
-
-    is_kept: bool = field(default=False, kw_only=True)
-    """Whether what has come of it is to be put in place, though it was stopped."""
 
     @property
     def is_to_be_placed(self) -> bool:
@@ -69,11 +66,6 @@ class RemoteJob(Job):
     def can_be_kept(self) -> bool:
         """Whether something has come of it that is not in place."""
         return self.has_final
-
-    @property
-    def must_be_shown(self) -> bool:
-        """Whether its scene must be the one in the window when it is put in place."""
-        return False
 
     def preparation(self, client: Client) -> Generator[None, None, Any]:
         """What is to be done before it can be sent, in slices; none of it uses bpy."""
@@ -102,39 +94,10 @@ class RemoteJob(Job):
         """Take in a revision of the result."""
         self.result, self.has_final = payload, is_final
 
-    def build_until(self, context: Any, deadline: float) -> bool:
-        """Make ready, bit by bit, what is to be put in place; true once it is.
-
-        Args:
-            context: in the job's scene.
-            deadline: by `time.monotonic()`; at least one bit is done.
-
-        Raises:
-            SceneError: it cannot be put in place; nothing was changed.
-            BodyFileError: the body's file cannot be read.
-        """
-        return True
-
-    def apply(self, context: Any) -> str:
-        """Put into the scene what has come of it.
-
-        Returns:
-            What was done, in words.
-
-        Raises:
-            SceneError: it cannot be put in place; nothing was changed.
-            BodyFileError: the body's file cannot be read.
-        """
-        raise NotImplementedError
-
     def drop(self) -> None:
         """Forget what has come of it."""
-        self.result, self.has_final, self.is_kept = None, False, False
-
-    def end(self, words: str, is_problem: bool = False) -> None:
-        """Nothing more will come of it."""
-        super().end(words, is_problem)
-        self.is_kept = False
+        super().drop()
+        self.result, self.has_final = None, False
 
 
 def name_media(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import bpy
 
 from ..control.frame_list import write_frames
+from ..results import blended_preview
 from ..rigs.lookup import found, in_scene
 from ..scenes.scene_reader import SceneReading, read_range
 from .job import Job
@@ -60,6 +61,7 @@ class SceneJob(Job):
         """
         armature = found(self.armature_uid, self.armature)
         self.is_waiting, self.reading = False, None
+        blended_preview.finish(armature)
         with in_scene(self.scene_uid, self.scene) as context:
             self._slices = self.slices(context, armature)
         self.read_until(time.monotonic())

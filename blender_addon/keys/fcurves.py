@@ -153,6 +153,28 @@ def new_action(owner: bpy.types.ID, name: str) -> ActionSlot:
     return ActionSlot(action.session_uid, handle)
 
 
+def copy_of(slot: ActionSlot, name: str) -> ActionSlot:
+    """A copy of an action that nothing uses yet.
+
+    Args:
+        slot: the action, which is there.
+        name: the copy's name; Blender adds a number where it is taken.
+    """
+    assert slot.action is not None
+    action = slot.action.copy()
+    action.name = name
+    action.use_fake_user = False
+    return ActionSlot(action.session_uid, slot.handle)
+
+
+def remove_unused(action: bpy.types.Action | None) -> bool:
+    """Remove an action that nothing but its fake user keeps; true if it is gone."""
+    if action is None or action.users - action.use_fake_user > 0:
+        return False
+    bpy.data.actions.remove(action)
+    return True
+
+
 def read_keys(curve: bpy.types.FCurve) -> Keys:
     """The keys of a curve."""
     points, left, right = (_read_pairs(curve, name) for name in ("co", *HANDLES))
@@ -237,11 +259,21 @@ def evaluate(curve: bpy.types.FCurve, frames: npt.ArrayLike) -> Array:
     return np.fromiter((at(frame) for frame in np.asarray(frames).tolist()), np.float64)
 
 
-def sample(curve: bpy.types.FCurve, frames: npt.ArrayLike) -> Array:
-    """The same, read off the keys where each frame has one: fifty times as fast."""
+def sample(
+    curve: bpy.types.FCurve,
+    frames: npt.ArrayLike,
+    points: npt.NDArray[np.float32] | None = None,
+) -> Array:
+    """The same, read off the keys where each frame has one: fifty times as fast.
+
+    Args:
+        curve: the curve.
+        frames: (T,) scene frames.
+        points: (N, 2) frames and values of its keys, where they were read already.
+    """
     frames = np.asarray(frames, np.float32)
     if len(frames) >= FEW_FRAMES and not curve.modifiers:
-        values = values_on_keys(_read_pairs(curve, "co"), frames)
+        values = values_on_keys(_read_pairs(curve, "co") if points is None else points, frames)
         if values is not None:
             return values
     return evaluate(curve, frames)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import bpy
 import numpy as np
@@ -50,11 +50,17 @@ class Side:
     """The action's curves."""
     still: Mapping[Channel, float]
     """What stands for channels without a curve."""
+    _read: dict[Channel, Keys] = field(default_factory=dict, compare=False, repr=False)
+    """Keys that were read already: reading all of a long curve's takes a millisecond."""
 
     def keys(self, channel: Channel) -> Keys:
-        """A channel's keys; none where it has no curve."""
-        curve = self.curves.get(channel)
-        return curve_keys.no_keys() if curve is None else fcurves.read_keys(curve)
+        """A channel's keys, which are not to be written to; none where it has no curve."""
+        if channel not in self._read:
+            curve = self.curves.get(channel)
+            self._read[channel] = (
+                curve_keys.no_keys() if curve is None else fcurves.read_keys(curve)
+            )
+        return self._read[channel]
 
     def times(self, joint: JointChannel) -> npt.NDArray[np.float32]:
         """All frames on which a property has a key."""
@@ -76,7 +82,9 @@ class Side:
             if curve is None:
                 result[:, index] = self.still.get(channel, 0.0)
             else:
-                result[:, index] = fcurves.sample(curve, frames)
+                known = self._read.get(channel)
+                points = None if known is None else known.points
+                result[:, index] = fcurves.sample(curve, frames, points)
         return result
 
 
@@ -156,6 +164,14 @@ def blend(
     Rotations go along the shortest turn, locations along a line.
     """
     before, after = original.values(joint, frames), refined.values(joint, frames)
+    return blend_values(joint, before, after, amount)
+
+
+def blend_values(
+    joint: JointChannel, before: npt.ArrayLike, after: npt.ArrayLike, amount: float
+) -> Array:
+    """The same for given values (T, size) of a property."""
+    before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if joint.mode:
         return blend_rotations(before, after, amount, joint.mode)
     return (1 - amount) * before + amount * after

@@ -9,13 +9,14 @@ at the wrist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..rigs import bone_rotations
+from ..slices import chunks
 from .rotation_values import rotation_size, to_matrices
 
 Array = npt.NDArray[np.float64]
@@ -83,7 +84,7 @@ def fewest_keys(
     positions_of: PositionsOf,
     tolerance_mm: float,
     wanted: Sequence[int] | npt.NDArray[np.intp] = (),
-) -> npt.NDArray[np.intp]:
+) -> Generator[None, None, npt.NDArray[np.intp]]:
     """Which frames to key so that linear interpolation stays within a tolerance on all of them.
 
     From each key the next one is the furthest that is found by doubling the step and then halving
@@ -96,46 +97,71 @@ def fewest_keys(
         tolerance_mm: the largest distance of any position from where it belongs.
         wanted: indices of frames that get a key in any case.
 
+    Yields:
+        Where it may pause.
+
     Returns:
         Indices of frames, the first and the last among them.
     """
     frames = np.asarray(frames, np.float64)
-    aims = positions_of(values, np.arange(len(frames)))
+    aims = []
+    for rows in chunks(len(frames)):
+        aims.append(positions_of(values[rows], rows))
+        yield
+    aims = np.concatenate(aims)
 
-    def fits(start: int, end: int) -> bool:
-        between = np.arange(start + 1, end)
-        if not len(between):
+    def fits(start: int, end: int) -> Generator[None, None, bool]:
+        if end - start < 2:
             return True
         ends = [start, end]
-        shown = _interpolated(frames[ends], values[ends], frames[between])
-        return _largest_distance(positions_of(shown, between), aims[between]) <= tolerance_mm
+        for rows in chunks(end - start - 1):
+            between = rows + start + 1
+            shown = _interpolated(frames[ends], values[ends], frames[between])
+            apart = _largest_distance(positions_of(shown, between), aims[between])
+            yield
+            if apart > tolerance_mm:
+                return False
+        return True
 
     kept = [0]
     for stop in sorted({*(int(index) for index in wanted), len(frames) - 1}):
         while kept[-1] < stop:
-            kept.append(_furthest(fits, kept[-1], stop))
+            kept.append((yield from _furthest(fits, kept[-1], stop)))
     return np.array(kept, np.intp)
 
 
 def reduction_error_mm(
-    frames: npt.ArrayLike, values: Array, kept: Sequence[int], positions_of: PositionsOf
-) -> float:
-    """The largest distance, on any frame, between the motion and what is left of it."""
+    frames: npt.ArrayLike,
+    values: Array,
+    kept: Sequence[int] | npt.NDArray[np.intp],
+    positions_of: PositionsOf,
+) -> Generator[None, None, float]:
+    """The largest distance, on any frame, between the motion and what is left of it.
+
+    Yields:
+        Where it may pause.
+    """
     frames = np.asarray(frames, np.float64)
     kept = list(kept)
-    shown = _interpolated(frames[kept], values[kept], frames)
-    every = np.arange(len(frames))
-    return _largest_distance(positions_of(shown, every), positions_of(values, every))
+    largest = 0.0
+    for rows in chunks(len(frames)):
+        shown = _interpolated(frames[kept], values[kept], frames[rows])
+        apart = _largest_distance(positions_of(shown, rows), positions_of(values[rows], rows))
+        largest = max(largest, apart)
+        yield
+    return largest
 
 
-def _furthest(fits: Callable[[int, int], bool], start: int, last: int) -> int:
+def _furthest(
+    fits: Callable[[int, int], Generator[None, None, bool]], start: int, last: int
+) -> Generator[None, None, int]:
     good, step = start + 1, 2
-    while good < last and fits(start, min(start + step, last)):
+    while good < last and (yield from fits(start, min(start + step, last))):
         good, step = min(start + step, last), 2 * step
     bad = min(start + step, last + 1)
     while bad - good > 1:
         middle = (good + bad) // 2
-        if fits(start, middle):
+        if (yield from fits(start, middle)):
             good = middle
         else:
             bad = middle

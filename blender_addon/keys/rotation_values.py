@@ -81,16 +81,33 @@ def blend_rotations(before: npt.ArrayLike, after: npt.ArrayLike, amount: float, 
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if amount in (0, 1):
         return (after if amount else before).copy()
+    same = np.abs(before - after).max(-1, keepdims=True) < SAME_VALUE
+    if mode == "QUATERNION":
+        return np.where(same, after, _slerp(before, after, amount))
     start = to_matrices(before, mode)
     turn = rotations.matrix_to_rotvec(np.swapaxes(start, -1, -2) @ to_matrices(after, mode))
     between = start @ rotations.rotvec_to_matrix(amount * turn)
     mixed = (1 - amount) * before + amount * after
-    if mode == "QUATERNION":
-        opposite = (before * after).sum(-1, keepdims=True) < 0
-        mixed = np.where(opposite, amount * after - (1 - amount) * before, mixed)
-    result = from_matrices(between, mode, mixed)
-    same = np.abs(before - after).max(-1, keepdims=True) < SAME_VALUE
-    return np.where(same, after, result)
+    return np.where(same, after, from_matrices(between, mode, mixed))
+
+
+def _slerp(before: Array, after: Array, amount: float) -> Array:
+    """Unit quaternions a share of the way between two of any length, on the side of the second."""
+    before, after = _unit_wxyz(before), _unit_wxyz(after)
+    cosine = (before * after).sum(-1, keepdims=True)
+    before = np.where(cosine < 0, -before, before)
+    chords = after - before, after + before
+    angle = 2 * np.arctan2(*(np.linalg.norm(one, axis=-1, keepdims=True) for one in chords))
+    is_small = angle < 1e-6
+    sine = np.where(is_small, 1.0, np.sin(angle))
+    share = np.where(is_small, amount, np.sin(amount * angle) / sine)
+    rest = np.where(is_small, 1 - amount, np.sin((1 - amount) * angle) / sine)
+    return _unit_wxyz(rest * before + share * after)
+
+
+def _unit_wxyz(values: Array) -> Array:
+    length = np.linalg.norm(values, axis=-1, keepdims=True)
+    return np.where(length == 0, (1.0, 0.0, 0.0, 0.0), values / np.where(length == 0, 1.0, length))
 
 
 def _axis_angle_near(rotvec: Array, near: Array) -> Array:

@@ -7,8 +7,10 @@ import bpy
 
 from posefit_shared.body_files import BodyFileError
 
+from .. import session
 from ..results import comparison
-from ..results.accept_refinement import AcceptOptions, accept
+from ..results.accept_refinement import accept
+from ..results.accepted_keys import AcceptOptions
 from ..rigs.rig import SceneError
 from .on_armature import OnArmature, selected_bones
 
@@ -31,20 +33,32 @@ class POSEFIT_OT_accept(_OnRefined, bpy.types.Operator):
     keys: bpy.props.EnumProperty(**comparison.KEYS)
     tolerance_mm: bpy.props.FloatProperty(**comparison.TOLERANCE_MM)
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        options = AcceptOptions(
-            bones=selected_bones(context.object) if self.bones == "SELECTED" else None,
-            frames=_frames(context.scene, self.frames),
-            keys=self.keys,
-            tolerance_mm=self.tolerance_mm,
-        )
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Have it done bit by bit; putting the whole in place is the undo step."""
+        if bpy.app.background or context.object.posefit_comparison.is_over_strips:
+            return self.execute(context)
         try:
-            words = accept(context.object, options)
+            session.SESSION.accept(context, context.object, self._options(context))
+        except SceneError as error:
+            self.report({"ERROR"}, str(error))
+        return {"CANCELLED"}  # nothing is changed yet: no undo step
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            words = accept(context.object, self._options(context))
         except SceneError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         self.report({"INFO"}, words)
         return {"FINISHED"}
+
+    def _options(self, context: bpy.types.Context) -> AcceptOptions:
+        return AcceptOptions(
+            bones=selected_bones(context.object) if self.bones == "SELECTED" else None,
+            frames=_frames(context.scene, self.frames),
+            keys=self.keys,
+            tolerance_mm=self.tolerance_mm,
+        )
 
 
 class POSEFIT_OT_reject(_OnRefined, bpy.types.Operator):

@@ -104,10 +104,10 @@ class POSEFIT_OT_drop_finished(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _named(names: str) -> list[session.RemoteJob]:
+def _named(names: str) -> list[session.PlacedJob]:
     """The named jobs, or all, of which something is done that is not in place."""
     chosen = names.split()
-    jobs = [job for job in session.SESSION.jobs if isinstance(job, session.RemoteJob)]
+    jobs = [job for job in session.SESSION.jobs if isinstance(job, session.PlacedJob)]
     return [job for job in jobs if job.can_be_kept and (not chosen or job.job_id in chosen)]
 
 
@@ -118,7 +118,7 @@ def _can_be_decided(operator: type[bpy.types.Operator]) -> bool:
     return True
 
 
-def _ask(context: bpy.types.Context, jobs: list[session.RemoteJob]) -> None:
+def _ask(context: bpy.types.Context, jobs: list[session.PlacedJob]) -> None:
     """Ask once what is to become of stopped jobs; the panel asks on until it is answered."""
     if bpy.app.background:
         return

@@ -103,7 +103,7 @@ class POSEFIT_OT_apply_result(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         job = session.SESSION.find_job(self.job)
-        if not isinstance(job, session.RemoteJob) or not job.is_to_be_placed:
+        if not isinstance(job, session.PlacedJob) or not job.is_to_be_placed:
             return {"CANCELLED"}
         try:
             words = session.SESSION.place(context, job)

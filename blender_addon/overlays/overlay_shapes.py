@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from posefit_shared import frames
 
-from ..results import comparison, findings, side_poses
+from ..results import compared_sides, comparison, findings, side_poses
 from ..rigs.rig import RigMatch
 from ..rigs.rig_match import match_armature
 from . import mesh_skin, overlay_geometry
@@ -155,7 +155,7 @@ def ghost_bones(armature: bpy.types.Object, shown: bpy.types.Object, frame: floa
         shown: the same as Blender evaluated it, which says where bones above the root are.
         frame: scene frame, whole or not.
     """
-    original, _ = comparison.sides(armature)
+    original, _ = compared_sides.sides(armature)
     turns = side_poses.bone_turns(armature, original, [frame])
     bones = match_armature(armature).bones
     above = armature.data.bones[bones[0]].parent

@@ -56,7 +56,7 @@ def _draw_open(column: bpy.types.UILayout, job: session.Job) -> None:
 
 
 def _draw_choice(column: bpy.types.UILayout, job: session.Job) -> None:
-    if not isinstance(job, session.RemoteJob) or not job.can_be_kept or job.is_kept:
+    if not isinstance(job, session.PlacedJob) or not job.can_be_kept or job.is_kept:
         return
     choice = column.column(align=True)
     choice.operator("posefit.keep_finished", icon="CHECKMARK").job = job.job_id

@@ -14,20 +14,14 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from ..keys import curve_keys, fcurves, strips
-from ..keys.fcurves import ActionSlot, Channel, slot_handle, use_action
-from ..keys.joint_channels import (
-    Side,
-    SideSource,
-    blend,
-    changed_span,
-    frames_between,
-    joint_channels,
-    present_values,
-)
+from ..keys import fcurves, strips
+from ..keys.fcurves import ActionSlot, Channel, remove_unused, slot_handle, use_action
+from ..keys.joint_channels import SideSource, present_values
 from ..rigs import body_builder
 from ..rigs.rig import SceneError
 from ..scenes import camera_lens
+from . import blended_preview
+from .compared_sides import slot_in, stored_still
 
 MAX_BETAS = 32
 """The most shape coefficients that are remembered; what Blender's properties can hold."""
@@ -80,7 +74,7 @@ ACCEPT_SETTINGS = ("bones", "frames", "keys", "tolerance_mm")
 def _on_amount(settings: bpy.types.PropertyGroup, context: bpy.types.Context) -> None:
     armature = settings.id_data
     if not problem(armature):
-        show(armature, settings.amount)
+        show(armature, settings.amount, at_once=bpy.app.background)
 
 
 class PosefitStillValue(bpy.types.PropertyGroup):
@@ -108,6 +102,7 @@ class PosefitComparison(bpy.types.PropertyGroup):
     lens_before: bpy.props.FloatProperty()
     lens_after: bpy.props.FloatProperty()
     lens_shown: bpy.props.FloatProperty()
+    blended_amount: bpy.props.FloatProperty(default=blended_preview.NONE)
     amount: bpy.props.FloatProperty(
         name="Refined",
         description="What is shown, and what Accept takes: 0 is the original pose, 1 the refined "
@@ -179,11 +174,11 @@ def remember(armature: bpy.types.Object, before: Before) -> None:
     settings.amount = 1.0
     if goes_on and before.action == superseded:
         name = superseded.name
-        if _remove_unused(superseded):
+        if remove_unused(superseded):
             settings.refined.name = name
     elif superseded is not None:
         superseded.use_fake_user = True  # the new result was not made from it: keep both
-    _remove_unused(preview)
+    remove_unused(preview)
 
 
 def problem(armature: bpy.types.Object | None) -> str:
@@ -210,31 +205,15 @@ def problem(armature: bpy.types.Object | None) -> str:
     )
 
 
-def sides(armature: bpy.types.Object) -> tuple[Side, Side]:
-    """The original and the refined motion."""
-    original, refined = sources(armature)
-    return original.side(), refined.side()
-
-
-def sources(armature: bpy.types.Object) -> tuple[SideSource, SideSource]:
-    """Where the original and the refined motion are found."""
-    settings = armature.posefit_comparison
-    still = _stored_still(settings)
-    return (
-        SideSource(_slot(settings.original, settings.original_slot), still),
-        SideSource(_slot(settings.refined, settings.refined_slot), still),
-    )
-
-
 def sources_to_come(
     armature: bpy.types.Object, before: Before, built: ActionSlot
 ) -> tuple[SideSource, SideSource]:
     """The same, once `remember` has been told of what was built."""
     settings = armature.posefit_comparison
-    original = SideSource(_slot(before.action, before.slot), before.still)
+    original = SideSource(slot_in(before.action, before.slot), before.still)
     if _goes_on(settings, before):
-        still = _stored_still(settings)
-        original = SideSource(_slot(settings.original, settings.original_slot), still)
+        still = stored_still(settings)
+        original = SideSource(slot_in(settings.original, settings.original_slot), still)
     return original, SideSource(built, original.still)
 
 
@@ -244,21 +223,19 @@ def goes_over_strips(armature: bpy.types.Object, before: Before) -> bool:
     return settings.is_over_strips if _goes_on(settings, before) else before.is_over_strips
 
 
-def _slot(action: bpy.types.Action | None, handle: int) -> ActionSlot:
-    return ActionSlot(0 if action is None else action.session_uid, handle)
-
-
-def _stored_still(settings: PosefitComparison) -> dict[Channel, float]:
-    return {(one.data_path, one.index): one.value for one in settings.still}
-
-
 def _goes_on(settings: PosefitComparison, before: Before) -> bool:
     """Whether what was in use came of a refinement that still waits to be accepted."""
     return settings.refined is not None and before.action in (settings.refined, settings.preview)
 
 
-def show(armature: bpy.types.Object, amount: float) -> None:
-    """Have an armature show the original (0), the refined motion (1), or what lies between."""
+def show(armature: bpy.types.Object, amount: float, *, at_once: bool = True) -> None:
+    """Have an armature show the original (0), the refined motion (1), or what lies between.
+
+    Args:
+        armature: which.
+        amount: how much of the refined motion.
+        at_once: also blend the frames that are not shown now; the session does that otherwise.
+    """
     settings = armature.posefit_comparison
     camera_lens.show(settings, amount)
     if settings.is_over_strips:
@@ -269,7 +246,7 @@ def show(armature: bpy.types.Object, amount: float) -> None:
         use_action(armature, settings.original, settings.original_slot)
         restore_still(armature)
     else:
-        _write_preview(armature, amount)
+        blended_preview.show(armature, at_once=at_once)
     armature.update_tag(refresh={"OBJECT", "DATA", "TIME"})
 
 
@@ -306,7 +283,7 @@ def reject(context: bpy.types.Context, armature: bpy.types.Object) -> str:
     back = "its pose without an action" if settings.original is None else settings.original.name
     back = "its NLA strips" if settings.is_over_strips else back
     forget(armature)
-    gone = "removed" if _remove_unused(refined) else "kept, as something else uses it"
+    gone = "removed" if remove_unused(refined) else "kept, as something else uses it"
     return f"{armature.name} is back to {back}; {name} was {gone}"
 
 
@@ -318,7 +295,7 @@ def forget(armature: bpy.types.Object) -> None:
     settings.still.clear()
     settings.is_over_strips = False
     settings.amount = 1.0
-    _remove_unused(preview)
+    remove_unused(preview)
 
 
 def _store_still(settings: PosefitComparison, still: Mapping[Channel, float]) -> None:
@@ -338,40 +315,6 @@ def _restore_shape(context: bpy.types.Context, armature: bpy.types.Object) -> No
     body = body_builder.load_body(str(source))
     body_builder.set_betas(mesh, betas)
     body_builder.fit_joints(context, armature, body)
-
-
-def _write_preview(armature: bpy.types.Object, amount: float) -> None:
-    """Blend both motions into an action of its own, with a key on every frame that differs."""
-    settings = armature.posefit_comparison
-    if settings.preview is None or armature.animation_data.action != settings.preview:
-        stale, settings.preview = settings.preview, settings.refined.copy()
-        settings.preview.name = f"{settings.refined.name}.preview"
-        settings.preview.use_fake_user = False
-        use_action(armature, settings.preview, settings.refined_slot)
-        _remove_unused(stale)
-    original, refined = sides(armature)
-    curves = fcurves.curves_of(armature)
-    for joint in joint_channels(armature):
-        span = changed_span(joint, original, refined)
-        if span is None:
-            continue
-        frames = frames_between(*span)
-        values = blend(joint, original, refined, amount, frames)
-        for channel, column in zip(joint.channels, values.T, strict=True):
-            curve = curves.get(channel) or fcurves.ensure_curve(
-                settings.preview, settings.refined_slot, channel, joint.bone
-            )
-            inside = curve_keys.merge_keys(curve_keys.no_keys(), frames, column)
-            keys = curve_keys.put_between(refined.keys(channel), inside, *span)
-            fcurves.write_all_keys(curve, keys)
-
-
-def _remove_unused(action: bpy.types.Action | None) -> bool:
-    """Remove an action that nothing but its fake user keeps; true if it is gone."""
-    if action is None or action.users - action.use_fake_user > 0:
-        return False
-    bpy.data.actions.remove(action)
-    return True
 
 
 def attach() -> None:

@@ -25,7 +25,7 @@ from ..keys.joint_channels import GivenSource, SideSource, joint_channels
 from ..rigs.bone_rotations import chain_posed_matrices
 from ..rigs.rig_match import match_armature
 from ..slices import chunks, to_end
-from . import comparison, side_poses
+from . import compared_sides, side_poses
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -187,30 +187,40 @@ def said_of(
     )
 
 
-def keep_accepted(
-    armature: bpy.types.Object, bones: Collection[str] | None, frames: tuple[int, int] | None
-) -> None:
-    """Keep of an armature's findings what was accepted, with the change that is left.
+def keeping_accepted(
+    armature: bpy.types.Object,
+    original: SideSource,
+    accepted: SideSource,
+    bones: Collection[str] | None,
+    frames: tuple[int, int] | None,
+) -> Generator[None, None, None]:
+    """Keep of an action's findings what was accepted, with the change that is left.
 
     Args:
-        armature: whose refined action holds the accepted keys, while the original is still known.
+        armature: whose motions they are; not used after a pause.
+        original: what they are compared with.
+        accepted: the action, which holds the accepted keys and all findings.
         bones: names of those that were taken; none: all.
         frames: first and last scene frame that was taken; none: all.
+
+    Yields:
+        Where it may pause; an action that is gone by then keeps none.
     """
-    action = armature.posefit_comparison.refined
-    found = read(action)
+    action = accepted.slot.action
+    found = None if action is None else read(action)
     if found is None:
         return
     found = accepted_part(found, bones, frames)
-    moved, turned = measured_change(armature, found.frames)
-    write(action, replace(found, moved_mm=moved, turned_deg=turned))
+    moved, turned = yield from change_between(armature, original, accepted, found.frames)
+    if (action := accepted.slot.action) is not None:
+        write(action, replace(found, moved_mm=moved, turned_deg=turned))
 
 
 def measured_change(
     armature: bpy.types.Object, frames: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
     """`change_between` the motions that an armature compares, at once."""
-    return to_end(change_between(armature, *comparison.sources(armature), frames))
+    return to_end(change_between(armature, *compared_sides.sources(armature), frames))
 
 
 def change_between(
