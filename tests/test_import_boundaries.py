@@ -35,6 +35,7 @@ PURE_ADDON_MODULES = (
     "jobs/job.py",
     "sequences/local_sequences.py",
     "jobs/partial_result.py",
+    "jobs/placed_job.py",
     "jobs/remote_job.py",
     "sequences/sequence_placing.py",
     "jobs/time_left.py",
