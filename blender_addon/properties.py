@@ -86,6 +86,12 @@ class PosefitSceneSettings(bpy.types.PropertyGroup):
         description="Also use the keypoints that the detector finds in the footage",
         default=_DEFAULTS.keypoints,
     )
+    use_others: bpy.props.BoolProperty(
+        name="Other Characters",
+        description="Tell the backend where the scene's other visible characters stand, so that "
+        "what they hide of this one is known to be hidden and pulls it nowhere",
+        default=True,
+    )
     refine_shape: bpy.props.BoolProperty(
         name="Shape",
         description="Also change the body's shape sliders; its joints are fitted to the new shape",

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from posefit_shared.messages import OtherPeople
 from posefit_shared.sequence import Sequence, SequenceError
 
 from .body import BodyModel, PoseParameters, pose_body
@@ -29,7 +30,7 @@ from .rasterizer import Fragments, rasterize
 from .solver import Evidence, LandmarkPixels
 from .views import View
 
-__all__ = ["Occluders", "OtherPerson", "in_camera_of", "in_world_of"]
+__all__ = ["Occluders", "OtherPerson", "in_camera_of", "in_frames_of", "in_world_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,28 @@ def in_camera_of(sequence: Sequence, others: Many[Sequence]) -> tuple[OtherPerso
         SequenceError: one has no camera, or one for pictures of another size.
     """
     return tuple(_through_camera(sequence, one) for one in others)
+
+
+def in_frames_of(sequence: Sequence, people: OtherPeople) -> tuple[OtherPerson, ...]:
+    """People who came with a sequence, on its very frames.
+
+    Args:
+        sequence: the one that is refined.
+        people: everybody else, on as many frames.
+    """
+    count = len(sequence)
+    found = []
+    for k in range(len(people.poses)):
+        motion = Sequence(
+            poses=people.poses[k],
+            trans=people.trans[k],
+            betas=people.betas[k],
+            frame_indices=sequence.frame_indices,
+        )
+        rows = np.where(people.is_there[k] > 0, np.arange(count), -1)
+        to_world = np.broadcast_to(people.to_world[k], (count, 4, 4))
+        found.append(OtherPerson(motion, rows, to_world))
+    return tuple(found)
 
 
 def _through_camera(sequence: Sequence, other: Sequence) -> OtherPerson:

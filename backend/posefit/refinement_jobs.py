@@ -25,6 +25,7 @@ from .engine import refine_views
 from .estimate import estimate
 from .footage import Footage, open_footage
 from .job_context import JobContext
+from .others import in_frames_of
 from .pipeline import Freedom, Hooks, Refinement
 from .texture import load_png
 from .texture_clip import paint_texture
@@ -45,6 +46,8 @@ def run_refine(request: RefineRequest, body: BodyModel, context: JobContext) -> 
         if request.texture is not None:
             texture = load_png(context.content(request.texture, ".png"), body)
 
+        others = () if request.others is None else in_frames_of(request.sequence, request.others)
+
         def publish(sequence: Sequence) -> None:
             context.publish(_result(sequence, {}))
 
@@ -55,6 +58,7 @@ def run_refine(request: RefineRequest, body: BodyModel, context: JobContext) -> 
             settings=request.settings,
             texture=texture,
             freedom=_freedom(request, body),
+            others=others,
             hooks=Hooks(
                 progress=lambda fraction, stage: context.progress(fraction, stage),
                 check_cancelled=context.check_cancelled,

@@ -24,6 +24,7 @@ from ..rigs.library_link import check_can_be_animated
 from ..rigs.lookup import find_object, find_scene, found
 from ..rigs.rig import frames_at
 from ..scenes.camera_lens import LensBefore, read_lens
+from ..scenes.other_characters import CharacterReading, other_people, read_others
 from ..scenes.scene_reader import SceneReading, SceneRequest, SeenFrom
 from ..scenes.texture_image import TexturePicture, read_texture
 from .apply_refinement import apply_refinement
@@ -51,6 +52,8 @@ class RefineJob(SceneJob, RemoteJob):
     """The camera's lens, where it is refined as well."""
     texture: TexturePicture | None = field(default=None, kw_only=True)
     """The person's texture as it was painted when the scene was read; none: the backend's own."""
+    others: tuple[CharacterReading, ...] = field(default=(), kw_only=True)
+    """The other characters of the scene, where they count."""
     request: SceneRequest | None = field(default=None, kw_only=True)
     """What was read, worked out."""
     finished: tuple[int, ...] = field(default=(), kw_only=True)
@@ -110,8 +113,12 @@ class RefineJob(SceneJob, RemoteJob):
     def slices(
         self, context: bpy.types.Context, armature: bpy.types.Object
     ) -> Generator[float, None, SceneReading]:
-        """Read the scene, and the texture as it is painted now."""
+        """Read the scene, who else is in it, and the texture as it is painted now."""
         reading = yield from super().slices(context, armature)
+        self.others = ()
+        if context.scene.posefit.use_others:
+            armature = found(self.armature_uid, self.armature)
+            self.others = yield from read_others(context, armature, self.scene_frames)
         self.texture = read_texture(found(self.armature_uid, self.armature))
         return reading
 
@@ -125,6 +132,7 @@ class RefineJob(SceneJob, RemoteJob):
             self.by_upload,
             self.freedom,
             self.texture,
+            self.others,
         )
 
     def take_prepared(self, prepared: Prepared) -> RefineRequest:
@@ -214,6 +222,7 @@ def prepare_request(
     by_upload: bool,
     freedom: Freedom,
     texture: TexturePicture | None = None,
+    others: tuple[CharacterReading, ...] = (),
 ) -> Generator[None, None, Prepared]:
     """What a scene reading asks for, its files hashed and announced, in slices without bpy.
 
@@ -224,6 +233,7 @@ def prepare_request(
         by_upload: send the footage even where the backend accepts paths.
         freedom: what may move.
         texture: the person's texture; none: the backend paints its own.
+        others: other characters of the scene.
 
     Raises:
         SceneError: the footage can neither be named nor sent, or the scale is not SMPL's.
@@ -233,6 +243,7 @@ def prepare_request(
     assert request.footage is not None  # read_range refuses scenes without, unless told otherwise
     media = yield from name_media(client, request.footage, by_upload)
     body = yield from name_body(client, request.body)
+    people = yield from other_people(request, others)
     more_views = []
     for other in request.others:
         more_views.append((yield from _view_reference(client, other, by_upload)))
@@ -245,6 +256,7 @@ def prepare_request(
         locked_joints=freedom.locked_joints(request.frames.match),
         stiffness=freedom.joint_stiffness(request.frames.match),
         pinned_frames=freedom.pinned_positions(request.frames.scene_frames),
+        others=people,
         more_views=tuple(more_views),
     )
 

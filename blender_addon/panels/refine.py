@@ -6,6 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import session
+from ..scenes import other_characters
 from .layout import ArmaturePanel, SidebarPanel, draw_words
 
 _MAY_MOVE = (
@@ -56,6 +57,7 @@ class POSEFIT_PT_settings(SidebarPanel, bpy.types.Panel):
         settings = context.scene.posefit
         for name in ("displacement", "use_keypoints"):
             layout.prop(settings, name)
+        layout.prop(settings, "use_others", text=_others_words(context))
         for name in ("influence", "prior_weight", "smoothness", "contacts"):
             layout.prop(settings, name)
         layout.label(text="What may move:")
@@ -77,6 +79,15 @@ class POSEFIT_PT_other_take(ArmaturePanel, bpy.types.Panel):
         layout.use_property_decorate = False
         layout.operator("posefit.align_to_footage", icon="CON_FOLLOWTRACK")
         layout.prop(context.object, "posefit_footage_offset")
+
+
+def _others_words(context: bpy.types.Context) -> str:
+    """The setting's name, and how many characters it is about."""
+    item = context.object
+    if item is None or item.type != "ARMATURE":
+        return "Other Characters"
+    count = len(other_characters.others_of(context.scene, context.view_layer, item))
+    return f"Other Characters ({count})"
 
 
 def missing_for_refinement(context: bpy.types.Context) -> list[str]:

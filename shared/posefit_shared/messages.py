@@ -29,6 +29,7 @@ from .payloads import (
     ImportRequest,
     ImportResult,
     MediaReference,
+    OtherPeople,
     PingRequest,
     PingResult,
     PreviewRequest,
@@ -47,11 +48,10 @@ __all__ = [
     "Credit",
     "EstimateRequest", "EstimateResult", "Failure", "Goodbye", "Have", "Heartbeat", "Hello",
     "ImportRequest", "ImportResult", "Limits", "MediaReference", "Message", "Missing",
-    "PingRequest", "PingResult", "PreviewRequest", "PreviewResult", "Priority", "Progress",
-    "ProtocolError", "Record", "RefineRequest", "RefineResult", "Refused", "Report", "Request",
-    "Result",
-    "Status", "Stored", "Submit", "TextureRequest", "TextureResult", "UploadChunk",
-    "UploadDone", "ViewReference", "Welcome", "read_message",
+    "OtherPeople", "PingRequest", "PingResult", "PreviewRequest", "PreviewResult", "Priority",
+    "Progress", "ProtocolError", "Record", "RefineRequest", "RefineResult", "Refused", "Report",
+    "Request", "Result", "Status", "Stored", "Submit", "TextureRequest", "TextureResult",
+    "UploadChunk", "UploadDone", "ViewReference", "Welcome", "read_message",
 ]  # fmt: skip
 
 PROTOCOL_VERSION = (1, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the records of all kinds of jobs are made of: sequences, settings, footage, requests.
+"""What the records of all kinds of jobs are made of: sequences, settings, footage, other people.
 
 `payloads` has the records themselves.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .frames import camera_fault
-from .message_fields import Foreign, ProtocolError, Record, Text
+from .message_fields import ArrayOf, Between, Foreign, ProtocolError, Record, Text
 from .sequence import STATUSES, Sequence, SequenceError
 from .settings import RefineSettings, SettingsError
 
@@ -192,3 +192,69 @@ class Request(Record):
         check_cameras(self)
         for content_hash in self.content_hashes():
             check_content_hash(content_hash, f"a content hash of {self.NAME}")
+
+
+MOST_VIEWS = 16
+"""Cameras that one refinement may look through, beside the sequence's own."""
+
+
+@dataclass(frozen=True)
+class ViewReference(Record):
+    """One more calibrated camera in the sequence's world, with its footage."""
+
+    NAME: ClassVar[str] = "view"
+    name: Annotated[str, Text(255)]
+    """What messages call it."""
+    media: MediaReference
+    frame_indices: Annotated[npt.NDArray[np.int64], ArrayOf("int64", "frame")]
+    """(T,) decoded frame for each frame of the sequence; −1 where this camera has none."""
+    intrinsics: Annotated[Float64, ArrayOf("float64", "camera 3 3")]
+    """(1, 3, 3) or (T, 3, 3) pixels."""
+    world_to_camera: Annotated[Float64, ArrayOf("float64", "placed 4 4")]
+    """(1, 4, 4) or (T, 4, 4) metres."""
+    image_size: tuple[Annotated[int, Between(1, 65535)], Annotated[int, Between(1, 65535)]]
+    """Width and height of the footage, pixels."""
+    distortion: Annotated[Float64, ArrayOf("float64", "5")] | None = None
+    """(5,) OpenCV k1 k2 p1 p2 k3."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_cameras(self)
+        count = len(self.frame_indices)
+        for name in ("intrinsics", "world_to_camera"):
+            if len(getattr(self, name)) not in (1, count):
+                raise ProtocolError(f"view.{name} has to hold 1 or {count} cameras")
+        if (self.frame_indices < -1).any():
+            raise ProtocolError("view.frame_indices names a frame below -1")
+
+
+MOST_OTHERS = 16
+"""Other people that one refinement may be told of."""
+
+
+@dataclass(frozen=True)
+class OtherPeople(Record):
+    """Everybody else in the pictures, on the frames of the sequence that is refined."""
+
+    NAME: ClassVar[str] = "other people"
+    poses: Annotated[Float32, ArrayOf("float32", "person frame joint 3")]
+    """(P, T, J, 3) rotation vectors, root first."""
+    trans: Annotated[Float32, ArrayOf("float32", "person frame 3")]
+    """(P, T, 3) SMPL's transl in their own worlds, metres."""
+    betas: Annotated[Float32, ArrayOf("float32", "person shape")]
+    """(P, N) their shapes."""
+    is_there: Annotated[npt.NDArray[np.uint8], ArrayOf("uint8", "person frame")]
+    """(P, T) 1 where they are in the scene at all, else 0."""
+    to_world: Annotated[Float64, ArrayOf("float64", "person placed 4 4")]
+    """(P, 1, 4, 4) or (P, T, 4, 4) from their worlds to the sequence's; may scale."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        people, frames = self.is_there.shape
+        if not 1 <= people <= MOST_OTHERS:
+            raise ProtocolError(f"other people holds {people} people, expected 1 to {MOST_OTHERS}")
+        if self.to_world.shape[1] not in (1, frames):
+            raise ProtocolError(f"other people.to_world has to hold 1 or {frames} transforms each")
+        for name in ("poses", "trans", "betas", "to_world"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ProtocolError(f"other people.{name} holds numbers that are not finite")

@@ -19,13 +19,15 @@ from .message_fields import ArrayOf, AtMost, Between, Foreign, JsonTree, Protoco
 from .payload_parts import (
     FREE_BODY,
     MAX_FRAMES,
+    MOST_VIEWS,
     Float32,
     Float64,
     MediaReference,
+    OtherPeople,
     Request,
+    ViewReference,
     WireSequence,
     WireSettings,
-    check_cameras,
     statuses_from_map,
     statuses_to_map,
 )
@@ -59,40 +61,6 @@ class PingResult(Record):
     data: Annotated[Float32, ArrayOf("float32", "any")] | None = None
 
 
-MOST_VIEWS = 16
-"""Cameras that one refinement may look through, beside the sequence's own."""
-
-
-@dataclass(frozen=True)
-class ViewReference(Record):
-    """One more calibrated camera in the sequence's world, with its footage."""
-
-    NAME: ClassVar[str] = "view"
-    name: Annotated[str, Text(255)]
-    """What messages call it."""
-    media: MediaReference
-    frame_indices: Annotated[npt.NDArray[np.int64], ArrayOf("int64", "frame")]
-    """(T,) decoded frame for each frame of the sequence; −1 where this camera has none."""
-    intrinsics: Annotated[Float64, ArrayOf("float64", "camera 3 3")]
-    """(1, 3, 3) or (T, 3, 3) pixels."""
-    world_to_camera: Annotated[Float64, ArrayOf("float64", "placed 4 4")]
-    """(1, 4, 4) or (T, 4, 4) metres."""
-    image_size: tuple[Annotated[int, Between(1, 65535)], Annotated[int, Between(1, 65535)]]
-    """Width and height of the footage, pixels."""
-    distortion: Annotated[Float64, ArrayOf("float64", "5")] | None = None
-    """(5,) OpenCV k1 k2 p1 p2 k3."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_cameras(self)
-        count = len(self.frame_indices)
-        for name in ("intrinsics", "world_to_camera"):
-            if len(getattr(self, name)) not in (1, count):
-                raise ProtocolError(f"view.{name} has to hold 1 or {count} cameras")
-        if (self.frame_indices < -1).any():
-            raise ProtocolError("view.frame_indices names a frame below -1")
-
-
 @dataclass(frozen=True)
 class RefineRequest(Request):
     """Asks for a sequence to be moved until it explains its footage."""
@@ -118,6 +86,8 @@ class RefineRequest(Request):
     """Positions in the sequence whose pose stays as it came."""
     more_views: Annotated[tuple[ViewReference, ...], AtMost(MOST_VIEWS)] = ()
     """Other cameras that filmed the person."""
+    others: OtherPeople | None = None
+    """Who else is in the pictures and may hide the person; none: nobody."""
 
     def media_references(self) -> tuple[MediaReference, ...]:
         return (self.media, *(view.media for view in self.more_views))
@@ -131,6 +101,8 @@ class RefineRequest(Request):
             raise ProtocolError(f"refine.pinned_frames names a frame beyond the {frames} there are")
         if any(len(view.frame_indices) != frames for view in self.more_views):
             raise ProtocolError(f"refine.more_views has to name a picture for all {frames} frames")
+        if self.others is not None and self.others.is_there.shape[1] != frames:
+            raise ProtocolError(f"refine.others has to place people on all {frames} frames")
         if self.stiffness is not None:
             valid = self.stiffness.shape == (joints,) and bool(
                 np.isfinite(self.stiffness).all() and (self.stiffness >= 0).all()

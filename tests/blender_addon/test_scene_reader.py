@@ -90,14 +90,14 @@ def test_constraints_are_read_as_they_act(context, shot):
 
 def test_the_frame_is_restored_also_after_an_error(context, shot):
     from blender_addon.rigs import rig
-    from blender_addon.scenes import scene_reader
+    from blender_addon.scenes import frame_stepping, scene_reader
 
     _, imported = shot
     imported.armature.pose.bones["L_Elbow"].constraints.new("LIMIT_SCALE")
     context.scene.frame_set(8, subframe=0.25)
     scene_reader.read_now(context, imported.armature, range(6, 12))
     assert (context.scene.frame_current, context.scene.frame_subframe) == (8, 0.25)
-    with pytest.raises(rig.SceneError), scene_reader.at_frame(context.scene, 6):
+    with pytest.raises(rig.SceneError), frame_stepping.at_frame(context.scene, 6):
         raise rig.SceneError("stop")
     assert (context.scene.frame_current, context.scene.frame_subframe) == (8, 0.25)
 

@@ -164,13 +164,13 @@ def test_one_picture_behind_the_camera_leaves_every_frame_its_own_number(context
 
 def test_a_long_range_is_read_in_slices_and_can_be_stopped(context, tmp_path, monkeypatch):
     from blender_addon.jobs import job_runner
-    from blender_addon.scenes import scene_reader
+    from blender_addon.scenes import body_reading
 
     from blender_addon import session
 
     _, armature = make_shot(context, tmp_path)
     armature.pose.bones["L_Elbow"].constraints.new("LIMIT_SCALE")
-    monkeypatch.setattr(scene_reader, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(body_reading, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(job_runner, "SLICE_SECONDS", 1e-4)
     one = session.SESSION.export(context, armature, range(3, 9), tmp_path / "one.npz")
     two = session.SESSION.export(context, armature, range(3, 9), tmp_path / "two.npz")

@@ -294,6 +294,45 @@ def test_the_real_engine_refines_a_frame_of_the_real_clip(context, engine_sessio
     assert (0 < moved < 0.5) if is_refined else moved == pytest.approx(0, abs=1e-6)
 
 
+def test_who_else_stands_there_gets_to_the_backend(context, shot, session):
+    import bpy
+
+    other = shot.copy()
+    context.collection.objects.link(other)
+    other.select_set(False)
+    assert bpy.context.object == shot
+    told = []
+
+    def look(job, deadline):
+        told.append(job.result.report["others"])
+        job.end("looked at")
+
+    session._apply = look
+    try:
+        for is_wanted in (True, False):
+            context.scene.posefit.use_others = is_wanted
+            assert bpy.ops.posefit.refine_frame() == {"FINISHED"}
+            step_until(session, lambda: not session.is_busy, 60)
+    finally:
+        del session._apply
+    assert told == [1, 0]
+
+
+def test_the_real_engine_refines_beside_another_character(context, engine_session):
+    import bpy
+
+    armature = bpy.data.objects["demo_estimate"]
+    other = armature.copy()
+    context.collection.objects.link(other)
+    other.location.x += 0.7
+    context.scene.frame_set(35)
+    assert bpy.ops.posefit.refine_frame() == {"FINISHED"}
+    job = engine_session.jobs[-1]
+    step_until(engine_session, lambda: not engine_session.is_busy, 120)
+    assert not job.is_problem, job.words
+    assert len(job.others) == 1
+
+
 def test_the_real_engine_leaves_locked_bones_and_pinned_frames(context, engine_session):
     """Without a lock and a pin this refinement turns the left shoulder, and changes frame 34."""
     import bpy

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,12 +12,13 @@ import synthetic_clip as made
 import torch
 from PIL import Image
 
+from posefit import refinement_jobs
 from posefit.batch import Job, read_jobs
 from posefit.batch.ray_tasks import with_whole_paths
 from posefit.body import pose_body
 from posefit.errors import RefinementError
 from posefit.observation import Observer
-from posefit.others import Occluders, in_camera_of, in_world_of
+from posefit.others import Occluders, in_camera_of, in_frames_of, in_world_of
 from posefit.parameters import parameters_of_sequence
 from posefit.pictures import load_pictures, project_points
 from posefit.pipeline import Clip, refine
@@ -24,6 +26,7 @@ from posefit.refine_files import RefineFiles, people_of_files
 from posefit.solver import BLAZEPOSE, LandmarkPixels
 from posefit.texture_clip import paint_from_views
 from posefit.views import view_of_sequence
+from posefit_shared.messages import MediaReference, OtherPeople, RefineRequest
 from posefit_shared.rotations import matrix_to_rotvec, rotvec_to_matrix
 from posefit_shared.sequence import SequenceError, write_sequence
 from posefit_shared.settings import RefineSettings
@@ -160,6 +163,53 @@ def test_the_same_person_twice_hides_nothing(person, view, free_body, caplog):
     again = made.disturbed(person, np.random.default_rng(0), 0.05, 0.02)
     assert Occluders.of(person, in_camera_of(person, [again]), [view], free_body) is None
     assert "taken for the same person" in caplog.text
+
+
+def on_the_wire(passer_by, **changes):
+    fields = {
+        "poses": passer_by.poses[None],
+        "trans": passer_by.trans[None],
+        "betas": np.atleast_2d(passer_by.betas)[:1],
+        "is_there": np.ones((1, FRAMES), np.uint8),
+        "to_world": np.eye(4)[None, None],
+    }
+    return OtherPeople(**(fields | changes))
+
+
+def test_people_that_come_with_a_request_stand_where_it_says(
+    person, passer_by, view, occluders, free_body
+):
+    """A world of half the size is the same world, once it is doubled."""
+    halved = np.diag([0.5, 0.5, 0.5, 1.0])[None, None]
+    everywhere = (range(FRAMES), *pinhole(), made.SIZE[::-1])
+    expected = occluders.depth(*everywhere)
+    (one,) = in_frames_of(person, on_the_wire(passer_by))
+    there = Occluders.of(person, [one], [view], free_body)
+    torch.testing.assert_close(there.depth(*everywhere), expected)
+    (small,) = in_frames_of(person, on_the_wire(passer_by, to_world=halved))
+    shrunk = Occluders.of(person, [small], [view], free_body).depth(*everywhere)
+    assert shrunk.isfinite().any()
+    assert not torch.equal(shrunk.isfinite(), expected.isfinite())
+    away = np.array([[1, 0, 1]], np.uint8)
+    (seldom,) = in_frames_of(person, on_the_wire(passer_by, is_there=away))
+    assert seldom.rows.tolist() == [0, -1, 2]
+
+
+def test_a_job_hands_its_people_to_the_engine(person, passer_by, free_body, monkeypatch):
+    told = []
+
+    def refine_views(sequence, views, **given):
+        told.append(given["others"])
+        raise RefinementError("far enough")
+
+    monkeypatch.setattr(refinement_jobs, "refine_views", refine_views)
+    monkeypatch.setattr(refinement_jobs, "_footage", lambda *_: made.filmed(free_body, person))
+    for others in (None, on_the_wire(passer_by)):
+        request = RefineRequest(person, MediaReference(path="/clip"), others=others)
+        with pytest.raises(RefinementError, match="far enough"):
+            refinement_jobs.run_refine(request, free_body, SimpleNamespace(check_cancelled=None))
+    assert [len(one) for one in told] == [0, 1]
+    assert told[1][0].sequence.poses == pytest.approx(passer_by.poses)
 
 
 def test_people_are_matched_by_frame_and_known_only_where_they_were_seen(person):

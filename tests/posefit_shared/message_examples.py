@@ -23,6 +23,17 @@ def refine(**changes) -> payloads.RefineRequest:
     return payloads.RefineRequest(**(fields | changes))
 
 
+def others(people=2, frames=3, joints=24, **changes) -> payloads.OtherPeople:
+    fields = {
+        "poses": np.zeros((people, frames, joints, 3), np.float32),
+        "trans": np.ones((people, frames, 3), np.float32),
+        "betas": np.zeros((people, 10), np.float32),
+        "is_there": np.ones((people, frames), np.uint8),
+        "to_world": np.tile(np.eye(4), (people, 1, 1, 1)),
+    }
+    return payloads.OtherPeople(**(fields | changes))
+
+
 def result(frames=2, joints=24, **changes) -> payloads.RefineResult:
     fields = {
         "frame_indices": np.arange(frames),
@@ -46,6 +57,7 @@ REQUEST_EXAMPLES = [
                 np.eye(3)[None], np.eye(4)[None].repeat(3, 0), (640, 480), np.zeros(5),
             ),
         ),
+        others=others(),
     ),
     payloads.TextureRequest(sequence(), payloads.MediaReference(content_hash=HASH, name="a.mp4")),
     payloads.EstimateRequest(payloads.MediaReference(path="/a"), intrinsics=np.eye(3)),

@@ -26,7 +26,7 @@ def warm_up(device: str) -> WorkerInfo:
 
 
 def run_job(request: RefineRequest, context: JobContext) -> RefineResult:
-    """The motion with its left elbow turned; the report has each frame's mean grey."""
+    """The motion with its left elbow turned; the report says what came with it."""
     footage = open_footage(context.resolve_media(request.media))
     name = (
         "free" if request.body == "free" else read_body(context.content(request.body, ".npz")).name
@@ -46,7 +46,11 @@ def run_job(request: RefineRequest, context: JobContext) -> RefineResult:
         betas=motion.betas,
         confidence=np.ones(poses.shape[:2], np.float32),
         status=("refined",) * len(poses),
-        report={"greys": greys, "body": name},
+        report={
+            "greys": greys,
+            "body": name,
+            "others": 0 if request.others is None else len(request.others.poses),
+        },
     )
 
 
