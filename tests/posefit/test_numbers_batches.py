@@ -25,6 +25,7 @@ from posefit.pipeline import Clip, refine
 from posefit.rasterizer import rasterize
 from posefit.solver import SolverConfig, solve, take_frames
 from posefit.solver.banded import BandedMatrix, multiply, solve_banded
+from posefit.verdict import acceptance
 from posefit.vertex_targets import aggregate
 from posefit.windows import join_windows, split_windows
 from posefit_shared.frames import Camera
@@ -128,6 +129,24 @@ def test_frames_that_share_nothing_are_solved_in_a_batch_as_one_by_one(free_body
                 getattr(alone.parameters, name)[0], getattr(together.parameters, name)[k],
                 atol=tolerance, rtol=0,
             )  # fmt: skip
+
+
+def test_evidence_of_a_long_clip_costs_in_parts_what_it_costs_at_once(
+    free_body, scene, monkeypatch
+):
+    evidence = scene.evidence()
+    at_once = acceptance.evidence_cost(free_body, scene.start, evidence)
+    asked = []
+
+    def counted(body, rows, *arguments, **options):
+        asked.append(len(rows))
+        return solve(body, rows, *arguments, **options)
+
+    monkeypatch.setattr(acceptance, "_COST_FRAMES", 2)
+    monkeypatch.setattr(acceptance, "solve", counted)
+    in_parts = acceptance.evidence_cost(free_body, scene.start, evidence)
+    assert asked == [2, 2, 1]
+    torch.testing.assert_close(in_parts, at_once, atol=1e-4, rtol=1e-5)
 
 
 def test_people_refined_one_after_another_do_not_know_of_each_other(free_body):

@@ -25,7 +25,7 @@ from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
 from ..body import BodyModel, PoseParameters
-from ..solver import Evidence, SolverConfig, solve
+from ..solver import Evidence, SolverConfig, solve, take_frames
 from ..windows import blend_poses
 
 __all__ = [
@@ -43,6 +43,8 @@ FADE_SECONDS = 0.13
 """Time over which a step of 1 fades to a kept frame."""
 _SIGMA_HALF_RAD = 0.15
 """Posterior σ of a joint's rotation at which confidence is a half."""
+_COST_FRAMES = 512
+"""Frames whose evidence is weighed at once: memory does not grow with the clip."""
 _LEAST_COST = 1e-3
 _LEAST_TURN_RAD = 1e-6
 
@@ -198,7 +200,13 @@ def evidence_cost(
         camera: what the evidence's cameras were found to be; None: as given.
     """
     config = SolverConfig(max_iterations=0, shape="fixed", limit_weight=0.0)
-    return solve(body, parameters, [evidence], config, camera=camera).cost_before
+    costs = []
+    for first in range(0, len(parameters), _COST_FRAMES):
+        part = slice(first, first + _COST_FRAMES)
+        unknowns = None if camera is None else camera[part]
+        seen = take_frames(evidence, part)
+        costs.append(solve(body, parameters[part], [seen], config, camera=unknowns).cost_before)
+    return torch.cat(costs)
 
 
 def confidence_from_sigma(
