@@ -6,6 +6,8 @@
 Real workers on the CPU. Two jobs: a preview (the body posed and rendered, as the smallest real
 one) and the refinement of one 1080p frame of the demo's clip as anybody asks for it, on the wire
 from request to result. Each time is from SIGKILL, the new backend's start included, to the answer.
+It wants an idle machine; on one that others use it waits for a moment in which they pause, and the
+least of the times is the one to look at.
 """
 
 from __future__ import annotations
@@ -116,6 +118,7 @@ def worker_killed(folder: Path, make: Callable[[], Request], repeats: int, stand
     with serving(folder, standby=standby) as backend, connected(backend) as client:
         for _ in range(repeats):
             eventually(lambda: is_quiet(backend, client), PATIENCE_S)
+            wait_for_a_pause()
             began = time.perf_counter()
             os.kill(newest_worker(backend), signal.SIGKILL)
             seconds_of(client, make())
@@ -148,6 +151,7 @@ def backend_killed(folder: Path, make: Callable[[], Request], repeats: int) -> d
         with connected(backend) as client:
             for _ in range(repeats):
                 eventually(lambda: is_quiet(backend, client), PATIENCE_S)  # noqa: B023
+                wait_for_a_pause()
                 began = time.perf_counter()
                 backend.kill()
                 backend = Backend(folder, *MEDIA, program=REAL_JOBS, bind=backend.address)
@@ -167,10 +171,10 @@ def first_requests(folder: Path, work: Work) -> dict:
     with serving(folder, standby=False) as backend, connected(backend) as client:
         eventually(lambda: client.report()["is_ready"], PATIENCE_S)
         hurried = seconds_of(client, work.refine())
-    names = {"first": found[0], "tenth": found[9], "median": statistics.median(found)}
     return {
-        name: round(value, 2) for name, value in {**names, "first at once": hurried}.items()
-    } | {"all": [round(value, 2) for value in found]}
+        "first to tenth": [round(value, 2) for value in found],
+        "first without a rehearsal": round(hurried, 2),
+    }
 
 
 def memory_of_standby(folder: Path) -> dict[str, int]:
@@ -184,11 +188,20 @@ def memory_of_standby(folder: Path) -> dict[str, int]:
     }  # fmt: skip
 
 
+def wait_for_a_pause(patience_s: float = 5.0) -> None:
+    """Until nothing else has run for half a second, if that comes to pass in time."""
+    deadline, quiet = time.monotonic() + patience_s, 0
+    while quiet < 10 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        running = int(Path("/proc/loadavg").read_text().split()[3].split("/")[0])
+        quiet = quiet + 1 if running <= 1 else 0
+
+
 def told(found: list[float]) -> dict:
-    """Median and most, seconds."""
+    """Least, median and most, seconds."""
     return {
-        "median": round(statistics.median(found), 2), "most": round(max(found), 2),
-        "times": len(found),
+        "least": round(min(found), 2), "median": round(statistics.median(found), 2),
+        "most": round(max(found), 2), "times": len(found),
     }  # fmt: skip
 
 

@@ -198,6 +198,13 @@ def test_a_standby_waits_until_its_worker_has_been_ready_for_a_while():
     assert may_start(standby, [loading], 2.0, now=12.1)
 
 
+def test_a_new_worker_does_not_share_the_machine_while_it_is_busy_but_a_long_job_does():
+    standby = Worker("cpu", is_standby=True)
+    busy = Worker("cpu", state="busy", started_at=100.0)
+    assert not may_start(standby, [busy], 2.0, now=110.0)
+    assert may_start(standby, [busy], 2.0, now=100.0 + rules.BUSY_GRACE_S)
+
+
 def test_a_worker_of_another_device_that_cannot_start_holds_no_standby_up():
     standby = Worker("cuda:0", is_standby=True)
     workers = [Worker("cuda:0", state="idle"), Worker("cuda:1", state="down")]

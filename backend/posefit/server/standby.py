@@ -21,8 +21,11 @@ logger = logging.getLogger(__name__)
 
 PAUSE_LIMIT_S = 300.0
 """Longest pause before another standby is started."""
+BUSY_GRACE_S = 30.0
+"""Time after its start in which a worker that is busy need not share the machine with a standby
+that loads."""
 MEMORY_TO_SPARE = 2 << 30
-"""Free memory, bytes, without which no standby is started; one takes about a quarter of it."""
+"""Free memory, bytes, without which no standby is started; one takes a seventh of it."""
 LOOK_AGAIN_S = 60.0
 """Pause after which a machine that was short of memory is looked at again."""
 
@@ -50,7 +53,7 @@ def may_start(standby: Worker, workers: Sequence[Worker], pause_s: float, now: f
     if now < standby.start_again_at:
         return False
     served = [worker for worker in workers if worker.device == standby.device]
-    if any(worker.state in ("starting", "down") for worker in served):
+    if any(_needs_the_machine(worker, now) for worker in served):
         standby.start_again_at = now + pause_s
         return False
     if not has_memory_to_spare():
@@ -60,6 +63,12 @@ def may_start(standby: Worker, workers: Sequence[Worker], pause_s: float, now: f
         standby.start_again_at = now + LOOK_AGAIN_S
         return False
     return True
+
+
+def _needs_the_machine(worker: Worker, now: float) -> bool:
+    """Whether a worker is on its way, or at a job that somebody may have waited for meanwhile."""
+    is_new = now - worker.started_at < BUSY_GRACE_S
+    return worker.state in ("starting", "down") or (worker.state == "busy" and is_new)
 
 
 def has_memory_to_spare() -> bool:
