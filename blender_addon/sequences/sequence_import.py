@@ -148,22 +148,25 @@ def build_camera(
     camera = bpy.data.objects.new(name, data)
     context.collection.objects.link(camera)
     camera.rotation_mode = "QUATERNION"
-    cameras = [motion.camera(t) for t in range(len(motion))]
-    size = cameras[0].image_size
-    lenses = [frames.lens_from_intrinsics(c.intrinsics, size) for c in cameras]
+    count, first = len(motion), motion.camera(0)
+    assert motion.intrinsics is not None
+    assert motion.world_to_camera is not None
+    size = first.image_size
+    lenses = [frames.lens_from_intrinsics(one, size) for one in motion.intrinsics.reshape(-1, 3, 3)]
     data.sensor_fit = "HORIZONTAL"
     data.sensor_width = lenses[0]["sensor_width_mm"]
     table = np.array([[one["lens_mm"], one["shift_x"], one["shift_y"]] for one in lenses])
+    table = np.broadcast_to(table, (count, 3))  # one lens for all frames is said once
     columns = zip(("lens", "shift_x", "shift_y"), table.T, strict=True)
     _set_or_key(data, {(path, 0): values for path, values in columns}, scene_frames)
-    matrices = [frames.opencv_to_blender_camera(c.world_to_camera) for c in cameras]
-    world = np.stack(matrices)
+    world = frames.opencv_to_blender_camera(motion.world_to_camera.reshape(-1, 4, 4))
+    world = np.broadcast_to(world, (count, 4, 4))
     wxyz = continuous_wxyz(world[:, :3, :3])
     channels = {("location", k): world[:, k, 3] for k in range(3)}
     channels |= {("rotation_quaternion", k): wxyz[:, k] for k in range(4)}
     _set_or_key(camera, channels, scene_frames)
-    if np.any(cameras[0].distortion):
-        camera[scene_camera.DISTORTION_KEY] = cameras[0].distortion.tolist()
+    if np.any(first.distortion):
+        camera[scene_camera.DISTORTION_KEY] = first.distortion.tolist()
     render = context.scene.render
     render.resolution_x, render.resolution_y = size
     render.resolution_percentage = 100
