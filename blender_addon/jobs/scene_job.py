@@ -43,10 +43,11 @@ class SceneJob(Job):
     def label(self) -> str:
         """What is worked on, for the panel."""
         frames = write_frames(self.scene_frames)
+        count = len(self.scene_frames)
         if len(frames) > LONGEST_LABEL:
             first, last = self.scene_frames[0], self.scene_frames[-1]
-            frames = f"{len(self.scene_frames)} frames, {first} to {last}"
-        return f"{self.armature} {frames}"
+            return f"{self.armature}, {count} frames, {first} to {last}"
+        return f"{self.armature}, {'frame' if count == 1 else 'frames'} {frames}"
 
     @property
     def is_reading(self) -> bool:

@@ -33,6 +33,7 @@ class POSEFIT_OT_align_to_footage(AsksAboutArmature, bpy.types.Operator):
         min=0.0,
         soft_max=120.0,
         max=3600.0,
+        subtype="TIME_ABSOLUTE",
     )
     person: bpy.props.IntProperty(
         name="Person",
@@ -44,7 +45,7 @@ class POSEFIT_OT_align_to_footage(AsksAboutArmature, bpy.types.Operator):
     wait: wait_property("the armature is in place")
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self)
+        return context.window_manager.invoke_props_dialog(self, confirm_text="Align")
 
     def draw(self, context: bpy.types.Context) -> None:
         self.layout.use_property_split = True

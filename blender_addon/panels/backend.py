@@ -29,7 +29,7 @@ class POSEFIT_PT_backend(SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         state = session.SESSION.connection
-        draw_words(layout, state.words, _STATE_ICONS[state.kind])
+        draw_words(layout, state.words[:1].upper() + state.words[1:], _STATE_ICONS[state.kind])
         for words in state.details:
             draw_words(layout, words, "BLANK1")
         if state.kind in ("off", "lost"):

@@ -34,8 +34,9 @@ class ArmaturePanel(SidebarPanel):
 def draw_words(layout: bpy.types.UILayout, words: str, icon: str) -> None:
     """A sentence in as many lines as it needs, the icon before the first, where it has one."""
     has_icon = icon != "NONE"
+    column = layout.column(align=True)  # lines of one sentence lie closer than two sentences
     for line in wrapped(words, line_length() + (0 if has_icon else ICON_CHARACTERS)):
-        layout.label(text=line, icon=icon)
+        column.label(text=line, icon=icon)
         icon = "BLANK1" if has_icon else "NONE"
 
 

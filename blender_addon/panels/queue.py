@@ -27,11 +27,7 @@ class POSEFIT_PT_queue(SidebarPanel, bpy.types.Panel):
             if job.is_open:
                 _draw_open(column, job)
             else:
-                icon = "QUESTION" if job_queue.is_undecided(job) else "CHECKMARK"
-                icon = (
-                    "ERROR" if job.is_problem else "SORTTIME" if job_queue.is_active(job) else icon
-                )
-                draw_words(column, f"{job.label}: {job.words}", icon)
+                draw_words(column, f"{job.label}: {job.words}", _icon(job))
             _draw_choice(column, job)
         if session.SESSION.finished_count:
             layout.prop(context.scene, "posefit_show_finished")
@@ -45,7 +41,9 @@ def _icon(job: session.Job) -> str:
         return "ERROR"
     if job_queue.is_active(job):
         return "SORTTIME"
-    return "QUESTION" if job_queue.is_undecided(job) else "CHECKMARK"
+    if job_queue.is_undecided(job):
+        return "QUESTION"
+    return "CANCEL" if job.words == job_queue.NOTHING_CHANGED else "CHECKMARK"
 
 
 def _draw_open(column: bpy.types.UILayout, job: session.Job) -> None:

@@ -11,11 +11,12 @@ from .layout import SidebarPanel, draw_words
 SHOWN_FRAMES = 5
 """How many of the worst frames are listed."""
 _STATUS_WORDS = {
-    "refined": "refined",
-    "kept": "left as they were",
-    "no_person": "without a person",
-    "failed": "not computed",
+    "refined": ("refined", "refined"),
+    "kept": ("left as it was", "left as they were"),
+    "no_person": ("without a person", "without a person"),
+    "failed": ("not computed", "not computed"),
 }
+"""What became of one frame, and of several."""
 
 
 class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
@@ -31,9 +32,7 @@ class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         armature, settings = context.object, context.scene.posefit_review
-        counts = review.counts(armature)
-        found = [f"{number} {_STATUS_WORDS[word]}" for word, number in counts.items()]
-        draw_words(layout, ", ".join(found), "INFO")
+        draw_words(layout, _counted_words(review.counts(armature)), "INFO")
         if words := review.misfit_words(armature):
             draw_words(layout, words, "BLANK1")
         column = layout.column(align=True)
@@ -51,6 +50,16 @@ class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
             "posefit.mark_keys", text=words, icon="KEYTYPE_EXTREME_VEC"
         ).use_marks = not is_marked
         _draw_overlay(layout, settings)
+
+
+def _counted_words(counts: dict[str, int]) -> str:
+    """How many frames ended in which way: `5 frames refined, 1 left as it was`."""
+    found = []
+    for status, number in counts.items():
+        frames = "" if found else "frame " if number == 1 else "frames "
+        one, several = _STATUS_WORDS[status]
+        found.append(f"{number} {frames}{one if number == 1 else several}")
+    return ", ".join(found)
 
 
 def _draw_overlay(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:

@@ -124,12 +124,15 @@ def counts(armature: bpy.types.Object) -> dict[str, int]:
 
 
 def misfit_words(armature: bpy.types.Object) -> str:
-    """How well the last refinement explains the picture, against before; empty where not known."""
+    """How well the last refinement explains the picture, against before; empty where not known.
+
+    The typical frame is the median.
+    """
     found = findings.of_armature(armature)
     ratio = None if found is None else found.report.get("misfit_after_by_before")
     if not isinstance(ratio, float):
         return ""
-    return f"{ratio:.0%} of the misfit with the picture is left (median of the frames)"
+    return f"{ratio:.0%} of the misfit with the picture is left on a typical frame"
 
 
 def attach() -> None:

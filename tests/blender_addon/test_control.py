@@ -175,7 +175,7 @@ def test_the_frames_of_selected_keys_alone_are_refined(context, shot, session):
     for channel, keys in before.items():
         changed = keys.points[:, 1] != after[channel].points[:, 1]
         assert set(keys.times[changed]) <= {4.0, 5.0, 9.0}
-    assert session.jobs[-1].label == "Shot 4-5, 9"
+    assert session.jobs[-1].label == "Shot, frames 4-5, 9"
 
 
 def select_keys(armature, frames):

@@ -124,8 +124,8 @@ def test_a_running_and_an_ended_refinement_are_shown(context):
         words = drawn(context)
     finally:
         SESSION._jobs = []
-    assert {"Hans 3-5", "frame 4"} <= set(words)
-    assert any(line.startswith("Hans 7: the backend ended") for line in words)
+    assert {"Hans, frames 3-5", "frame 4"} <= set(words)
+    assert any(line.startswith("Hans, frame 7: the backend ended") for line in words)
     assert "posefit.cancel" in words
     assert "posefit.keep_finished" not in words
 
@@ -147,6 +147,32 @@ def test_a_stopped_refinement_asks_what_is_to_become_of_its_frames(context):
         SESSION._jobs = []
     assert set(layout.buttons) == {"posefit.keep_finished", "posefit.drop_finished"}
     assert {button.job for button in layout.buttons.values()} == {stopped.job_id}
+
+
+def test_a_cancelled_refinement_is_not_ticked_off_as_a_finished_one_is():
+    from blender_addon.jobs import job_queue
+    from blender_addon.jobs.refine_job import RefineJob
+    from blender_addon.panels import queue
+
+    from posefit_shared.settings import RefineSettings
+
+    job = RefineJob("Scene", "Hans", (3, 4), RefineSettings())
+    job.end("2 of 2 frames refined")
+    assert queue._icon(job) == "CHECKMARK"
+    job.end(job_queue.NOTHING_CHANGED)
+    assert queue._icon(job) == "CANCEL"
+
+
+def test_what_became_of_the_backend_begins_as_a_sentence_does(context, monkeypatch):
+    from blender_addon.connection.connection_view import ConnectionView
+    from blender_addon.panels import backend
+
+    view = ConnectionView("lost", "the backend was killed")
+    session = SimpleNamespace(SESSION=SimpleNamespace(connection=view, has_log=True))
+    monkeypatch.setattr(backend, "session", session)
+    words = []
+    backend.POSEFIT_PT_backend.draw(SimpleNamespace(layout=Recorder(words)), context)
+    assert words[0] == "The backend was killed"
 
 
 def test_a_refined_body_is_compared_in_a_panel_of_its_own(context):
@@ -209,9 +235,11 @@ def test_lines_of_a_sentence_stand_below_each_other_with_an_icon_and_without():
     from blender_addon.panels.layout import draw_words
 
     def icons(icon):
-        found = []
-        layout = SimpleNamespace(label=lambda *, text, icon: found.append(icon))
+        found, closeness = [], []
+        column = SimpleNamespace(label=lambda *, text, icon: found.append(icon))
+        layout = SimpleNamespace(column=lambda *, align: closeness.append(align) or column)
         draw_words(layout, "painting the texture of the person, forty seconds left of it all", icon)
+        assert closeness == [True]
         return found
 
     first, *others = icons("INFO")

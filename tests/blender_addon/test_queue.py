@@ -51,7 +51,7 @@ def test_all_selected_armatures_are_refined_one_job_each(context, shot, other, s
     with ScriptedBackend(answer=turned_result) as backend:
         connect(session, backend)
         assert bpy.ops.posefit.refine_frame() == {"FINISHED"}
-        assert [job.label for job in session.jobs] == ["Shot 4", "Other 4"]
+        assert [job.label for job in session.jobs] == ["Shot, frame 4", "Other, frame 4"]
         ended(session)
     for item in (shot, other):
         assert current_action(item).name == f"{item.name}.posefit"
@@ -83,7 +83,7 @@ def test_a_second_refinement_of_an_armature_begins_from_what_came_of_the_first(
         connect(session, backend)
         session.refine(context, shot, range(3, 9), KEEP_SHAPE)
         second = session.refine(context, shot, range(5, 11), KEEP_SHAPE)
-        assert second.words == "after Shot 3-8"
+        assert second.words == "after Shot, frames 3-8"
         assert all("refined" in words for words in ended(session))
     moved = (read(context, shot, range(3, 11)).trans - before.trans) / SHIFT
     assert moved == pytest.approx(np.outer([1, 1, 2, 2, 2, 2, 1, 1], np.ones(3)), abs=1e-2)

@@ -68,7 +68,7 @@ def test_a_body_without_findings_is_told_so(context):
 def test_the_panel_counts_frames_and_lists_the_worst(context, armature):
     words = panel_words(context)
     text = " ".join(words)
-    assert text.startswith("2 refined, 1 left as they were, 1 not computed 62% of the misfit")
+    assert text.startswith("2 frames refined, 1 left as it was, 1 not computed 62% of the misfit")
     assert words.count("posefit.show_frame") == 4
     assert {"threshold", "posefit.next_doubtful", "posefit.mark_keys"} <= set(words)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A Debian with Blender, a screen and what presses buttons, each in a folder of its own.
 
-Built once by debootstrap and apt, some two minutes and 1.9 GB each, and used again after that.
+Built once by debootstrap and apt, three to four minutes and 1.4 GB each, and used again after that.
 """
 
 from __future__ import annotations

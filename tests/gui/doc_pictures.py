@@ -22,6 +22,10 @@ SIDEBAR = (1018, 62, 1314)
 """Left edge, upper edge and right edge of the sidebar in a window of 1600 × 1100."""
 VIEW = (300, 62, 1314, 1000)
 """The 3D view with its sidebar: left, upper, right and lower edge."""
+VIEW_WIDTH = 860
+"""As wide is the view in the page: a picture stays below 150 kB."""
+ALIGN = (860, 600, 1314, 830)
+"""The dialogue of Align to Footage, and the panel that it was opened from."""
 PERSON = (430, 180, 810, 740)
 """The person in the 3D view."""
 
@@ -75,11 +79,14 @@ def main() -> int:
     pictures = {
         "backend": beside(sidebar(of("tab"), 330), sidebar(of("connected"), 330)),
         "dialog": smaller(without_middle(of("estimate_dialog"), 230, 1034), 1000),
-        "imported": cut(of("imported"), VIEW),
+        "imported": smaller(cut(of("imported"), VIEW), VIEW_WIDTH),
         "under_way": sidebar(of("refine_range_under_way"), 990, 480),
         "before_after": beside(cut(of("imported"), PERSON), cut(of("frame_refined"), PERSON)),
-        "compare": cut(of("comparing"), VIEW),
-        "killed": sidebar(of("backend_killed"), 420),
+        "compare": smaller(cut(of("comparing"), VIEW), VIEW_WIDTH),
+        "review": smaller(cut(of("change_in_colours"), VIEW), VIEW_WIDTH),
+        "queue": sidebar(of("queue"), 608, 326),
+        "align": cut(of("align_dialog"), ALIGN),
+        "killed": sidebar(of("backend_killed"), 434),
     }
     for name, picture in pictures.items():
         target = IMAGES / f"first_{name}.jpg"

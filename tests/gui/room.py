@@ -18,7 +18,7 @@ from pathlib import Path
 
 BACKEND_SCRIPT = """#!/bin/sh
 # The checkout's Python, run where it was installed: outside the room that Blender lives in.
-exec chroot /host /usr/bin/env PYTHONPATH={path} OMP_WAIT_POLICY=PASSIVE {python} "$@"
+exec nice -n 10 chroot /host /usr/bin/env PYTHONPATH={path} OMP_WAIT_POLICY=PASSIVE {python} "$@"
 """
 
 

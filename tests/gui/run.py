@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 import sys
 import time
@@ -27,6 +28,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CLIP = REPOSITORY / "backend/posefit/assets/demo/cam03.mp4"
 SEQUENCE = REPOSITORY / "tests/blender_addon/demo_estimate.npz"
 """A few frames of that clip."""
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "posefit/gui"
+"""Outside of the checkout, so that another one uses the same."""
 SESSION_SECONDS = 3600
 """How long one whole session may take, on two busy cores too."""
 
@@ -78,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     names = [suite.name for suite in SUITES]
     parser.add_argument("--only", choices=names, help="one Debian instead of all")
-    parser.add_argument("--cache", type=Path, default=REPOSITORY / ".cache/gui")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the Debians are kept")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "out/gui")
     parser.add_argument("--size", default="1600x1100", help="of the screen, pixels")
     options = parser.parse_args()

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import bpy
 import numpy as np
 
 PACKAGE = "bl_ext.user_default.posefit"
-TICK_SECONDS = 0.03
+TICK_SECONDS = 0.01
+STATE_SECONDS = 0.1
+"""How often the state is written at most; a long animation is counted each time."""
 FOLDER = Path(sys.argv[sys.argv.index("--") + 1])
 SETTLING_TICKS = 1
 """Turns of Blender's loop that a command waits: by then it knows where the mouse is."""
-PROGRESS = {"asked": -1, "answered": -1, "ticks_left": 0}
+PROGRESS = {"asked": -1, "answered": -1, "ticks_left": 0, "state_due": 0.0}
 
 
 def session():
@@ -51,6 +54,7 @@ def state() -> dict:
         "actions": sorted(action.name for action in bpy.data.actions),
         "uses_scene_range": bpy.context.scene.posefit.use_scene_range,
         "preferences": preferences_state(),
+        "review": review_state(),
         "camera": getattr(bpy.context.scene.camera, "name", None),
     }
 
@@ -58,7 +62,13 @@ def state() -> dict:
 def preferences_state() -> dict:
     """What was typed into the panel's fields."""
     found = bpy.context.preferences.addons[PACKAGE].preferences
-    return {"address": found.address, "backend_python": found.backend_python}
+    return {name: getattr(found, name) for name in ("address", "key_file", "backend_python")}
+
+
+def review_state() -> dict:
+    """What of a refinement is drawn in the viewport."""
+    found = bpy.context.scene.posefit_review
+    return {name: getattr(found, name) for name in ("colours", "ghost", "use_arrows")}
 
 
 def job_state(job) -> dict:
@@ -105,7 +115,7 @@ def armature_state() -> dict | None:
         "refined": getattr(settings.refined, "name", None),
         "original": getattr(settings.original, "name", None),
         "amount": settings.amount,
-        "changed_frames": changed_frames(item),
+        "place": [round(value, 5) for row in item.matrix_world for value in row],
     }
 
 
@@ -114,9 +124,9 @@ def curves(item: bpy.types.Object) -> dict:
     return module("fcurves").curves_of(item)
 
 
-def changed_frames(item: bpy.types.Object) -> list[int]:
-    """Frames whose keys differ between the original action and the refined one."""
-    settings = item.posefit_comparison
+def changed_frames() -> list[int]:
+    """Frames whose keys differ between the active armature's original action and the refined."""
+    settings = bpy.context.view_layer.objects.active.posefit_comparison
     if settings.refined is None or settings.original is None:
         return []
     curves_in = module("fcurves").curves_in
@@ -217,8 +227,10 @@ def show_body() -> None:
 
 COMMANDS = {
     command.__name__: command
-    for command in (turn, under_cursor, open_tab, choose_file, set_frame, set_range, show_body)
-}
+    for command in (
+        turn, under_cursor, open_tab, choose_file, set_frame, set_range, show_body, changed_frames
+    )
+}  # fmt: skip
 
 
 def write(name: str, content: object) -> None:
@@ -240,11 +252,18 @@ def tick() -> float:
         elif wanted["number"] != PROGRESS["answered"]:
             PROGRESS["answered"] = wanted["number"]
             answer(wanted)
+    if time.monotonic() >= PROGRESS["state_due"]:
+        write_state()
+    return TICK_SECONDS
+
+
+def write_state() -> None:
+    """Say what is there, and leave Blender some time before it is said again."""
     try:
         write("state", state())
     except Exception as error:  # the timer must go on, and the test has to hear of it
         write("state", {"areas": [], "error": repr(error)})
-    return TICK_SECONDS
+    PROGRESS["state_due"] = time.monotonic() + STATE_SECONDS
 
 
 def answer(wanted: dict) -> None:
@@ -253,6 +272,8 @@ def answer(wanted: dict) -> None:
         found = {"answer": COMMANDS[wanted["name"]](**wanted["arguments"])}
     except Exception as error:  # whatever it is, the test has to hear of it
         found = {"error": repr(error)}
+    if wanted["name"] != "under_cursor":
+        write_state()  # what is asked for after an answer is not older than it
     write("answer", {"number": wanted["number"], **found})
 
 

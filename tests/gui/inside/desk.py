@@ -20,8 +20,15 @@ SOON_SECONDS = 60
 """How long what is done at once may take, where other work holds the processors."""
 CLICKS, CLICK_SECONDS = 3, 20
 """How often a button is clicked, and how long its effect may take."""
+INSIDE_PIXELS = 5
+"""From the first row at which a button was met to one that is well inside it."""
 PITCH_PIXELS = 20
 """From one row of a column to the next."""
+FIRST = ("nice", "-n", "-10")
+"""Screen and Blender come before what computes (room.py gives the backend its usual rank back)."""
+FIRST_HEADER_PIXELS, HEADER_PIXELS = 33, 26
+"""From a panel's last button to the first closed panel below it, and from one of these to the next.
+"""
 HOVER_SECONDS = 0.02
 """How long the mouse's way to Blender takes, before Blender's own turns are counted."""
 
@@ -65,7 +72,17 @@ class Desk:
     def _start_screen(self) -> None:
         reader, writer = os.pipe()
         screen = f"{self.width}x{self.height}x24"
-        command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", screen, "-nolisten", "tcp"]
+        command = [
+            *FIRST,
+            "Xvfb",
+            "-displayfd",
+            str(writer),
+            "-screen",
+            "0",
+            screen,
+            "-nolisten",
+            "tcp",
+        ]
         log = (self.output / "xvfb.log").open("wb")
         self._processes.append(subprocess.Popen(command, pass_fds=[writer], stdout=log, stderr=log))
         os.close(writer)
@@ -104,7 +121,7 @@ class Desk:
         log = (self.output / "blender.log").open("wb")
         geometry = ["--window-geometry", "0", "0", str(self.width), str(self.height)]
         script = Path(__file__).with_name("control.py")
-        command = ["blender", *geometry, "--python", str(script), "--", str(self.control)]
+        command = [*FIRST, "blender", *geometry, "--python", str(script), "--", str(self.control)]
         self._processes.append(
             subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         )
@@ -221,7 +238,7 @@ class Desk:
         known = self._places.get(wanted)
         if known is not None and _is_it(self._probe(*known), wanted):
             return known
-        for steps in (0, -60, 8, 8, 8, 8):
+        for steps in (0, -60, *[20] * 3):
             self.scroll(steps)
             place = self._scan(wanted)
             if place is not None:
@@ -252,6 +269,32 @@ class Desk:
         words = f"{CLICKS} clicks on {wanted} had no effect"
         raise StepError(f"{words}; found {json.dumps(self.state)}")
 
+    def cycle(self, wanted: str, until: Callable[[dict], object], *, back: bool = False) -> None:
+        """Turn the wheel over a list, Ctrl held, until it shows what it should."""
+        for _ in range(CLICKS):
+            self.move(*self.find(wanted))
+            self.turn()
+            wheel = "4" if back else "5"
+            self._x("xdotool", "keydown", "ctrl", "click", wheel, "keyup", "ctrl")
+            self.turn()
+            if until(self.state):
+                return
+        self.picture("cycle_without_effect")
+        raise StepError(f"the list {wanted} did not change; found {json.dumps(self.state)}")
+
+    def open_panel(self, below: str, index: int, brings: str) -> None:
+        """Open one of the closed panels that follow a button.
+
+        Args:
+            below: the button, the last one of the panel that they belong to.
+            index: which of them, from 0.
+            brings: a button that it has.
+        """
+        self.scroll(-60)
+        x, y = self.find(below)
+        self.press(x, y + FIRST_HEADER_PIXELS + index * HEADER_PIXELS)
+        self.find(brings)
+
     def fill(self, beside: str, rows: float, text: str) -> None:
         """Put a text into a field of the preferences, which Blender cannot name.
 
@@ -262,21 +305,26 @@ class Desk:
         """
         x, y = self.find(beside)
         self.press(x, y + rows * PITCH_PIXELS, times=2)
-        self.keys("ctrl+a")
+        self.keys("ctrl+a", "BackSpace")
         self.type(text)
         self.keys("Return")
 
     def _scan(self, wanted: str) -> tuple[int, int] | None:
+        """Where a button is seen now, some pixels below its upper edge; none where it is not."""
         bar = self.state["sidebar"]
         x = bar["x"] + round(bar["width"] * 0.55)
         top, bottom = self.height - bar["y"] - bar["height"] + 4, self.height - bar["y"]
-        for y in range(top, bottom, ROW_PIXELS):
-            if _is_it(self._probe(x, y), wanted):
-                rest = range(y, y + 60, 3)
-                below = next(one for one in rest if not _is_it(self._probe(x, one), wanted))
-                if below > bottom - 4:
-                    return None  # cut off by the sidebar's end: to be scrolled to
-                return x, (y + below) // 2 - 2
+        rows = list(range(top, bottom, ROW_PIXELS))
+        _, near = self._places.get(wanted, (x, top))
+        for y in sorted(rows, key=lambda row: abs(row - near)):
+            found = self._probe(x, y)
+            self._places.setdefault(_name_of(found), (x, y))  # where to look first another time
+            if not _is_it(found, wanted):
+                continue
+            while _is_it(self._probe(x, y - ROW_PIXELS), wanted):
+                y -= ROW_PIXELS
+            place = x, y + INSIDE_PIXELS
+            return place if place[1] < bottom and _is_it(self._probe(*place), wanted) else None
         return None
 
     def _probe(self, x: int, y: int) -> str:
@@ -292,11 +340,19 @@ class Desk:
         self.move(bar["x"] + bar["width"] / 2, self.height - bar["y"] - bar["height"] / 2)
         button = "5" if steps > 0 else "4"
         self._x("xdotool", "click", "--repeat", str(abs(steps)), "--delay", "10", button)
-        time.sleep(0.3)
+        self.turn()
+        self.turn()
 
     def _x(self, *command: str) -> None:
         subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=60)
 
 
 def _is_it(found: str, wanted: str) -> bool:
-    return f"bpy.ops.{wanted}(" in found or found.endswith(f".{wanted}")
+    return _name_of(found) == wanted
+
+
+def _name_of(found: str) -> str:
+    """`posefit.refine_frame` of an operator's call, `amount` of a property's path."""
+    if found.startswith("bpy.ops."):
+        return found.removeprefix("bpy.ops.").split("(")[0]
+    return found.rsplit(".", 1)[-1]
