@@ -7,7 +7,7 @@ PYTHON313 := $(shell tools/find_python.sh 3.13)
 BIN := .venv/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 # Annotations of everything that handles tensors are checked while the tests run; ints count as floats.
-CHECKED := body body_model skinning rotations rasterizer modalities texture crop pictures observation vertex_targets solver displacement pipeline windows segment_strips twist_evidence twist_search others
+CHECKED := body body_model skinning rotations rasterizer modalities texture crop refinement vertex_targets solver displacement pipeline
 COMMA := ,
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)

@@ -19,7 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from posefit.body import load_body
-from posefit.demo import ASSETS, MAIN_CAMERA
+from posefit.commands.demo import ASSETS, MAIN_CAMERA
 from posefit.devices import choose_device
 from posefit.engine import refine_views
 from posefit.estimate import estimate

@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 
 from posefit.body import BodyModel, load_body
-from posefit.demo import ASSETS
+from posefit.commands.demo import ASSETS
 from posefit.devices import choose_device
 from posefit.engine import refine_views
 from posefit.estimate import estimate

@@ -16,17 +16,17 @@ import torch
 from spoilt import SpoiltFootage
 
 from posefit.body import BodyModel
-from posefit.clip import Clip
 from posefit.displacement import DisplacementEstimator, DisplacementField
 from posefit.engine import view_keypoints
 from posefit.evaluate import evaluate
 from posefit.footage import open_footage
 from posefit.keypoints.evidence import evidence_for_refinement
 from posefit.keypoints.tracks import Keypoints, read_keypoints, write_keypoints
-from posefit.method import Method
 from posefit.modalities import Modalities
-from posefit.observation import TextureMaps
 from posefit.pipeline import Refinement, refine
+from posefit.refinement.clip import Clip
+from posefit.refinement.method import Method
+from posefit.refinement.observation import TextureMaps
 from posefit.solver import LandmarkPixels
 from posefit.texture_clip import paint_from_views
 from posefit.validation_set import ValidationSet

@@ -29,8 +29,8 @@ from sources import sources_digest
 from posefit.body import pose_body
 from posefit.displacement import load_estimator
 from posefit.displacement.weights import shipped_weights
-from posefit.method import Method
 from posefit.parameters import parameters_of_sequence
+from posefit.refinement.method import Method
 from posefit.verdict.gate import SourceName
 from posefit.verdict.signs import FrameSigns
 from posefit_shared.sequence import Sequence as PoseSequence

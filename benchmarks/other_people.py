@@ -21,8 +21,8 @@ import numpy as np
 from posefit.body import BodyModel, load_body, pose_body
 from posefit.engine import refine_views
 from posefit.footage import Footage
-from posefit.others import in_camera_of
 from posefit.parameters import parameters_of_sequence
+from posefit.refinement.others import in_camera_of
 from posefit.validation_set import ValidationSet, read_validation_set
 from posefit.views import View, view_of_sequence
 from posefit_shared.frames import project

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from posefit.body import load_body
-from posefit.demo import ASSETS, MAIN_CAMERA
+from posefit.commands.demo import ASSETS, MAIN_CAMERA
 from posefit.devices import choose_device
 from posefit.engine import refine_views, view_keypoints
 from posefit.estimate import estimate

@@ -40,7 +40,7 @@ from wire_backend import (  # noqa: E402
 )
 
 from posefit.body import load_body  # noqa: E402
-from posefit.demo import ASSETS, MAIN_CAMERA  # noqa: E402
+from posefit.commands.demo import ASSETS, MAIN_CAMERA  # noqa: E402
 from posefit.estimate import estimate  # noqa: E402
 from posefit.footage import open_footage  # noqa: E402
 from posefit_shared.client import Client  # noqa: E402

@@ -51,9 +51,9 @@ from posefit.displacement import load_estimator
 from posefit.engine import refine_views
 from posefit.footage import Footage, open_footage
 from posefit.gpu.graphs import Recorder, recording
-from posefit.observation import Observer
 from posefit.parameters import parameters_of_sequence
-from posefit.pictures import load_pictures
+from posefit.refinement.observation import Observer
+from posefit.refinement.pictures import load_pictures
 from posefit.solver import solve
 from posefit.texture import Texture, load_png
 from posefit.texture_clip import paint_texture
@@ -85,7 +85,7 @@ class Clip:
         self.body = load_body("free", device)
         self.settings = RefineSettings(displacement=arguments.network, keypoints=False)
         if arguments.sequence is None:
-            from posefit.demo import ASSETS, MAIN_CAMERA
+            from posefit.commands.demo import ASSETS, MAIN_CAMERA
             from posefit.estimate import estimate
 
             camera = read_shot(ASSETS / "shot.json").camera(MAIN_CAMERA)

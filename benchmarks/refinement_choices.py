@@ -24,7 +24,7 @@ from development_set import DEVELOPMENT, METRICS, Case, RememberedEstimator, err
 from posefit.body import load_body
 from posefit.displacement import load_estimator
 from posefit.displacement.weights import shipped_weights
-from posefit.method import InputTrust, Method, SharedErrors, TwistSearch
+from posefit.refinement.method import InputTrust, Method, SharedErrors, TwistSearch
 from posefit.validation_set import read_validation_set
 from posefit_shared.settings import RefineSettings
 

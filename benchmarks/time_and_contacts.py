@@ -22,9 +22,9 @@ import tyro
 from simulated_clips import Scene, TrueClip, errors, make_scene, read_clips
 
 from posefit.body import BodyModel, PoseParameters, load_body, pose_joints
-from posefit.contacts import find_contacts
+from posefit.refinement.contacts import find_contacts
+from posefit.refinement.windows import join_windows, split_windows
 from posefit.solver import Contacts, Solution, SolverConfig, solve
-from posefit.windows import join_windows, split_windows
 
 SMOOTH = SolverConfig(shape="fixed", smoothness=1.0)
 ALONE = replace(SMOOTH, smoothness=0.0)

@@ -32,8 +32,8 @@ from posefit.evaluate import evaluate
 from posefit.footage import open_footage
 from posefit.modalities import render_modalities
 from posefit.parameters import parameters_of_sequence
-from posefit.pictures import body_boxes
 from posefit.rasterizer import rasterize
+from posefit.refinement.pictures import body_boxes
 from posefit.texture_clip import paint_from_views
 from posefit.validation_set import (
     ValidationSet,

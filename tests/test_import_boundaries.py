@@ -41,10 +41,10 @@ PURE_ADDON_MODULES = (
     "jobs/time_left.py",
 )
 ONLY = {
-    "zmq": {SHARED / "client", BACKEND / "server", BACKEND / "worker.py"},
+    "zmq": {SHARED / "client", BACKEND / "server", BACKEND / "worker/process.py"},
     "msgpack": {SHARED / "codec.py"},
     "warp": {BACKEND / "gpu", BACKEND / "rasterizer", BACKEND / "crop"},
-    "pytorch3d": {BACKEND / "rasterizer.py", BACKEND / "rasterizer", BACKEND / "doctor.py"},
+    "pytorch3d": {BACKEND / "rasterizer", BACKEND / "commands/doctor.py"},
 }
 """Libraries that a few places alone may import, so that they can be replaced there."""
 

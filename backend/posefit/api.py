@@ -30,11 +30,11 @@ from .evaluate import evaluate
 from .evidence import EvidenceFiles
 from .footage import Footage, open_footage
 from .importers import ImportedPerson, ImportOptions, import_file
-from .others import in_camera_of, in_world_of
 from .overlay import CLAY, render_overlay
 from .parameters import parameters_of_sequence
 from .pipeline import Freedom, Hooks, Refinement
 from .refine_files import Person, RefineFiles, evidence_of_person
+from .refinement.others import in_camera_of, in_world_of
 from .texture import Texture, load_png
 from .texture_clip import paint_texture as paint_from_all
 from .views import View, view_of_sequence, views_of_shot

@@ -25,8 +25,8 @@ from posefit_shared.key_files import KeyFileError
 from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings, SettingsError
 
+from .commands.serving import keys, serve, status
 from .errors import PosefitError
-from .server_commands import keys, serve, status
 
 __all__ = ["main"]
 
@@ -53,7 +53,7 @@ def demo(output: Path = Path("demo"), device: Device = "auto", blender: Path | N
         device: Where to compute.
         blender: Python with the module bpy, for demo.blend (found beside the checkout if there).
     """
-    from .demo import run_demo
+    from .commands.demo import run_demo
 
     run_demo(output, device=device, blender=blender)
 
@@ -76,9 +76,9 @@ def estimate(
         body: Body file, or "free".
         device: Where to compute.
     """
-    from . import commands
+    from .commands import refining
 
-    commands.estimate_video(
+    refining.estimate_video(
         video, output, person=person, intrinsics=intrinsics, body=body, device=device
     )
 
@@ -112,7 +112,7 @@ def import_motion(
         rate: Frames a second, where file and footage do not say.
         relink: Join tracks that break off and go on under another number (docs/importing.md).
     """
-    from .import_command import ImportFiles, import_people
+    from .commands.importing import ImportFiles, import_people
 
     import_people(
         ImportFiles(file, output, footage),
@@ -141,9 +141,9 @@ def texture(
         uv: The body's .obj with texture coordinates, or "xatlas"; the body file's own without it.
         device: Where to compute.
     """
-    from . import commands
+    from .commands import refining
 
-    commands.make_texture(
+    refining.make_texture(
         output, sequence=sequence, frames=frames, shot=shot, body=body, uv=uv, device=device
     )
 
@@ -190,13 +190,13 @@ def refine(
         server: Address of a running backend (tcp://127.0.0.1:5557) that computes instead.
         key_file: This client's keys, where the backend lets in known clients only.
     """
-    from . import commands
-    from .backend_address import Server
+    from .commands import refining
+    from .commands.backend_address import Server
     from .evidence import EvidenceFiles
 
     evidence = EvidenceFiles(keypoints_file, densepose, iuv_mapping, masks)
-    commands.refine_files(
-        commands.RefineFiles(output, sequence, frames, shot, texture, report, evidence, others),
+    refining.refine_files(
+        refining.RefineFiles(output, sequence, frames, shot, texture, report, evidence, others),
         body=body, uv=uv, device=device, rasterizer=rasterizer,
         server=None if server is None else Server(server, key_file), settings=settings,
     )  # fmt: skip
@@ -291,20 +291,20 @@ def evaluate(
         output: Folder for the table as JSON, markdown and plot.
         export: Only write the data set's own sequences there, under the names predictions have.
     """
-    from . import commands
+    from .commands import refining
 
     if dataset is None:
-        scores = commands.evaluate_pair(predicted, reference, body)
+        scores = refining.evaluate_pair(predicted, reference, body)
     else:
-        files = commands.DatasetFiles(root, protocol, split, regressor, smplx_to_smpl, output)
-        scores = commands.evaluate_on_dataset(dataset, predicted, files, body, export)
+        files = refining.DatasetFiles(root, protocol, split, regressor, smplx_to_smpl, output)
+        scores = refining.evaluate_on_dataset(dataset, predicted, files, body, export)
     sys.stdout.write(json.dumps(scores, indent=2))
     sys.stdout.write("\n")
 
 
 def doctor() -> int:
     """Say whether this machine has what posefit needs."""
-    from .doctor import examine
+    from .commands.doctor import examine
 
     ok = True
     for finding in examine():
@@ -321,7 +321,7 @@ def bench(only: str | None = None, output: Path | None = None) -> int:
         only: One table (rasterizer, solver, demo).
         output: Folder for the tables as JSON.
     """
-    from .bench import run_benchmarks
+    from .commands.bench import run_benchmarks
 
     return run_benchmarks(only=only, output=output)
 

@@ -18,21 +18,21 @@ from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
 from .body import BodyModel, pose_body
-from .checkpoint import Checkpoint
 from .displacement import DisplacementEstimator, load_estimator
 from .keypoints.detection import Keypoints, detect_keypoints
 from .keypoints.evidence import evidence_for_refinement
-from .method import Method
-from .observation import TextureMaps
-from .others import Occluders, OtherPerson
 from .parameters import parameters_of_sequence
-from .pictures import body_boxes
 from .pipeline import Clip, Freedom, Hooks, Refinement, refine, refine_windows
+from .refinement.checkpoint import Checkpoint
+from .refinement.method import Method
+from .refinement.observation import TextureMaps
+from .refinement.others import Occluders, OtherPerson
+from .refinement.pictures import body_boxes
+from .refinement.windows import split_windows
 from .solver import Evidence, LandmarkPixels
 from .texture import Texture
 from .texture_clip import paint_from_views
 from .views import View
-from .windows import split_windows
 
 __all__ = ["refine_views", "refine_views_windows", "view_keypoints"]
 

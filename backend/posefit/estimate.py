@@ -33,6 +33,7 @@ from .keypoints.evidence import (
     confidence_from_landmarks,
     evidence_for_estimate,
 )
+from .refinement.windows import blend_poses, join_windows, split_windows
 from .solver import (
     BLAZEPOSE,
     Evidence,
@@ -41,7 +42,6 @@ from .solver import (
     initial_root,
     solve,
 )
-from .windows import blend_poses, join_windows, split_windows
 
 __all__ = [
     "EstimateConfig",

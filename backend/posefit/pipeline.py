@@ -24,22 +24,22 @@ from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
 from .body import BodyModel
-from .camera_refinement import check_refinable, settle_cameras, slid_parameters
-from .checkpoint import Checkpoint, Shared
-from .clip import Clip, check_visible
-from .clip_parts import Part, gather, joined, turned_input
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
 from .gpu.graphs import recording
-from .method import Method
-from .observation import Observer
 from .parameters import parameters_of_sequence
-from .refinement_run import Freedom, Hooks, Run, Stopwatch
+from .refinement.cameras import check_refinable, settle_cameras, slid_parameters
+from .refinement.checkpoint import Checkpoint, Shared
+from .refinement.clip import Clip, check_visible
+from .refinement.method import Method
+from .refinement.observation import Observer
+from .refinement.parts import Part, gather, joined, turned_input
+from .refinement.run import Freedom, Hooks, Run, Stopwatch
+from .refinement.windows import split_windows
 from .solver import ShapeMode
 from .verdict.acceptance import Verdict, apply_verdict
 from .verdict.judge import judge
 from .verdict.signs import FrameSigns
-from .windows import split_windows
 
 __all__ = ["Clip", "Freedom", "Hooks", "Refinement", "refine", "refine_windows"]
 

@@ -19,7 +19,7 @@ from .body import BodyModel
 from .errors import RefinementError
 from .evidence import EvidenceFiles, evidence_of_files
 from .footage import open_footage
-from .others import Occluders, OtherPerson, in_camera_of, in_world_of
+from .refinement.others import Occluders, OtherPerson, in_camera_of, in_world_of
 from .solver import Evidence
 from .views import View, view_of_sequence, views_of_shot
 

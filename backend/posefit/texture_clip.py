@@ -27,10 +27,10 @@ from .body import BodyModel, PoseParameters, axis_angle_to_matrix, pose_body
 from .crop import crop_frames
 from .gpu.upload import upload
 from .keypoints.detection import detect_keypoints
-from .others import Occluders
 from .parameters import parameters_of_sequence
-from .pictures import body_boxes
 from .rasterizer import Fragments
+from .refinement.others import Occluders
+from .refinement.pictures import body_boxes
 from .texture import (
     SurfaceColors,
     TexelGrid,

@@ -24,8 +24,8 @@ from torch import Tensor
 from posefit_shared.sequence import Sequence
 
 from .errors import PosefitError
-from .pictures import project_points
 from .rasterizer import Fragments, interpolate
+from .refinement.pictures import project_points
 
 __all__ = [
     "PERSON",

@@ -22,13 +22,13 @@ from posefit.body import BodyModel, PoseParameters, pose_body
 from posefit.crop import Crop, crop_frames
 from posefit.displacement import DisplacementEstimator, DisplacementField
 from posefit.evaluate import evaluate
-from posefit.method import TwistSearch
 from posefit.modalities import Modalities, render_modalities
 from posefit.parameters import parameters_of_sequence, sequence_with_parameters
-from posefit.pictures import Picture, body_boxes, project_points
 from posefit.rasterizer import Fragments, rasterize
+from posefit.refinement.method import TwistSearch
+from posefit.refinement.pictures import Picture, body_boxes, project_points
+from posefit.refinement.twist_search import Twists, find_twists, turned_by
 from posefit.solver import SolverConfig, SurfacePoints, solve
-from posefit.twist_search import Twists, find_twists, turned_by
 from posefit.validation_set import points_visible, true_displacement
 from posefit.vertex_targets import aggregate, surface_points
 from posefit_shared.frames import Camera
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 CROP_MARGIN = 1.3
-"""The pipeline's crop: side by the body's extent (`posefit.observation`)."""
+"""The pipeline's crop: side by the body's extent (`posefit.refinement.observation`)."""
 MAX_POINTS = 1200
 WORSE_MM = 5.0
 PERFECT_SCALE_PX = 0.3

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from posefit.method import TwistSearch
-from posefit.twist_search import Twists
+from posefit.refinement.method import TwistSearch
+from posefit.refinement.twist_search import Twists
 from questions.cases import Case, load_case
 from questions.looks import Refined, Sums, pose_errors, refine_case, searched
 from questions.rows import Question, Stage

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
-from posefit.job_context import JobContext
+from posefit.worker.job_context import JobContext
 from posefit_shared.messages import PingRequest, PingResult
 
 rehearsals: list[str] = []

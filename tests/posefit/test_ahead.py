@@ -11,9 +11,9 @@ from posefit.ahead import Ahead, frames_ahead
 from posefit.body import pose_body
 from posefit.footage import FootageError
 from posefit.parameters import parameters_of_sequence
-from posefit.pictures import PicturesAhead, load_pictures
+from posefit.refinement.pictures import PicturesAhead, load_pictures
+from posefit.refinement.windows import split_windows
 from posefit.views import view_of_sequence
-from posefit.windows import split_windows
 
 
 def is_over():

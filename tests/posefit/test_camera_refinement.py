@@ -12,12 +12,12 @@ from evidence_clip import write_findings
 from PIL import Image
 
 from posefit.body import pose_body
-from posefit.camera_refinement import as_given, refined_camera
 from posefit.engine import refine_views
 from posefit.errors import RefinementError
 from posefit.evidence import EvidenceFiles, evidence_of_files
 from posefit.parameters import parameters_of_sequence
 from posefit.pipeline import Clip, refine
+from posefit.refinement.cameras import as_given, refined_camera
 from posefit.solver import FacePoints, SurfacePoints
 from posefit.views import view_of_sequence, views_of_shot
 from posefit_shared.frames import Camera, project, undistort_points

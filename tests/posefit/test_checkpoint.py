@@ -8,11 +8,11 @@ import pytest
 import synthetic_clip as made
 
 from posefit.batch.chunks import Chunk, chunks_of_windows
-from posefit.checkpoint import Checkpoint
 from posefit.pipeline import Clip, Hooks, refine, refine_windows
 from posefit.records import RecordFolder
+from posefit.refinement.checkpoint import Checkpoint
+from posefit.refinement.windows import split_windows
 from posefit.views import view_of_sequence
-from posefit.windows import split_windows
 from posefit_shared.settings import RefineSettings
 
 FRAMES = 12

@@ -95,7 +95,7 @@ def test_a_setting_out_of_range_is_one_sentence(clip, capsys):
 
 
 def test_an_absent_server_is_one_sentence(clip, capsys, monkeypatch):
-    monkeypatch.setattr("posefit.remote._CONNECT_S", 0.5)
+    monkeypatch.setattr("posefit.commands.remote._CONNECT_S", 0.5)
     words = refused(capsys, "refine", "--sequence", str(clip / "start.npz"), "--frames",
                     str(clip / "frames of the clip"), "--output", "o.npz", "--server",
                     "tcp://127.0.0.1:9")  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from posefit.body import PoseParameters, pose_body, pose_vertices
-from posefit.contacts import contact_points, estimate_ground, find_contacts
+from posefit.refinement.contacts import contact_points, estimate_ground, find_contacts
 from posefit.solver import LandmarkPositions, SolverConfig, joint_table, solve
 from posefit.solver.contacts import bind_contacts, contact_band
 from posefit.solver.skeleton import SkeletonModel, pose_skeleton, retract, state_from_parameters

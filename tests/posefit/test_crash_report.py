@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from wire_backend import PATIENCE_S, ask, connected, eventually, running_backend
 
-from posefit import crash_report
-from posefit.crash_report import write_crash_report
+from posefit.worker import crash_report
+from posefit.worker.crash_report import write_crash_report
 from posefit_shared.client import JobFailed
 from posefit_shared.messages import MediaReference, PingRequest, RefineRequest
 from posefit_shared.sequence import Sequence

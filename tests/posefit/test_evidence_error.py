@@ -9,9 +9,9 @@ import synthetic_clip as made
 import torch
 
 from posefit.body import pose_body
-from posefit.evidence_error import evidence_error_m
 from posefit.parameters import parameters_of_sequence
-from posefit.pictures import project_points
+from posefit.refinement.evidence_error import evidence_error_m
+from posefit.refinement.pictures import project_points
 from posefit.solver import BODY_25, BoneDirections, FacePoints, LandmarkPixels
 
 FRAMES = 3

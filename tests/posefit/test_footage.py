@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from posefit.clip import Clip, clip_seconds
 from posefit.footage import FootageError, check_size, open_footage
+from posefit.refinement.clip import Clip, clip_seconds
 from posefit.texture import TextureError, load_png
 from posefit.views import view_of_sequence
 from posefit_shared.sequence import Sequence

@@ -9,11 +9,11 @@ import synthetic_clip as made
 import torch
 
 from posefit.body import PoseParameters, pose_body
-from posefit.evidence_error import points_error_m
-from posefit.observation import Observer, withheld_patches
 from posefit.parameters import parameters_of_sequence
-from posefit.pictures import load_pictures, project_points
 from posefit.pipeline import Clip, refine
+from posefit.refinement.evidence_error import points_error_m
+from posefit.refinement.observation import Observer, withheld_patches
+from posefit.refinement.pictures import load_pictures, project_points
 from posefit.solver import SurfacePoints
 from posefit.verdict.signs import change_signs, unusualness
 from posefit.views import view_of_sequence

@@ -9,12 +9,12 @@ import pytest
 import synthetic_clip as made
 import torch
 
-from posefit import worker
 from posefit.gpu import memory as gpu_memory
 from posefit.gpu.memory import LIMIT_VARIABLE, GpuMemoryError, limit_gpu_memory
-from posefit.observation import Observer
 from posefit.parameters import parameters_of_sequence
-from posefit.pictures import load_pictures
+from posefit.refinement.observation import Observer
+from posefit.refinement.pictures import load_pictures
+from posefit.worker import process as worker
 
 GPU = torch.device("cuda:0")
 

@@ -23,11 +23,11 @@ from posefit.crop import crop_frames
 from posefit.modalities import render_modalities
 from posefit.pipeline import Clip, refine
 from posefit.rasterizer import rasterize
+from posefit.refinement.windows import join_windows, split_windows
 from posefit.solver import SolverConfig, solve, take_frames
 from posefit.solver.banded import BandedMatrix, multiply, solve_banded
 from posefit.verdict import acceptance
 from posefit.vertex_targets import aggregate
-from posefit.windows import join_windows, split_windows
 from posefit_shared.frames import Camera
 from posefit_shared.sequence import Sequence, read_sequence, write_sequence
 from posefit_shared.settings import RefineSettings

@@ -14,10 +14,10 @@ from posefit.displacement import DisplacementField
 from posefit.metrics import align_similarity, second_difference
 from posefit.modalities import render_modalities
 from posefit.rasterizer import rasterize
+from posefit.refinement.windows import join_windows, split_windows
 from posefit.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posefit.solver import SolverConfig, solve
 from posefit.vertex_targets import aggregate, select_points
-from posefit.windows import join_windows, split_windows
 from posefit_shared import rotations as shared_rotations
 from posefit_shared.frames import Camera
 

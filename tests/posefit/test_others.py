@@ -12,20 +12,20 @@ import synthetic_clip as made
 import torch
 from PIL import Image
 
-from posefit import refinement_jobs
 from posefit.batch import Job, read_jobs
 from posefit.batch.ray_tasks import with_whole_paths
 from posefit.body import pose_body
 from posefit.errors import RefinementError
-from posefit.observation import Observer
-from posefit.others import Occluders, in_camera_of, in_frames_of, in_world_of
 from posefit.parameters import parameters_of_sequence
-from posefit.pictures import load_pictures, project_points
 from posefit.pipeline import Clip, refine
 from posefit.refine_files import RefineFiles, people_of_files
+from posefit.refinement.observation import Observer
+from posefit.refinement.others import Occluders, in_camera_of, in_frames_of, in_world_of
+from posefit.refinement.pictures import load_pictures, project_points
 from posefit.solver import BLAZEPOSE, LandmarkPixels
 from posefit.texture_clip import paint_from_views
 from posefit.views import view_of_sequence
+from posefit.worker import refinement_jobs
 from posefit_shared.messages import MediaReference, OtherPeople, RefineRequest
 from posefit_shared.rotations import matrix_to_rotvec, rotvec_to_matrix
 from posefit_shared.sequence import SequenceError, write_sequence

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from posefit.crop import crop_frames, square_boxes
-from posefit.pictures import Picture, body_boxes, keep_pictures, project_points
+from posefit.refinement.pictures import Picture, body_boxes, keep_pictures, project_points
 from posefit_shared.frames import Camera
 
 K = np.array([[900.0, 0, 655], [0, 880, 348], [0, 0, 1]])

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from posefit.jobs import rehearse, stand_by, warm_up
-from posefit.rehearsal import rehearse_frame
+from posefit.worker.jobs import rehearse, stand_by, warm_up
+from posefit.worker.rehearsal import rehearse_frame
 
 
 def test_a_rehearsal_ends_when_a_job_comes(free_body):

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from posefit.body import PoseParameters, load_body, pose_body
-from posefit.clip_parts import Part, turned_input
-from posefit.method import TwistSearch
 from posefit.modalities import render_modalities
-from posefit.pictures import Picture
-from posefit.segment_strips import SEGMENTS, observe_strips, segment_grid
-from posefit.twist_evidence import limb_tables, pattern_evidence
-from posefit.twist_search import find_twists, free_segments, turned_by
+from posefit.refinement.method import TwistSearch
+from posefit.refinement.parts import Part, turned_input
+from posefit.refinement.pictures import Picture
+from posefit.refinement.segment_strips import SEGMENTS, observe_strips, segment_grid
+from posefit.refinement.twist_evidence import limb_tables, pattern_evidence
+from posefit.refinement.twist_search import find_twists, free_segments, turned_by
 from posefit_shared.frames import Camera
 from posefit_shared.sequence import Sequence as PoseSequence
 

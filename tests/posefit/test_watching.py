@@ -65,7 +65,7 @@ def test_status_tells_people_and_programs_how_a_backend_does(backend, capsys):
 
 
 def test_status_of_a_backend_that_is_not_there_is_one_sentence(capsys, monkeypatch):
-    monkeypatch.setattr("posefit.server_commands._CONNECT_S", 0.5)
+    monkeypatch.setattr("posefit.commands.serving._CONNECT_S", 0.5)
     assert main(["status", "tcp://127.0.0.1:9"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("posefit: ")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posefit.windows import Window, blend_poses, join_windows, split_windows
+from posefit.refinement.windows import Window, blend_poses, join_windows, split_windows
 
 
 @given(st.integers(1, 700), st.integers(5, 200), st.integers(0, 4))

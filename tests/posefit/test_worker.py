@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from posefit.errors import RefinementError
-from posefit.job_context import JobCancelled, JobContext, JobFolders
-from posefit.media_paths import MediaError
-from posefit.reading_fence import OutsideFence, fenced
-from posefit.worker import _failure_of
+from posefit.worker.job_context import JobCancelled, JobContext, JobFolders
+from posefit.worker.media_paths import MediaError
+from posefit.worker.process import _failure_of
+from posefit.worker.reading_fence import OutsideFence, fenced
 from posefit_shared.messages import (
     ImportRequest,
     MediaReference,
@@ -146,7 +146,7 @@ def test_inside_a_fence_nothing_else_is_opened_and_nobody_learns_what_exists(fol
 def test_an_import_reads_no_file_that_the_imported_one_names(folders, tmp_path):
     """TRAM's tracks are read with the camera two folders above, which may be anybody's."""
     from posefit.importers import ImporterError
-    from posefit.jobs import run_job
+    from posefit.worker.jobs import run_job
 
     (tmp_path / "camera.npy").write_bytes(b"somebody else's")
     track = folders.media_roots[0] / "hps_track_0.npy"
@@ -180,7 +180,7 @@ def test_errors_for_people_keep_their_words_and_others_keep_their_secrets(error,
 
 
 def test_a_ping_gives_back_what_it_got(line):
-    from posefit.jobs import run_job
+    from posefit.worker.jobs import run_job
 
     data = np.arange(3, dtype=np.float32)
     answer = run_job(PingRequest("hello", data), line.context)
@@ -189,7 +189,7 @@ def test_a_ping_gives_back_what_it_got(line):
 
 
 def test_a_preview_shows_the_body_where_the_camera_sees_it(folders):
-    from posefit.jobs import run_job
+    from posefit.worker.jobs import run_job
 
     height_m, depth_m, focal_px = 0.9, 3.0, 100.0
     sequence = Sequence(poses=np.zeros((1, 24, 3)), trans=np.zeros((1, 3)))

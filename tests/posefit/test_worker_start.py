@@ -8,13 +8,13 @@ import pytest
 from wire_backend import HERE, PATIENCE_S, QUICK, ask, is_alive
 
 from posefit.cli import main
-from posefit.worker_start import start_process
+from posefit.worker.start import start_process
 from posefit_shared.client import Client
 
 EARLY = """
 import sys
 sys.path.insert(0, {folder!r})
-from posefit.worker_start import start_process
+from posefit.worker.start import start_process
 early = [start_process("json")]
 print(early[0].pid, flush=True)
 from posefit.server import ServeConfig, serve
@@ -59,7 +59,7 @@ def test_a_backend_that_cannot_start_leaves_no_process(capsys, monkeypatch):
         started.append(start_process("json"))
         return started[-1]
 
-    monkeypatch.setattr("posefit.server_commands.start_process", start)
+    monkeypatch.setattr("posefit.commands.serving.start_process", start)
     assert main(["serve", "--bind", "tcp://0.0.0.0:5557"]) == 2
     assert "needs keys" in capsys.readouterr().err
     assert [process.poll() is None for process in started] == [False]

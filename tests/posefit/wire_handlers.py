@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from posefit.job_context import JobContext, WorkerInfo
+from posefit.worker.job_context import JobContext, WorkerInfo
 from posefit_shared.messages import PingRequest, PingResult, Record, RefineRequest, Request
 from posefit_shared.sequence import SequenceError
 

@@ -36,7 +36,7 @@ from posefit.importers.person import ImporterError
 from posefit.importers.pickle_machine import load_pickle
 from posefit.picture_files import PictureError, read_picture
 from posefit.texture import TextureError, load_png
-from posefit.worker_messages import WORKER_LIMITS, WORKER_MESSAGES
+from posefit.worker.messages import WORKER_LIMITS, WORKER_MESSAGES
 from posefit_shared.body_files import BodyFileError, read_body
 from posefit_shared.codec import CodecError, decode, encode
 from posefit_shared.messages import ProtocolError

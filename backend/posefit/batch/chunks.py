@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..windows import Window
+from ..refinement.windows import Window
 
 __all__ = ["Chunk", "chunks_of_windows"]
 

@@ -20,15 +20,15 @@ import torch
 from posefit_shared.sequence import write_sequence
 
 from ..body import BodyModel, load_body
-from ..checkpoint import Checkpoint
 from ..devices import choose_device
 from ..engine import refine_views, refine_views_windows, view_keypoints
 from ..evidence import EvidenceFiles
 from ..pipeline import Hooks
 from ..records import Arrays, Records
 from ..refine_files import Person, RefineFiles, evidence_of_person, people_of_files
+from ..refinement.checkpoint import Checkpoint
+from ..refinement.windows import split_windows
 from ..texture import load_png
-from ..windows import split_windows
 from .chunks import Chunk, chunks_of_windows
 from .figures import JobFigures
 from .jobs import Job

@@ -26,7 +26,7 @@ from ..body import BodyModel, vertex_normals
 from ..crop import Crop, crop_frames
 from ..displacement.inputs import network_inputs
 from ..footage import Footage, open_footage
-from ..pictures import body_boxes
+from ..refinement.pictures import body_boxes
 from ..training import personal_texture
 from ..training.batch import SyntheticModalities, TrainingBatch
 from ..training.config import GeneratorConfig

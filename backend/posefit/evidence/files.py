@@ -9,7 +9,7 @@ from pathlib import Path
 from posefit_shared.sequence import Sequence
 
 from ..body import BodyModel
-from ..others import Occluders
+from ..refinement.others import Occluders
 from ..solver import Evidence
 from ..views import View
 from .densepose import IuvMaps, dense_evidence

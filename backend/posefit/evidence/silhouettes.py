@@ -21,10 +21,10 @@ from posefit_shared.sequence import Sequence
 
 from ..body import BodyModel, pose_body
 from ..crop import crop_frames
-from ..others import Occluders
 from ..parameters import parameters_of_sequence
 from ..picture_files import PictureError, read_picture
-from ..pictures import body_boxes
+from ..refinement.others import Occluders
+from ..refinement.pictures import body_boxes
 from ..solver import Silhouettes
 from ..views import View
 from .errors import EvidenceError

@@ -8,7 +8,7 @@ import sys
 
 import tyro
 
-from ..log_records import write_log
+from ..worker.log_records import write_log
 from . import ServeConfig, ServeError, serve
 
 

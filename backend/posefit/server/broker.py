@@ -24,7 +24,7 @@ from posefit_shared.addresses import AddressError, check_address
 from posefit_shared.codec import CodecError, decode, encode, open_envelope
 from posefit_shared.messages import Failure, Heartbeat, Limits, Message, ProtocolError, Refused
 
-from ..worker_messages import (
+from ..worker.messages import (
     WORKER_LIMITS,
     WORKER_MESSAGES,
     Alive,

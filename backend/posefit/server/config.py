@@ -10,7 +10,7 @@ from posefit_shared.addresses import DEFAULT_ADDRESS
 from posefit_shared.messages import Limits
 
 from ..errors import PosefitError
-from ..log_records import LogFormat
+from ..worker.log_records import LogFormat
 
 __all__ = ["ServeConfig", "ServeError", "ServeLimits"]
 
@@ -90,7 +90,7 @@ class ServeConfig:
     standby: bool = False
     """Keep one more process for each device that has everything loaded and no job, and that takes
     the place of a worker that dies."""
-    handlers: str = "posefit.jobs:run_job"
+    handlers: str = "posefit.worker.jobs:run_job"
     """Function that runs a job, as `module:function`; imported by the workers only."""
     ready_file: Path | None = None
     """File that receives the address once the backend listens; removed when it stops."""

@@ -37,7 +37,7 @@ from posefit_shared.messages import (
 )
 
 from .. import __version__
-from ..media_paths import MediaError, resolve_media_path
+from ..worker.media_paths import MediaError, resolve_media_path
 from .config import ServeLimits
 from .job_desk import JobDesk
 from .schedule import Job

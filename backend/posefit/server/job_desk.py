@@ -19,7 +19,7 @@ from posefit_shared.messages import (
     Result,
 )
 
-from ..worker_messages import Alive, Assign, Idle, WorkerReady
+from ..worker.messages import Alive, Assign, Idle, WorkerReady
 from .config import ServeLimits
 from .schedule import Job, KeptResult, Schedule
 from .sessions import Session, SessionTable

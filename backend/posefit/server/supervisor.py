@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ..child_processes import kill_process, words_for_exit
-from ..crash_report import LastLines, write_crash_report
-from ..worker_messages import FAULTS_FILE, Message, Stop, TakeOver
-from ..worker_start import start_process
+from ..worker.crash_report import LastLines, write_crash_report
+from ..worker.messages import FAULTS_FILE, Message, Stop, TakeOver
+from ..worker.start import start_process
 from .config import ServeConfig
 from .devices import choose_devices
 from .standby import may_start, pause_after_death

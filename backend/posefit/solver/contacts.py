@@ -4,7 +4,7 @@
 A held point's step from one frame to the next is measured in σ = speed · time, so that frames far
 apart are hardly coupled, and a robust kernel lets go of what was wrongly taken for a contact.
 Where the ground is known, held soles lie on it and no sole goes through it. Which points touch when
-is for `posefit.contacts` to say.
+is for `posefit.refinement.contacts` to say.
 """
 
 from __future__ import annotations

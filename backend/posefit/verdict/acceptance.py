@@ -25,8 +25,8 @@ from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
 
 from ..body import BodyModel, PoseParameters
+from ..refinement.windows import blend_poses
 from ..solver import Evidence, SolverConfig, solve, take_frames
-from ..windows import blend_poses
 
 __all__ = [
     "Verdict",

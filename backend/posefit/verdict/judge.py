@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..body import PoseParameters
-from ..clip import clip_seconds
-from ..clip_parts import Part, gather
-from ..evidence_error import evidence_error_m
-from ..refinement_run import Run
+from ..refinement.clip import clip_seconds
+from ..refinement.evidence_error import evidence_error_m
+from ..refinement.parts import Part, gather
+from ..refinement.run import Run
 from .acceptance import (
     Verdict,
     confidence_from_sigma,

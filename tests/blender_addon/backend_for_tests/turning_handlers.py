@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from posefit.footage import open_footage
-from posefit.job_context import JobContext, WorkerInfo
+from posefit.worker.job_context import JobContext, WorkerInfo
 from posefit_shared import rotations
 from posefit_shared.body_files import read_body
 from posefit_shared.messages import RefineRequest, RefineResult

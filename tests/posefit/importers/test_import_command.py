@@ -13,10 +13,10 @@ from import_layouts import moving
 from PIL import Image
 
 from posefit.cli import main
-from posefit.import_command import import_for_client
+from posefit.commands.importing import import_for_client
 from posefit.importers import FORMATS, ImporterError
-from posefit.job_context import JobContext, JobFolders
-from posefit.jobs import run_job
+from posefit.worker.job_context import JobContext, JobFolders
+from posefit.worker.jobs import run_job
 from posefit_shared.messages import ImportRequest, MediaReference
 from posefit_shared.sequence import read_sequence
 from posefit_shared.shot import read_shot

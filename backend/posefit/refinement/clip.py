@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is refined: a sequence with its pictures and all that is known of it beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from posefit_shared.sequence import Sequence as PoseSequence
+
+from ..body import BodyModel, PoseParameters, pose_body
+from ..errors import RefinementError
+from ..solver import Evidence, LandmarkPixels
+from ..views import View
+from .observation import TextureMaps
+from .others import Occluders
+from .pictures import body_boxes
+
+__all__ = ["Clip", "check_visible", "clip_seconds", "world_stands_still"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is refined, and everything that is known about it beforehand."""
+
+    sequence: PoseSequence
+    """The input."""
+    views: Sequence[View]
+    """Pictures of it through one or several cameras."""
+    landmarks: Sequence[LandmarkPixels] = ()
+    """Keypoint evidence, one entry for each view that has it."""
+    textures: TextureMaps = lambda frames: None
+    """The person's texture for each frame, painted by other frames."""
+    evidence: Sequence[Evidence] = ()
+    """What other tools found, with a row for each frame of the sequence."""
+    others: Occluders | None = None
+    """Who else is there and may hide this person."""
+
+
+def clip_seconds(clip: Clip) -> npt.NDArray[np.float64]:
+    """Seconds of each frame, rising."""
+    sequence = clip.sequence
+    if sequence.times is not None:
+        return sequence.times
+    indices = sequence.frame_indices
+    assert indices is not None, "a Sequence always has frame_indices"
+    if (np.diff(indices) > 0).all():
+        view = clip.views[0]
+        if not view.footage.is_even and (view.frame_indices >= 0).all():
+            return view.footage.times[view.frame_indices]
+        return indices / view.footage.fps
+    return np.arange(len(sequence)) / sequence.mocap_framerate
+
+
+def world_stands_still(clip: Clip) -> bool:
+    """Whether a point that is still in the world is still: the camera's motion is known."""
+    sequence = clip.sequence
+    cameras = sequence.world_to_camera
+    moves = cameras is not None and cameras.ndim == 3
+    return sequence.world == "gravity" or moves or len(clip.views) > 1
+
+
+def check_visible(clip: Clip, start: PoseParameters, body: BodyModel) -> None:
+    """Refuse a clip in which no camera sees any part of the body."""
+    for first in range(0, len(start), 64):
+        frames = range(first, min(first + 64, len(start)))
+        vertices = pose_body(body, start[first : first + 64]).vertices
+        for view in clip.views:
+            boxes = body_boxes(vertices, [view.camera(t) for t in frames], margin=1.0)
+            if np.isfinite(boxes).all(1).any():
+                return
+    raise RefinementError(
+        f"the body lies wholly outside the picture in all {len(start)} frames: check that the "
+        "sequence, its camera and its footage belong together"
+    )
