@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from posefit.footage import open_footage
-from posefit.tone_mapping import BT2020, HLG, PQ, is_hdr, to_sdr
+from posefit.footage.tone_mapping import BT2020, HLG, PQ, is_hdr, to_sdr
 
 SIZE = (64, 48)
 

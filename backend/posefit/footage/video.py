@@ -1,13 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Footage: a video file, a folder of images or one image, as numbered RGB frames.
-
-The first step of the path: everything that looks at pictures asks for decoded frame `i` here,
-and frame `i` is the same picture whether it is read in order, at random or twice. Numbering starts
-at 0 with the first frame that a player shows. Whose camera it was, or which person, is not known
-here.
-
-A footage object keeps a decoder open and belongs to one thread.
-"""
+"""A video file as footage: any frame, the same however it is reached (PyAV)."""
 
 from __future__ import annotations
 
@@ -15,9 +7,6 @@ import bisect
 import itertools
 import logging
 import math
-import os
-import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,26 +15,15 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 
-from .errors import PosefitError
-from .picture_files import MAX_PIXELS, PictureError, read_picture
+from ..picture_files import MAX_PIXELS
+from .frames import DEFAULT_FPS, MAX_FRAMES, Footage, FootageError, RgbImage, check_pixels
 from .shown_pictures import pixel_aspect, shown_picture
 
-__all__ = ["Footage", "FootageError", "check_size", "open_footage"]
+__all__ = ["VideoFootage"]
 
 logger = logging.getLogger(__name__)
 
-RgbImage = npt.NDArray[np.uint8]
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-"""Files in a folder that count as frames."""
-MAX_FRAMES = 1_000_000
-"""Longest footage: nine hours at 30 frames a second."""
-MAX_SIDE = 32_766
-"""Longest side of a picture, pixels: OpenCV samples none that is longer."""
-DEFAULT_FPS = 30.0
-"""Rate of images, and of videos that state none."""
 SEQUENTIAL_REACH = 12
 """Frames that are decoded and dropped on the way ahead before a seek is tried."""
 _EVEN = 0.2
@@ -54,174 +32,6 @@ _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,asf,mxf,h264,hevc,ivf,obu,gif"
 )
 """What may be opened: no playlists, which could name other files or addresses."""
-
-
-class FootageError(PosefitError, ValueError):
-    """Footage that is missing, not footage, broken off or of another size; says what to do."""
-
-
-class Footage(ABC):
-    """Numbered RGB frames of one size."""
-
-    path: Path
-    """Where the footage lies."""
-    size: tuple[int, int]
-    """Width and height as shown (rotation applied), pixels."""
-    fps: float
-    """Frames per second."""
-    remark: str = ""
-    """What a message about its size should add; empty, or a clause that begins with `;`."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many frames there are."""
-
-    @abstractmethod
-    def read(self, index: int) -> RgbImage:
-        """Frame `index` as (height, width, 3) RGB.
-
-        Raises:
-            FootageError: there is no such frame, or it cannot be decoded.
-        """
-
-    @property
-    def times(self) -> npt.NDArray[np.float64]:
-        """(T,) seconds of each frame from the first one."""
-        return np.arange(len(self)) / self.fps
-
-    @property
-    def is_even(self) -> bool:
-        """Whether all frames last equally long, so that `fps` says when each one is shown."""
-        return True
-
-    def close(self) -> None:  # noqa: B027 - images hold nothing open
-        """Let the file go; reading afterwards opens it again."""
-
-    def __iter__(self) -> Iterator[RgbImage]:
-        for index in range(len(self)):
-            yield self.read(index)
-
-    def __enter__(self) -> Footage:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _check_index(self, index: int) -> None:
-        if not 0 <= index < len(self):
-            raise FootageError(
-                f"{self.path.name} has frames 0 to {len(self) - 1}, frame {index} was asked for: "
-                "check the frame range and offset"
-            )
-
-
-def open_footage(path: str | os.PathLike[str], *, fps: float | None = None) -> Footage:
-    """The footage at a path.
-
-    Args:
-        path: a video file, a folder of images (in natural name order) or one image.
-        fps: frames per second, instead of what the file states (images state none: 30).
-
-    Raises:
-        FootageError: nothing there, nothing that can be decoded, or too large.
-    """
-    path = Path(path)
-    if fps is not None and not (np.isfinite(fps) and fps > 0):
-        raise FootageError(f"the frame rate given is {fps}, expected more than 0")
-    if path.is_dir():
-        return ImageFootage(path, _images_in(path), fps)
-    if not path.is_file():
-        raise FootageError(f"no footage at {path}: check the path")
-    if path.stat().st_size == 0:
-        raise FootageError(f"{path.name} is empty (0 bytes): copy or export it again")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImageFootage(path, [path], fps)
-    return VideoFootage(path, fps)
-
-
-def check_size(footage: Footage, image_size: tuple[int, int]) -> None:
-    """Make sure that a camera and its footage speak of the same pixels.
-
-    Raises:
-        FootageError: the footage's frames are not `image_size` (width, height).
-    """
-    if tuple(footage.size) != tuple(image_size):
-        raise FootageError(
-            f"{footage.path.name} is {footage.size[0]}×{footage.size[1]} pixels, but the camera "
-            f"is for {image_size[0]}×{image_size[1]}: use the footage that the camera was "
-            f"calibrated for, or scale the intrinsics{footage.remark}"
-        )
-
-
-def _images_in(folder: Path) -> list[Path]:
-    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-    images = [p for p in images if not p.name.startswith(".")]
-    if not images:
-        raise FootageError(
-            f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): give a video file or a "
-            "folder of images"
-        )
-    if len(images) > MAX_FRAMES:
-        raise FootageError(f"{folder} holds {len(images)} images, at most {MAX_FRAMES} are read")
-    return sorted(images, key=natural_key)
-
-
-def natural_key(path: Path) -> list[Any]:
-    """A sort key by which `frame2` comes before `frame10`."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in parts]
-
-
-def _check_pixels(name: str, width: int, height: int) -> None:
-    if width <= 0 or height <= 0 or width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise FootageError(
-            f"{name} is {width}×{height} pixels, expected 1 to {MAX_PIXELS // 10**6} megapixels "
-            f"and no side beyond {MAX_SIDE}: scale it down"
-        )
-
-
-class ImageFootage(Footage):
-    """Images as frames; each is read from its file when asked for."""
-
-    def __init__(self, path: Path, images: list[Path], fps: float | None) -> None:
-        self.path = path
-        self.fps = fps or DEFAULT_FPS
-        self._images = images
-        height, width = self._decode(images[0]).shape[:2]
-        _check_pixels(images[0].name, width, height)
-        self.size = (width, height)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def name(self, index: int) -> str:
-        """The file name of a frame."""
-        return self._images[index].name
-
-    def read(self, index: int) -> RgbImage:
-        self._check_index(index)
-        image = self._decode(self._images[index])
-        if image.shape[1::-1] != self.size:
-            raise FootageError(
-                f"{self._images[index].name} is {image.shape[1]}×{image.shape[0]} pixels, the "
-                f"first image is {self.size[0]}×{self.size[1]}: all frames need one size"
-            )
-        return image
-
-    def _decode(self, path: Path) -> RgbImage:
-        try:
-            return read_picture(path, lambda image: _to_rgb(ImageOps.exif_transpose(image)))
-        except PictureError as error:
-            raise FootageError(
-                f"{path.name} cannot be read as an image ({error}): export it again"
-            ) from error
-
-
-def _to_rgb(image: Image.Image) -> RgbImage:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = (np.asarray(image, np.float64) / 257.0).round().clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(image.convert("RGB"))
 
 
 class VideoFootage(Footage):
@@ -344,7 +154,7 @@ class VideoFootage(Footage):
         streams[0].thread_type = "AUTO"
         # Frames may turn out larger than the container says.
         streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        _check_pixels(self.path.name, streams[0].width or 1, streams[0].height or 1)
+        check_pixels(self.path.name, streams[0].width or 1, streams[0].height or 1)
         self._frames, self._next = None, 0
 
     def _list_packets(self, stream: Any) -> None:
@@ -384,7 +194,7 @@ class VideoFootage(Footage):
                 self._stamps = [stamp for stamp in self._stamps if stamp >= frame.pts]
             self._stored = (frame.width, frame.height)
             height, width = self._shown(frame).shape[:2]
-            _check_pixels(self.path.name, width, height)
+            check_pixels(self.path.name, width, height)
             self._frames = itertools.chain((frame,), frames)
             return width, height
         raise FootageError(
