@@ -20,10 +20,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import rotations
 from .damaged_files import DAMAGED_ARRAYS
 from .frames import Camera, camera_fault
-from .skeleton import MODEL_JOINT_COUNTS, SmplParameters, model_type_from_joint_count
+from .sequence_arrays import (
+    SequenceError,
+    finite_array,
+    fits,
+    model_type_of,
+    read_poses,
+    read_translation,
+    read_word,
+    shape_words,
+)
+from .skeleton import MODEL_JOINT_COUNTS, SmplParameters
 
 __all__ = ["SCHEMA", "STATUSES", "Sequence", "SequenceError", "read_sequence", "write_sequence"]
 
@@ -41,10 +50,6 @@ MAX_FRAMERATE = 1e6
 """Most frames per second: accelerations of what lies nearer together in time fit no float32."""
 _LARGEST = {"poses": 1e6, "trans": 1e7, "betas": 1e3, "distortion": 1e6, "ground": 1e7}
 """Largest numbers that mean something: radians, metres, standard deviations."""
-
-
-class SequenceError(ValueError):
-    """A sequence or shot that cannot be read or made; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +98,14 @@ class Sequence:
     """(T,) one of `STATUSES`, written by posefit."""
 
     def __post_init__(self) -> None:
-        poses = _array(self.poses, np.float32, "poses")
+        poses = finite_array(self.poses, np.float32, "poses")
         if poses.ndim != 3 or poses.shape[2] != 3 or len(poses) == 0:
             raise SequenceError(f"poses is {poses.shape}, expected (frames ≥ 1, joints, 3)")
         frames, joints = poses.shape[:2]
         if frames > MAX_FRAMES:
             raise SequenceError(f"the sequence has {frames} frames, at most {MAX_FRAMES} are read")
         self._set("poses", poses)
-        self._set("model_type", self.model_type or _model_type(joints))
+        self._set("model_type", self.model_type or model_type_of(joints))
         if self.model_type not in MODEL_JOINT_COUNTS:
             raise SequenceError(
                 f"model_type is {self.model_type!r}, expected one of "
@@ -120,7 +125,7 @@ class Sequence:
 
     def _check_arrays(self, frames: int, joints: int) -> None:
         default = np.arange(frames) if self.frame_indices is None else self.frame_indices
-        self._set("frame_indices", _array(default, np.int64, "frame_indices"))
+        self._set("frame_indices", finite_array(default, np.int64, "frame_indices"))
         shapes: dict[str, tuple[type, tuple[tuple[int, ...], ...]]] = {
             "trans": (np.float32, ((frames, 3),)),
             "betas": (np.float32, ((-1,), (frames, -1))),
@@ -138,9 +143,9 @@ class Sequence:
             value = getattr(self, name)
             if value is None:
                 continue
-            array = _array(value, dtype, name)
-            if not any(_fits(array.shape, shape) for shape in allowed):
-                raise SequenceError(f"{name} is {array.shape}, expected {_shape_words(allowed)}")
+            array = finite_array(value, dtype, name)
+            if not any(fits(array.shape, shape) for shape in allowed):
+                raise SequenceError(f"{name} is {array.shape}, expected {shape_words(allowed)}")
             largest = _LARGEST.get(name, np.inf)
             if array.size and np.abs(array).max() > largest:
                 raise SequenceError(
@@ -330,8 +335,8 @@ def sequence_from_arrays(arrays: Mapping[str, npt.ArrayLike]) -> Sequence:
         raise SequenceError(
             f"the file is of schema {schema}, this posefit reads up to {SCHEMA}: update posefit"
         )
-    poses = _read_poses(data)
-    fields: dict[str, Any] = {"poses": poses, "trans": _read_translation(data, len(poses))}
+    poses = read_poses(data)
+    fields: dict[str, Any] = {"poses": poses, "trans": read_translation(data, len(poses))}
     for name in ("betas", "expression", "times", "frame_indices", "intrinsics", "world_to_camera",
                  "distortion", "ground", "confidence"):  # fmt: skip
         if name in data:
@@ -340,7 +345,7 @@ def sequence_from_arrays(arrays: Mapping[str, npt.ArrayLike]) -> Sequence:
         fields["betas"] = fields["betas"][0]
     for name in ("model_type", "body", "gender", "world"):
         if name in data:
-            fields[name] = _word(data[name])
+            fields[name] = read_word(data[name])
     rate = data.get("mocap_framerate", data.get("mocap_frame_rate"))
     if rate is not None:
         fields["mocap_framerate"] = float(rate)
@@ -357,84 +362,3 @@ _KNOWN_KEYS = {field.name for field in dataclasses.fields(Sequence)} | {
     "posefit_schema", "mocap_frame_rate", "global_orient", "body_pose", "transl", "left_hand_pose",
     "right_hand_pose", "jaw_pose", "leye_pose", "reye_pose",
 }  # fmt: skip
-
-
-def _read_poses(data: dict[str, np.ndarray]) -> np.ndarray:
-    if "poses" in data:
-        return _as_rotvecs(data["poses"], "poses")
-    if "global_orient" not in data or "body_pose" not in data:
-        raise SequenceError("no poses found: expected poses, or global_orient and body_pose")
-    root = _as_rotvecs(data["global_orient"], "global_orient")
-    body = _as_rotvecs(data["body_pose"], "body_pose")
-    parts = [root, body]
-    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose"):
-        if name in data:
-            parts.append(_as_rotvecs(data[name], name))
-    lengths = {len(part) for part in parts}
-    if len(lengths) != 1:
-        raise SequenceError(f"the pose parts have {sorted(lengths)} frames, expected equal numbers")
-    return np.concatenate(parts, axis=1)
-
-
-def _as_rotvecs(values: np.ndarray, name: str) -> np.ndarray:
-    """(T, J, 3) from (T, 3J), (T, J, 3), or rotation matrices (T, J, 3, 3)."""
-    if not np.issubdtype(values.dtype, np.number):
-        raise SequenceError(f"{name} is of type {values.dtype}, expected numbers")
-    if values.ndim == 4 and values.shape[2:] == (3, 3):
-        if not np.isfinite(values).all():
-            raise SequenceError(f"{name} holds NaN or infinity, expected finite rotations")
-        return rotations.matrix_to_rotvec(values)
-    if values.ndim == 2 and values.shape[1] % 3 == 0 and values.shape[1] > 0:
-        return values.reshape(len(values), values.shape[1] // 3, 3)
-    if values.ndim == 3 and values.shape[2] == 3:
-        return values
-    raise SequenceError(
-        f"{name} is {values.shape}, expected (frames, 3·joints), (frames, joints, 3) or "
-        "(frames, joints, 3, 3)"
-    )
-
-
-def _read_translation(data: dict[str, np.ndarray], frames: int) -> np.ndarray:
-    for name in ("trans", "transl"):
-        if name in data:
-            return data[name]
-    return np.zeros((frames, 3), np.float32)
-
-
-def _array(value: Any, dtype: Any, name: str) -> np.ndarray:
-    try:
-        array = np.array(value, dtype=dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SequenceError(f"{name} is not an array of numbers: {error}") from error
-    if not np.isfinite(array).all():
-        bad = int(np.argwhere(~np.isfinite(array))[0][0]) if array.ndim else 0
-        raise SequenceError(
-            f"{name} holds NaN or infinity (first at frame {bad}), expected finite numbers: "
-            "mend or cut those frames"
-        )
-    return array
-
-
-def _model_type(joints: int) -> str:
-    try:
-        return model_type_from_joint_count(joints)
-    except ValueError as error:
-        raise SequenceError(str(error)) from error
-
-
-def _fits(shape: tuple[int, ...], allowed: tuple[int, ...]) -> bool:
-    return len(shape) == len(allowed) and all(
-        b in (-1, a) for a, b in zip(shape, allowed, strict=True)
-    )
-
-
-def _shape_words(allowed: tuple[tuple[int, ...], ...]) -> str:
-    def one(shape: tuple[int, ...]) -> str:
-        return "(" + ", ".join("N" if n == -1 else str(n) for n in shape) + ")"
-
-    return " or ".join(one(shape) for shape in allowed)
-
-
-def _word(value: np.ndarray) -> str:
-    item = value.item() if value.size == 1 else ""
-    return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
