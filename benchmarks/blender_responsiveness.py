@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long Blender is held while long refinements are read, put in place, compared and accepted.
+"""How long Blender is held while long motion comes in, is refined, compared and accepted.
 
     .venv-bpy52/bin/python benchmarks/blender_responsiveness.py [--output rows.json]
 
-Three armatures of 5 000 keyed frames are refined one after another by the scripted backend of the
-tests, which answers at once, first with half of the frames: what is left is the extension's own
-work on the main thread. A step of the session is what Blender's timer calls; while one runs,
-Blender does not draw. Given is the longest step of each kind, by the thread's own time. Runs with
-the module `bpy`, without a window, so pushing undo steps and drawing are not in it.
+A sequence of 5 000 frames is imported as the button does it. Then three armatures of as many keyed
+frames are refined one after another by the scripted backend of the tests, which answers at once,
+first with half of the frames: what is left is the extension's own work on the main thread. A step
+of the session is what Blender's timer calls; while one runs, Blender does not draw. Given is the
+longest step of each kind, by the thread's own time. Runs with the module `bpy`, without a window,
+so pushing undo steps and drawing are not in it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from scene_makers import camera_fields, random_sequence, write_footage  # noqa: 
 from scripted_backend import ScriptedBackend, half_done, turned_result  # noqa: E402
 
 import blender_addon  # noqa: E402
+from posefit_shared.sequence import write_sequence  # noqa: E402
 from posefit_shared.settings import RefineSettings  # noqa: E402
 
 KEYED_FRAMES, KEY_REPEATS = 300, 7
@@ -92,9 +94,34 @@ def measure(frames: int, armatures: int) -> dict[str, Span]:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         footage = write_footage(Path(folder) / "footage", frames, (32, 24))
+        spans = import_pressed(rng, frames, Path(folder) / "pressed.npz")
         shots = [add_shot(rng, f"Shot{k}", frames, footage) for k in range(armatures)]
-        spans = refine_all(shots, frames) | decide_all(shots)
+        spans |= refine_all(shots, frames) | decide_all(shots)
     return spans | {f"keys of 24 bones × {KEYED_FRAMES} frames (median)": key_writing(rng)}
+
+
+def import_pressed(rng: np.random.Generator, frames: int, path: Path) -> dict[str, Span]:
+    """Import a file as the button does, and time every step of the session; the body goes again."""
+    from blender_addon.rigs import body_builder
+    from blender_addon.session import SESSION
+
+    moving = camera_fields(rng, frames, moving=True)
+    write_sequence(path, random_sequence(rng, count=frames, **moving))
+    watch = Watch()
+    body_builder.load_body("free")
+    spans = {"the first reading of the free body": watch.read()}
+    watch = Watch()
+    bpy.ops.posefit.import_sequence(filepath=str(path), in_turns=True)
+    spans["press of Import Sequence"] = watch.read()
+    (job,) = SESSION.jobs
+    steps = []
+    while job.is_open:
+        steps.append(_step(SESSION))
+    assert not job.is_problem, job.words
+    spans["step that builds an imported body"] = steps.pop()
+    spans["longest step that keys an imported body"] = max(steps, key=lambda span: span.own)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    return spans
 
 
 def add_shot(rng: np.random.Generator, name: str, frames: int, footage: Path) -> bpy.types.Object:
@@ -111,6 +138,7 @@ def add_shot(rng: np.random.Generator, name: str, frames: int, footage: Path) ->
 
 def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, Span]:
     """Refine all armatures, and time every step of the session."""
+    from blender_addon.jobs.refine_job import RefineJob
     from blender_addon.session import SESSION
 
     kinds = ("reads", "takes a part in", "copies the action", "builds on", "puts in place")
@@ -143,7 +171,7 @@ def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, Span]:
                 kind = "takes a part in"
             steps[kind].append(span)
             time.sleep(0.001)
-        words = [job.words for job in SESSION.jobs]
+        words = [job.words for job in SESSION.jobs if isinstance(job, RefineJob)]
         SESSION.disconnect()
     assert all("frames refined" in one for one in words), words
     longest = {"longest press of Refine Range": max(asking, key=lambda span: span.own)}

@@ -31,6 +31,7 @@ from .jobs.refine_job import RefineJob
 from .jobs.remote_job import RemoteJob
 from .jobs.scene_job import SceneJob
 from .jobs.sequence_export import ExportJob
+from .jobs.sequence_job import FileJob
 from .results import accept_refinement
 from .results.accepted_keys import AcceptOptions
 from .rigs.rig import SceneError
@@ -166,9 +167,18 @@ class Session(JobRunner):
         if any(job.armature_uid == uid for job in accepting):
             raise SceneError(f"{armature.name} is being accepted: wait for it, or cancel it")
         job = AcceptJob(context.scene.name, armature.name, uid, options)
-        job.scene_uid = context.scene.session_uid
-        self._jobs = job_queue.with_job(self._jobs, job)
+        self._queue(context, job)
         return job
+
+    def bring_in(self, context: bpy.types.Context, job: FileJob) -> None:
+        """Begin to build a body from what was read of a file bit by bit; returns at once.
+
+        Raises:
+            SceneError: body or footage do not fit it; nothing was begun.
+            BodyFileError: the body's file cannot be read.
+        """
+        job.check()
+        self._queue(context, job)
 
     def ask(self, context: bpy.types.Context, job: RemoteJob) -> None:
         """Begin a job for the backend that needs nothing read from the scene; returns at once.
@@ -177,8 +187,7 @@ class Session(JobRunner):
             SceneError: no backend is there, or it does not know this kind of job.
         """
         self._check_knows(job)
-        job.scene_uid = context.scene.session_uid
-        self._jobs = job_queue.with_job(self._jobs, job)
+        self._queue(context, job)
         self._prepare(job)
 
     def ask_about(
@@ -212,6 +221,10 @@ class Session(JobRunner):
             job.begin_reading()
         else:
             job.wait_for_turn(f"after {ahead.label}")
+        self._jobs = job_queue.with_job(self._jobs, job)
+
+    def _queue(self, context: bpy.types.Context, job: Job) -> None:
+        job.scene_uid = context.scene.session_uid
         self._jobs = job_queue.with_job(self._jobs, job)
 
     def find_job(self, job_id: str) -> Job | None:

@@ -13,11 +13,11 @@ from ..results import accept_refinement
 from ..results.accept_refinement import Accepted
 from ..results.accepted_keys import AcceptOptions
 from ..rigs.lookup import found
-from .action_build import ActionBuild
+from .action_build import ArmatureBuild
 from .placed_job import PlacedJob
 
 
-class AcceptBuild(ActionBuild):
+class AcceptBuild(ArmatureBuild):
     """The building of what is accepted."""
 
     def __init__(self, armature_uid: int, armature: str, options: AcceptOptions) -> None:

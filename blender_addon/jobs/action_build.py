@@ -14,26 +14,28 @@ from collections.abc import Generator
 import bpy
 import numpy as np
 
+from posefit_shared.body_files import BodyFileError
+from posefit_shared.sequence import SequenceError
+
 from ..keys.fcurves import ActionSlot, slot_of
 from ..keys.keyframe_writer import RemovedError, drop_unfinished
 from ..results import blended_preview
 from ..rigs.lookup import find_object
+from ..rigs.rig import SceneError
 from ..rigs.rig_match import match_armature
+
+Slices = Generator[float | None, None, ActionSlot]
+"""Work that gives an action, with pauses."""
 
 MOST_BEGINNINGS = 4
 """So often it is begun in slices; an artist who edits on and on then waits for it once."""
 
 
 class ActionBuild:
-    """The building of one action for one armature."""
+    """The building of one action."""
 
-    def __init__(self, armature_uid: int) -> None:
-        """
-        Args:
-            armature_uid: Blender's number of the armature.
-        """
-        self._armature_uid = armature_uid
-        self._slices: Generator[None, None, ActionSlot] | None = None
+    def __init__(self) -> None:
+        self._slices: Slices | None = None
         self._made_from: tuple = ()
         self._beginnings = 0
         self.built: ActionSlot | None = None
@@ -46,42 +48,28 @@ class ActionBuild:
         """Blender's numbers of the actions that it is made from."""
         raise NotImplementedError
 
-    def check(self) -> bpy.types.Object:
-        """The armature, if it can take what is built.
+    def begin(self) -> Slices:
+        """The work in slices; keeps no bpy object across a pause.
 
         Raises:
-            SceneError: it cannot.
+            SceneError: it cannot be done.
         """
         raise NotImplementedError
 
-    def build(self, armature: bpy.types.Object) -> Generator[None, None, ActionSlot]:
-        """The work in slices; keeps no bpy object across a pause."""
+    def state(self) -> tuple | None:
+        """What an action is made from, beside the keys of other actions; none: it is gone."""
         raise NotImplementedError
-
-    def state_of(self, armature: bpy.types.Object) -> tuple:
-        """What an action is made from, beside the keys of other actions."""
-        match = match_armature(armature)
-        rest = np.empty(16 * len(armature.data.bones), np.float32)
-        armature.data.bones.foreach_get("matrix_local", rest)
-        settings = armature.posefit_comparison
-        compared = (settings.original, settings.refined)
-        return (
-            slot_of(armature),
-            match,
-            tuple(armature.pose.bones[name].rotation_mode for name in match.bones),
-            rest.tobytes(),
-            tuple(0 if action is None else action.session_uid for action in compared),
-        )
 
     def until(self, deadline: float) -> bool:
         """Build on until a time, at least one slice; true once the action is whole.
 
         Raises:
-            SceneError: the armature cannot take it any more; nothing was changed.
+            SceneError: nothing can take it any more; nothing was changed.
             BodyFileError: the body's file cannot be read.
+            SequenceError: the motion cannot be used.
         """
-        armature = find_object(self._armature_uid)
-        if armature is None or self.is_stale or self._made_from != self.state_of(armature):
+        state = self.state()
+        if state is None or self.is_stale or self._made_from != state:
             self._begin()
         elif self.built is not None and self.built.action is not None:
             return True
@@ -99,13 +87,17 @@ class ActionBuild:
         except RemovedError:
             self.drop()
             return False
+        except (SceneError, BodyFileError, SequenceError):
+            self.drop()  # what is asked for it again begins anew, and hears the same
+            raise
 
     def to_end(self) -> ActionSlot:
         """The action, built at once as far as it is missing.
 
         Raises:
-            SceneError: the armature cannot take it any more; nothing was changed.
+            SceneError: nothing can take it any more; nothing was changed.
             BodyFileError: the body's file cannot be read.
+            SequenceError: the motion cannot be used.
         """
         while not self.until(float("inf")):
             pass
@@ -121,8 +113,57 @@ class ActionBuild:
 
     def _begin(self) -> None:
         self.drop()
+        slices = self.begin()
+        self._made_from = self.state() or ()
+        self._beginnings += 1
+        self._slices = slices
+
+
+class ArmatureBuild(ActionBuild):
+    """The building of one action for an armature that is there."""
+
+    def __init__(self, armature_uid: int) -> None:
+        """
+        Args:
+            armature_uid: Blender's number of the armature.
+        """
+        super().__init__()
+        self._armature_uid = armature_uid
+
+    def check(self) -> bpy.types.Object:
+        """The armature, if it can take what is built.
+
+        Raises:
+            SceneError: it cannot.
+        """
+        raise NotImplementedError
+
+    def build(self, armature: bpy.types.Object) -> Slices:
+        """The work in slices; keeps no bpy object across a pause."""
+        raise NotImplementedError
+
+    def begin(self) -> Slices:
+        """Build for the armature, if it can take it."""
         armature = self.check()
         blended_preview.finish(armature)
-        self._made_from = self.state_of(armature)
-        self._beginnings += 1
-        self._slices = self.build(armature)
+        return self.build(armature)
+
+    def state(self) -> tuple | None:
+        """The armature's own."""
+        armature = find_object(self._armature_uid)
+        return None if armature is None else self.state_of(armature)
+
+    def state_of(self, armature: bpy.types.Object) -> tuple:
+        """What an action is made from, beside the keys of other actions."""
+        match = match_armature(armature)
+        rest = np.empty(16 * len(armature.data.bones), np.float32)
+        armature.data.bones.foreach_get("matrix_local", rest)
+        settings = armature.posefit_comparison
+        compared = (settings.original, settings.refined)
+        return (
+            slot_of(armature),
+            match,
+            tuple(armature.pose.bones[name].rotation_mode for name in match.bones),
+            rest.tobytes(),
+            tuple(0 if action is None else action.session_uid for action in compared),
+        )

@@ -9,8 +9,6 @@ from dataclasses import replace
 import bpy
 import numpy as np
 
-from posefit_shared.messages import RefineResult
-
 from ..keys.fcurves import ActionSlot, new_action
 from ..keys.joint_channels import GivenSource, joint_channels
 from ..keys.keyframe_writer import (
@@ -20,13 +18,12 @@ from ..keys.keyframe_writer import (
     still_there,
 )
 from ..results import comparison, findings, key_marks
-from ..rigs import body_builder, bone_rotations, rig
-from ..slices import chunks
-from .action_build import ActionBuild
+from ..rigs import body_builder, rig
+from .action_build import ArmatureBuild
 from .refinement import Refinement, check
 
 
-class RefinementBuild(ActionBuild):
+class RefinementBuild(ArmatureBuild):
     """The building of one refinement's action."""
 
     def __init__(self, refinement: Refinement, threshold: float) -> None:
@@ -72,7 +69,7 @@ class RefinementBuild(ActionBuild):
             rest_axes=now.rest_axes,
             rest_pelvis=now.rest_pelvis,
         )
-        motion = yield from _motion(result, frames)
+        motion = yield from rig.motion_slices(result.poses, result.trans, frames)
         built = yield from build_motion(
             uid, begun, frames.match.bones, frames.scene_frames, motion, freedom
         )
@@ -96,18 +93,6 @@ class RefinementBuild(ActionBuild):
             joints = joint_channels(still_there(uid))
             yield from key_marks.marking(built, joints, found, self._threshold)
         return built
-
-
-def _motion(
-    result: RefineResult, frames: rig.RigFrames
-) -> Generator[None, None, bone_rotations.BoneMotion]:
-    """What to key, worked out some frames at a time."""
-    parts = []
-    for rows in chunks(len(result.poses)):
-        some = rig.frames_at(frames, rows)
-        parts.append(rig.pose_to_motion(result.poses[rows], result.trans[rows], some))
-        yield
-    return bone_rotations.join_motions(parts)
 
 
 def _reshaped(

@@ -23,36 +23,22 @@ from posefit_shared.messages import (
 )
 from posefit_shared.sequence import Sequence
 
+from ..keys import transform_sampling
+from ..keys.fcurves import slot_of
 from ..rigs import body_builder
 from ..rigs.lookup import find_scene
 from ..rigs.rig import SceneError
 from ..scenes import scene_camera
 from ..scenes.clip_view import ClipView, camera_of_clip
 from ..scenes.frame_stepping import matrices_over
-from ..sequences.sequence_import import ImportOptions, import_sequence
 from ..sequences.sequence_placing import seen_from
-from ..slices import to_end
 from .remote_job import RemoteJob, name_body, name_media
+from .sequence_job import MotionSlices, SequenceJob
 
 
 @dataclass(eq=False)
-class SequenceJob(RemoteJob):
-    """What is known of one such job; changed by the session alone."""
-
-    name: str
-    """What the body is to be called."""
-    options: ImportOptions
-    """How the sequence comes in."""
-
-    @property
-    def label(self) -> str:
-        """What is worked on, for the panel."""
-        return self.name
-
-    @property
-    def must_be_shown(self) -> bool:
-        """A body can be built in the shown scene alone."""
-        return True
+class RemoteSequenceJob(SequenceJob, RemoteJob):
+    """One whose sequence comes from the backend."""
 
     def motion(self) -> Sequence:
         """The sequence that came."""
@@ -65,7 +51,7 @@ class SequenceJob(RemoteJob):
 
 
 @dataclass(eq=False)
-class EstimateJob(SequenceJob):
+class EstimateJob(RemoteSequenceJob):
     """A first estimate of one person in a clip."""
 
     RESULT: ClassVar[type[Record]] = EstimateResult
@@ -84,19 +70,38 @@ class EstimateJob(SequenceJob):
         """Name the clip and the body."""
         return _estimate_request(client, self.view, self.by_upload, self.options.body, self.person)
 
-    def apply(self, context: bpy.types.Context) -> str:
-        """Build the body in its motion, before the camera of the clip or with a new one."""
+    def camera(self) -> bpy.types.Object | None:
+        """The camera that the body is to stand before; none: a new one."""
+        motion = self.motion()
+        scene = find_scene(self.scene_uid)
+        assert scene is not None
+        return None if motion.world_to_camera is None else camera_of_clip(scene, self.view, motion)
+
+    def made_from(self) -> tuple:
+        """The camera, its action, and where it is on the first frame and the last."""
+        camera = self.camera()
+        if camera is None:
+            return super().made_from()
+        ends = self.view.scene_frames_of(self.motion().frame_indices[[0, -1]])
+        where = ()
+        if transform_sampling.is_object_sampled(camera):
+            where = transform_sampling.object_matrices(camera, ends).tobytes()
+        return slot_of(camera), camera.session_uid, where
+
+    def placed(self) -> MotionSlices:
+        """The motion before the camera of the clip, or with a new one."""
         motion = self.motion()
         assert motion.frame_indices is not None
         decoded = motion.frame_indices
         scene_frames = self.view.scene_frames_of(decoded)
-        camera = camera_of_clip(context.scene, self.view, motion)
+        camera = self.camera()
         first = scene_frames[0] - int(decoded[0])
         options = replace(self.options, footage=self.view.path, first_scene_frame=first)
-        if camera is not None and motion.world_to_camera is not None:
-            world_to_camera = scene_camera.world_to_cameras(
-                to_end(matrices_over(context, camera.name, scene_frames)), 1.0
-            )
+        if camera is not None:
+            name = camera.name
+            seen = yield from matrices_over(bpy.context, name, scene_frames)
+            world_to_camera = scene_camera.world_to_cameras(seen, 1.0)
+            yield
             body = body_builder.load_body(options.body)
             betas = motion.betas if motion.betas.ndim == 1 else motion.betas.mean(axis=0)
             pelvis = body_builder.rest_joints(body, betas)[0]
@@ -104,12 +109,17 @@ class EstimateJob(SequenceJob):
             first = scene_frames[0]
             motion = motion.replace(frame_indices=np.array(scene_frames) - first)
             options = replace(self.options, with_camera=False, first_scene_frame=first)
-        imported = import_sequence(context, motion, options)
+            yield
+        return motion, options
+
+    def apply(self, context: bpy.types.Context) -> str:
+        """Build the body in its motion, before the camera of the clip or with a new one."""
+        motion, imported = self.motion(), self.place(context)
         return _estimated_words(motion, imported.armature.name, imported.notes)
 
 
 @dataclass(eq=False)
-class ImportJob(SequenceJob):
+class ImportJob(RemoteSequenceJob):
     """Another tool's result file, read by the backend."""
 
     RESULT: ClassVar[type[Record]] = ImportResult
@@ -133,11 +143,8 @@ class ImportJob(SequenceJob):
 
     def apply(self, context: bpy.types.Context) -> str:
         """Build the body with its motion, camera and footage."""
-        motion = self.motion()
-        imported = import_sequence(context, motion, self.options)
-        words = f"{len(motion)} frames imported as {imported.armature.name}"
         theirs = self.result.report.get("notes") or ()
-        return "; ".join([words, *imported.notes, *map(str, theirs)])
+        return "; ".join([super().apply(context), *map(str, theirs)])
 
 
 def _estimate_request(

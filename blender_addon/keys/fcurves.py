@@ -144,13 +144,33 @@ def new_action(owner: bpy.types.ID, name: str) -> ActionSlot:
         name: the new action's name; Blender adds a number where it is taken.
     """
     old = None if owner.animation_data is None else owner.animation_data.action
-    action = bpy.data.actions.new(name) if old is None else old.copy()
+    if old is None:
+        return empty_action(name, owner.id_type, owner.name)
+    action = old.copy()
     action.name = name
     action.use_fake_user = False
-    handle = slot_handle(owner)
-    if not handle and hasattr(action, "slots"):
-        handle = action.slots.new(id_type=owner.id_type, name=owner.name).handle
+    handle = slot_handle(owner) or _new_slot(action, owner.id_type, owner.name)
     return ActionSlot(action.session_uid, handle)
+
+
+def empty_action(name: str, id_type: str, owner_name: str) -> ActionSlot:
+    """An action without curves that nothing uses yet.
+
+    Args:
+        name: its name; Blender adds a number where it is taken.
+        id_type: Blender's name of what it is to animate (`OBJECT`, `CAMERA`).
+        owner_name: what that is called, or will be.
+    """
+    action = bpy.data.actions.new(name)
+    action.use_fake_user = False
+    return ActionSlot(action.session_uid, _new_slot(action, id_type, owner_name))
+
+
+def _new_slot(action: bpy.types.Action, id_type: str, owner_name: str) -> int:
+    """The handle of a new slot; 0 before Blender 4.4, where actions have none."""
+    if not hasattr(action, "slots"):
+        return 0
+    return action.slots.new(id_type=id_type, name=owner_name).handle
 
 
 def copy_of(slot: ActionSlot, name: str) -> ActionSlot:

@@ -21,7 +21,16 @@ from ..control.freedom import Freedom
 from ..rigs.bone_rotations import BoneMotion, continuous_wxyz
 from ..rigs.lookup import find_object
 from ..slices import to_end
-from .fcurves import ActionSlot, Channel, ensure_curve, new_action, sample, set_keys, use_action
+from .fcurves import (
+    ActionSlot,
+    Channel,
+    empty_action,
+    ensure_curve,
+    new_action,
+    sample,
+    set_keys,
+    use_action,
+)
 from .rotation_values import from_matrices, rotation_channel
 from .transform_sampling import bone_prefix
 
@@ -106,13 +115,49 @@ def build_motion(
                 old = _old_values(armature, slot.curves, path, scene_frames, also_still=True)
                 values = values.copy()
                 values[pinned] = old[pinned]
-            for index, column in enumerate(values.T):
-                yield
-                if (action := slot.action) is None:
-                    raise RemovedError
-                curve = ensure_curve(action, slot.handle, (path, index), name)
-                set_keys(curve, scene_frames, column)
+            yield from _keyed(slot, path, values, scene_frames, name)
     return slot
+
+
+def build_first_motion(
+    name: str, bones: Sequence[str], scene_frames: Sequence[int], motion: BoneMotion
+) -> Generator[None, None, ActionSlot]:
+    """The same for an armature that is still to be made, its bones turned by quaternions.
+
+    Args:
+        name: what the armature is to be called.
+        bones, scene_frames, motion: as `build_motion` takes them.
+
+    Yields:
+        Where it may pause.
+
+    Returns:
+        A new action with these keys and no others.
+
+    Raises:
+        RemovedError: the action was removed in a pause.
+    """
+    slot = empty_action(UNFINISHED, "OBJECT", name)
+    for joint, bone in enumerate(bones):
+        values = continuous_wxyz(motion.rotations[:, joint])
+        path = f"{bone_prefix(bone)}rotation_quaternion"
+        yield from _keyed(slot, path, values, scene_frames, bone)
+        if joint == 0:
+            path = f"{bone_prefix(bone)}location"
+            yield from _keyed(slot, path, motion.root_locations, scene_frames, bone)
+    return slot
+
+
+def _keyed(
+    slot: ActionSlot, path: str, values: Array, scene_frames: Sequence[int], group: str
+) -> Generator[None, None, None]:
+    """Put keys on the curves of a property, values (T, size), with a pause before each."""
+    for index, column in enumerate(values.T):
+        yield
+        if (action := slot.action) is None:
+            raise RemovedError
+        curve = ensure_curve(action, slot.handle, (path, index), group)
+        set_keys(curve, scene_frames, column)
 
 
 def use_built(armature: bpy.types.Object, built: ActionSlot, action_name: str) -> bpy.types.Action:

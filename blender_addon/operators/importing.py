@@ -11,11 +11,12 @@ from posefit_shared.body_files import FREE_BODY, BodyFileError
 from posefit_shared.sequence import SequenceError
 
 from .. import session
+from ..jobs.sequence_job import FileJob
 from ..jobs.sequence_jobs import ImportJob
 from ..rigs.rig import SceneError
 from ..sequences.local_sequences import NamedMotion, read_file
 from ..sequences.sequence_import import ImportOptions, size_of_clip
-from ..sequences.sequences_import import import_motions
+from ..sequences.sequences_import import import_motions, options_for
 from .asking import wait_property
 
 
@@ -66,14 +67,24 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
         options={"SKIP_SAVE"},
     )
     wait: wait_property("what the backend reads is there too")
+    in_turns: bpy.props.BoolProperty(
+        name="In Turns",
+        description="Build the body of a single motion bit by bit, as a job; scripts have it at "
+        "once, the button has not",
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        self.in_turns = True
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             motions, others = self._read()
+            if self.in_turns and len(motions) == 1 and not others:
+                self._bring_in(context, motions[0])
+                return {"CANCELLED"}  # nothing is changed yet: no undo step
             notes = import_motions(context, motions, self._options(""))
             jobs = [self._job(context.scene, path) for path in others]
             for job in jobs:
@@ -87,6 +98,11 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
         if notes:
             self.report({"WARNING"}, "; ".join(notes))
         return {"FINISHED"}
+
+    def _bring_in(self, context: bpy.types.Context, named: NamedMotion) -> None:
+        options = options_for(named, self._options(named.name))
+        job = FileJob(context.scene.name, named.name, options, named.motion)
+        session.SESSION.bring_in(context, job)
 
     def _read(self) -> tuple[list[NamedMotion], list[Path]]:
         """What was read here, and the files that only the backend may know."""

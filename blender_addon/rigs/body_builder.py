@@ -294,8 +294,11 @@ def _add_weights(mesh: bpy.types.Object, body: BodyArrays) -> None:
     for joint, name in enumerate(body.joint_names):
         group = mesh.vertex_groups.new(name=name)
         weights = body.lbs_weights[:, joint]
+        alike: dict[float, list[int]] = {}  # half of the vertices have another one's weight
         for vertex in np.flatnonzero(weights > WEIGHT_FLOOR).tolist():
-            group.add((vertex,), float(weights[vertex]), "REPLACE")
+            alike.setdefault(float(weights[vertex]), []).append(vertex)
+        for weight, vertices in alike.items():
+            group.add(vertices, weight, "REPLACE")
 
 
 def _add_shape_keys(mesh: bpy.types.Object, body: BodyArrays) -> None:

@@ -13,7 +13,7 @@ so neither the bones' rolls nor the object's transform matter. Every array has f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from posefit_shared import rotations, skeleton
 
+from ..slices import chunks
 from . import bone_rotations
 from .rig_names import joint_keys, nearest_bones
 
@@ -85,6 +86,25 @@ def match_bones(bone_names: Iterable[str], given: Mapping[str, str] | None = Non
             f"bone {twice} is chosen for more than one joint: choose another one in Body > Bones"
         )
     return RigMatch(model_type, found)
+
+
+def check_hierarchy(match: RigMatch, above: Mapping[str, str | None]) -> None:
+    """Whether bones hang on each other as the joints of their model do.
+
+    Args:
+        match: the bones.
+        above: the bone that each of them hangs on; none: nothing.
+
+    Raises:
+        SceneError: they do not.
+    """
+    for joint, parent in enumerate(match.parents):
+        bone = match.bones[joint]
+        if parent >= 0 and above[bone] != match.bones[parent]:
+            raise SceneError(
+                f"bone {bone} hangs on {above[bone] or 'nothing'}, expected "
+                f"{match.bones[parent]}: the armature's hierarchy is not SMPL's"
+            )
 
 
 def find_rest_rotation(heads: npt.ArrayLike) -> Array:
@@ -224,6 +244,18 @@ def pose_to_motion(
         frames.match.parents,
         frames.above_root,
     )
+
+
+def motion_slices(
+    poses: npt.ArrayLike, trans: npt.ArrayLike, frames: RigFrames
+) -> Generator[None, None, bone_rotations.BoneMotion]:
+    """What `pose_to_motion` gives, worked out some frames at a time."""
+    poses, trans = np.asarray(poses), np.asarray(trans)
+    parts = []
+    for rows in chunks(len(poses)):
+        parts.append(pose_to_motion(poses[rows], trans[rows], frames_at(frames, rows)))
+        yield
+    return bone_rotations.join_motions(parts)
 
 
 def _nearest_quarter_turn(rotation: Array) -> Array:

@@ -15,7 +15,6 @@ from ..keys import transform_sampling
 from ..keys.fcurves import curves_of
 from ..rigs import body_builder, rig
 from ..rigs.bone_rotations import chain_posed_matrices, orthonormal
-from ..rigs.rig import SceneError
 from ..rigs.rig_match import match_armature
 from ..slices import chunks
 from .frame_stepping import SLICE_SECONDS, at_frame, find
@@ -128,7 +127,9 @@ def read_body(
 def read_still(armature: bpy.types.Object) -> rig.RigFrames:
     """What does not change with the frame; scale and place of the object are filled in later."""
     match = match_armature(armature)
-    _check_hierarchy(armature, match)
+    parents = {bone: armature.data.bones[bone].parent for bone in match.bones}
+    above = {bone: None if parent is None else parent.name for bone, parent in parents.items()}
+    rig.check_hierarchy(match, above)
     rest = np.stack([np.array(armature.data.bones[b].matrix_local, float) for b in match.bones])
     rest[:, :3, :3] = orthonormal(rest[:, :3, :3])  # Blender's are off by up to 5e-5
     rest_axes = rig.find_rest_rotation(rest[:, :3, 3])
@@ -154,17 +155,6 @@ def _rest_pelvis(armature: bpy.types.Object, from_bones: Array) -> Array:
     if body.content_hash != content_hash:
         return from_bones
     return body_builder.rest_joints(body, body_builder.read_betas(armature))[0]
-
-
-def _check_hierarchy(armature: bpy.types.Object, match: rig.RigMatch) -> None:
-    for joint, parent in enumerate(match.parents):
-        above = armature.data.bones[match.bones[joint]].parent
-        if parent >= 0 and (above is None or above.name != match.bones[parent]):
-            found = "nothing" if above is None else above.name
-            raise SceneError(
-                f"bone {match.bones[joint]} hangs on {found}, expected {match.bones[parent]}: the "
-                "armature's hierarchy is not SMPL's"
-            )
 
 
 def read_matrices(

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bpy
@@ -12,13 +13,14 @@ import numpy.typing as npt
 
 from posefit_shared import frames, sequence
 
-from ..keys.fcurves import ensure_curve, new_action, set_keys, use_action
-from ..keys.keyframe_writer import key_motion
+from ..keys.fcurves import ActionSlot, ensure_curve, new_action, set_keys, use_action
+from ..keys.keyframe_writer import build_first_motion, use_built
 from ..rigs import body_builder, rig
 from ..rigs.bone_rotations import continuous_wxyz
 from ..rigs.rig import SceneError
+from ..rigs.rig_of_body import rig_of_body
 from ..scenes import scene_camera, scene_footage
-from ..scenes.scene_reader import read_rig
+from ..slices import to_end
 from .sequence_placing import moved
 
 Array = npt.NDArray[np.float64]
@@ -46,6 +48,22 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
+class PreparedSequence:
+    """A sequence whose motion is keyed, and whose body is still to be built."""
+
+    motion: sequence.Sequence
+    """The sequence, as it will stand in the scene."""
+    options: ImportOptions
+    betas: npt.NDArray[np.float32]
+    """(N,) the body's shape."""
+    scene_frames: tuple[int, ...]
+    slot: ActionSlot
+    """The action, which nothing uses yet."""
+    notes: tuple[str, ...]
+    """Sentences that the user should read."""
+
+
+@dataclass(frozen=True)
 class Imported:
     """What came in."""
 
@@ -64,50 +82,78 @@ def import_sequence(
         SceneError: the body or the footage does not fit the sequence.
         BodyFileError: the body file cannot be read.
     """
+    check_sequence(motion, options)
+    return place_sequence(context, to_end(prepare_sequence(motion, options)))
+
+
+def check_sequence(motion: sequence.Sequence, options: ImportOptions) -> None:
+    """Whether body and footage fit a sequence.
+
+    Raises:
+        SceneError: they do not.
+        BodyFileError: the body file cannot be read.
+    """
+    _check_body(motion, body_builder.load_body(options.body))
+    _load_fitting_clip(motion, options)
+
+
+def prepare_sequence(
+    motion: sequence.Sequence, options: ImportOptions
+) -> Generator[None, None, PreparedSequence]:
+    """Key a sequence's motion, bit by bit, in an action that waits for its body.
+
+    Yields:
+        Where it may pause.
+
+    Raises:
+        SceneError: the body does not fit the sequence.
+        BodyFileError: the body file cannot be read.
+        RemovedError: the action was removed in a pause.
+    """
     body = body_builder.load_body(options.body)
     notes = _check_body(motion, body)
-    clip = None if options.footage is None else load_clip(options.footage)
-    if clip is not None:
-        _check_clip(clip, motion)
     betas = motion.betas if motion.betas.ndim == 1 else motion.betas.mean(axis=0)
     if motion.betas.ndim == 2 and np.ptp(motion.betas, axis=0).max() > 1e-4:
         notes.append("the shape changes over time in the file: its mean is used")
     if motion.world == "camera":
         motion = _upright(motion, body_builder.rest_joints(body, betas)[0])
         notes.append("what is up is not known: the camera is taken to be level")
+    yield
+    indices = np.arange(len(motion)) if motion.frame_indices is None else motion.frame_indices
+    scene_frames = tuple((indices + options.first_scene_frame).tolist())
+    still = rig_of_body(body, betas)
+    at_frames = replace(
+        still,
+        scene_frames=scene_frames,
+        object_matrices=np.repeat(still.object_matrices, len(motion), axis=0),
+        above_root=np.repeat(still.above_root, len(motion), axis=0),
+    )
+    bones = yield from rig.motion_slices(motion.poses, motion.trans, at_frames)
+    slot = yield from build_first_motion(options.name, still.match.bones, scene_frames, bones)
+    return PreparedSequence(motion, options, betas, scene_frames, slot, tuple(notes))
+
+
+def place_sequence(context: bpy.types.Context, prepared: PreparedSequence) -> Imported:
+    """Build the body of a sequence whose keys are there, its camera and its footage.
+
+    Raises:
+        SceneError: the footage does not fit the sequence; nothing was built.
+        BodyFileError: the body file cannot be read.
+    """
+    motion, options = prepared.motion, prepared.options
+    clip = _load_fitting_clip(motion, options)
+    body = body_builder.load_body(options.body)
     build = body_builder.BodyOptions(
         options.name, options.body, motion.gender, options.pose_correctives
     )
-    armature = body_builder.build_body(context, body, betas, build)
-    scene_frames = key_sequence(armature, motion, options.first_scene_frame, options.name)
+    armature = body_builder.build_body(context, body, prepared.betas, build)
+    use_built(armature, prepared.slot, options.name)
+    notes = list(prepared.notes)
     camera = None
     if options.with_camera:
-        camera = _build_view(context, motion, clip, scene_frames, options)
+        camera = _build_view(context, motion, clip, list(prepared.scene_frames), options)
         notes += [] if camera else ["the file has no camera"]
     return Imported(armature, camera, tuple(notes))
-
-
-def key_sequence(
-    armature: bpy.types.Object, motion: sequence.Sequence, first_scene_frame: int, name: str
-) -> list[int]:
-    """Key a sequence's poses in a new action of an armature; gives back the scene frames."""
-    indices = np.arange(len(motion)) if motion.frame_indices is None else motion.frame_indices
-    scene_frames = (indices + first_scene_frame).tolist()
-    still = read_rig(armature)
-    count = len(motion)
-    at_frames = rig.RigFrames(
-        match=still.match,
-        rest=still.rest,
-        rest_axes=still.rest_axes,
-        units_per_metre=still.units_per_metre,
-        rest_pelvis=still.rest_pelvis,
-        scene_frames=tuple(scene_frames),
-        object_matrices=np.repeat(still.object_matrices, count, axis=0),
-        above_root=np.repeat(still.above_root, count, axis=0),
-    )
-    bones = rig.pose_to_motion(motion.poses, motion.trans, at_frames)
-    key_motion(armature, still.match.bones, scene_frames, bones, name)
-    return scene_frames
 
 
 def load_clip(path: Path) -> bpy.types.MovieClip:
@@ -250,7 +296,12 @@ def _check_body(motion: sequence.Sequence, body: body_builder.BodyArrays) -> lis
     return []
 
 
-def _check_clip(clip: bpy.types.MovieClip, motion: sequence.Sequence) -> None:
+def _load_fitting_clip(
+    motion: sequence.Sequence, options: ImportOptions
+) -> bpy.types.MovieClip | None:
+    if options.footage is None:
+        return None
+    clip = load_clip(options.footage)
     size = tuple(int(n) for n in clip.size)
     if motion.image_size is not None and size != motion.image_size:
         raise SceneError(
@@ -258,6 +309,7 @@ def _check_clip(clip: bpy.types.MovieClip, motion: sequence.Sequence) -> None:
             f"{motion.image_size[0]} x {motion.image_size[1]}: choose the footage that it was "
             "made from"
         )
+    return clip
 
 
 def _upright(motion: sequence.Sequence, rest_pelvis: Array) -> sequence.Sequence:

@@ -16,6 +16,11 @@ from .local_sequences import NamedMotion, have_one_camera
 from .sequence_import import ImportOptions, import_sequence
 
 
+def options_for(named: NamedMotion, options: ImportOptions) -> ImportOptions:
+    """How one motion comes in: by its own name, and with its own footage where none is given."""
+    return replace(options, name=named.name, footage=options.footage or named.footage)
+
+
 def import_motions(
     context: bpy.types.Context, motions: Row[NamedMotion], options: ImportOptions
 ) -> list[str]:
@@ -39,12 +44,8 @@ def import_motions(
     for named in motions:
         motion = named.motion
         is_new = not any(have_one_camera(other, motion) for other in seen)
-        own = replace(
-            options,
-            name=named.name,
-            footage=options.footage or named.footage,
-            with_camera=options.with_camera and is_new,
-        )
+        own = options_for(named, options)
+        own = replace(own, with_camera=own.with_camera and is_new)
         try:
             imported = import_sequence(context, motion, own)
         except (SceneError, BodyFileError) as error:
