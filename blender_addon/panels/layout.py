@@ -7,8 +7,8 @@ import bpy
 
 USUAL_LENGTH, SHORTEST_LENGTH = 34, 16
 """Characters in a line of a sidebar as wide as Blender opens it, and the least ever."""
-MARGIN_PIXELS, CHARACTER_PIXELS = 86, 5.6
-"""What tabs, borders and an icon take, and what a character of Blender's font does (mean)."""
+MARGIN_PIXELS, CHARACTER_PIXELS = 86, 6.0
+"""What tabs, borders and an icon take, and what a rather wide character of Blender's font does."""
 
 ICON_CHARACTERS = 4
 """How many more characters fit where no icon stands before them."""
