@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast poses are solved: our Levenberg–Marquardt against Adam and L-BFGS through autograd.
+"""How fast poses are solved: our Levenberg–Marquardt against Adam through autograd.
 
     python benchmarks/solver.py [--device cuda] [--batch 1 64] [--output solver.json]
 
@@ -7,10 +7,8 @@ Every method minimises the same energy from the same start: 1 500 vertices seen 
 a Geman–McClure kernel and nearness to the start; the shape is fixed, and the start 12° off in
 every joint. Adam stops at the first step whose error (mean distance of all vertices, pelvis on
 pelvis, median over the batch) is no larger than LM's, or after --steps. Its learning rate is the
-best of three. L-BFGS is SMPLify's: strong Wolfe line search, history of 100; it stops at the same
-error, or where a step changes nothing any more. Finding out the error is not timed. Where smplx is
-installed (it is under a non-commercial licence, and only measured here), both also run through its
-forward.
+best of three. Finding out the error is not timed. Where smplx is installed (it is under a
+non-commercial licence, and only measured here), Adam also runs through its forward.
 """
 
 from __future__ import annotations
@@ -241,38 +239,6 @@ def run_adam(
     return spent, steps, error
 
 
-def run_lbfgs(
-    scene: Scene, forward: Forward, steps: int, target_mm: float
-) -> tuple[float, int, float]:
-    """As `run_adam`; a step is an iteration with its line search."""
-    energy = plain_energy(scene)
-    free = {
-        name: getattr(scene.start, name).clone().requires_grad_()
-        for name in ("global_orient", "body_pose", "transl")
-    }
-    optimiser = torch.optim.LBFGS(
-        free.values(), lr=1.0, max_iter=1, history_size=100, line_search_fn="strong_wolfe"
-    )
-    parameters = replace(scene.start, **free)
-
-    def closure() -> Tensor:
-        optimiser.zero_grad(set_to_none=True)
-        loss = energy(forward, parameters)
-        loss.backward()
-        return loss
-
-    spent, error, before = 0.0, scene.error_mm(parameters), math.inf
-    for step in range(1, steps + 1):
-        began = _now(scene)
-        loss = float(optimiser.step(closure))
-        spent += _now(scene) - began
-        error = scene.error_mm(parameters)
-        if error <= target_mm or loss == before:
-            return spent, step, error
-        before = loss
-    return spent, steps, error
-
-
 def _now(scene: Scene) -> float:
     if scene.body.device.type == "cuda":
         torch.cuda.synchronize()
@@ -299,17 +265,7 @@ def time_adam(scene: Scene, name: str, forward: Forward, lm: Result, steps: int)
     """Adam at its best learning rate: reaching the target counts first, then time."""
     run_adam(scene, forward, LEARNING_RATES[0], 3, 0.0)
     runs = [run_adam(scene, forward, rate, steps, lm.error_mm) for rate in LEARNING_RATES]
-    best = min(runs, key=lambda run: (run[2] > lm.error_mm, run[0], run[2]))
-    return _beside(lm, name, *best)
-
-
-def time_lbfgs(scene: Scene, name: str, forward: Forward, lm: Result, steps: int) -> Result:
-    """L-BFGS, after a few steps that are not counted."""
-    run_lbfgs(scene, forward, 2, 0.0)
-    return _beside(lm, name, *run_lbfgs(scene, forward, steps, lm.error_mm))
-
-
-def _beside(lm: Result, name: str, spent: float, taken: int, error: float) -> Result:
+    spent, taken, error = min(runs, key=lambda run: (run[2] > lm.error_mm, run[0], run[2]))
     milliseconds = 1e3 * spent
     return Result(
         method=name,
@@ -329,14 +285,13 @@ def measure(body: BodyModel, batch: int, arguments: argparse.Namespace) -> list[
     lm = time_solver(scene, arguments.repetitions)
     results = [lm]
     forwards = {
-        "our skinning": our_forward,
-        "our skinning of the points alone": our_sparse_forward,
+        "adam, our skinning": our_forward,
+        "adam, our skinning of the points alone": our_sparse_forward,
     }
     if find_spec("smplx"):
-        forwards["smplx"] = smplx_forward
-    for way, time_way in (("adam", time_adam), ("l-bfgs", time_lbfgs)):
-        for name, make in forwards.items():
-            results.append(time_way(scene, f"{way}, {name}", make(scene), lm, arguments.steps))
+        forwards["adam, smplx"] = smplx_forward
+    for name, make in forwards.items():
+        results.append(time_adam(scene, name, make(scene), lm, arguments.steps))
     print(f"batch {batch}: start {scene.error_mm(scene.start):.1f} mm")
     for result in results:
         note = "" if result.reached else "  (never reached LM's error)"
