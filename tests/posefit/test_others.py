@@ -206,8 +206,9 @@ def test_a_job_hands_its_people_to_the_engine(person, passer_by, free_body, monk
     monkeypatch.setattr(refinement_jobs, "_footage", lambda *_: made.filmed(free_body, person))
     for others in (None, on_the_wire(passer_by)):
         request = RefineRequest(person, MediaReference(path="/clip"), others=others)
+        context = SimpleNamespace(check_cancelled=lambda: None)
         with pytest.raises(RefinementError, match="far enough"):
-            refinement_jobs.run_refine(request, free_body, SimpleNamespace(check_cancelled=None))
+            refinement_jobs.run_refine(request, free_body, context)
     assert [len(one) for one in told] == [0, 1]
     assert told[1][0].sequence.poses == pytest.approx(passer_by.poses)
 
