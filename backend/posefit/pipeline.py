@@ -105,8 +105,6 @@ def refine_windows(
     body: BodyModel,
     estimator: DisplacementEstimator | None,
     settings: RefineSettings | None = None,
-    method: Method | None = None,
-    freedom: Freedom | None = None,
     hooks: Hooks | None = None,
     rasterizer: str = "warp",
 ) -> None:
@@ -121,7 +119,7 @@ def refine_windows(
     Raises:
         RefinementError, FootageError: as `refine`.
     """
-    run = _run_of(clip, body, estimator, settings, method, freedom, hooks, rasterizer)
+    run = _run_of(clip, body, estimator, settings, None, None, hooks, rasterizer)
     with torch.no_grad(), recording(body.device):
         _Steps(run, checkpoint).do(windows)
 
@@ -171,22 +169,21 @@ class _Steps:
     def do(self, windows: Collection[int]) -> list[Part]:
         """Those windows, in order."""
         run, parts = self._run, []
-        chosen = {k: self._windows[k] for k in sorted(windows)}
-        missing = [w for k, w in chosen.items() if not self._checkpoint.has_window(k)]
+        kept = {k: self._checkpoint.window(k, run.body.device) for k in sorted(windows)}
+        missing = [self._windows[k] for k, part in kept.items() if part is None]
         frames = sorted({frame for w in missing for frame in range(w.start, w.stop)})
         with run.pictures_ahead(self._near, frames) as ahead:
-            for done, (k, window) in enumerate(chosen.items(), 1):
-                part = self._checkpoint.window(k, run.body.device)
+            for done, (k, part) in enumerate(kept.items(), 1):
                 if part is None:
-                    rows = torch.arange(window.start, window.stop)
+                    rows = torch.arange(self._windows[k].start, self._windows[k].stop)
                     start, near = self._start[rows], self._near[rows]
                     part = run.refine_part(start, near, rows, shape=self._shape, ahead=ahead)
                     self._checkpoint.keep_window(k, part)
                 parts.append(part)
                 if self._shape != "fixed":
                     self._start = replace(self._start, betas=parts[0].parameters.betas)
-                run.hooks.progress(0.15 + 0.8 * done / len(chosen), "refining")
-                if len(chosen) == len(self._windows):
+                run.hooks.progress(0.15 + 0.8 * done / len(kept), "refining")
+                if len(kept) == len(self._windows):
                     run.hooks.publish(self._joined(parts))
         return parts
 

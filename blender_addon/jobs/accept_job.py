@@ -68,11 +68,11 @@ class AcceptJob(PlacedJob):
     """What is taken."""
     words: str = field(default="accepting", kw_only=True)
     """How it stands, for the panel."""
-    action: AcceptBuild = field(init=False)
+    build: AcceptBuild | None = field(default=None, kw_only=True)
     """Its action, as far as it is built."""
 
     def __post_init__(self) -> None:
-        self.action = AcceptBuild(self.armature_uid, self.armature, self.options)
+        self.build = AcceptBuild(self.armature_uid, self.armature, self.options)
 
     @property
     def label(self) -> str:
@@ -84,31 +84,15 @@ class AcceptJob(PlacedJob):
         """From the start: all that is to be done is to build and to place."""
         return self.is_open
 
-    @property
-    def source_uids(self) -> frozenset[int]:
-        """The actions that its own is made from."""
-        return self.action.source_uids
-
     def build_until(self, context: bpy.types.Context, deadline: float) -> bool:
         """Build the action."""
-        return self.action.until(deadline)
-
-    def build_anew(self) -> None:
-        """What is built holds no longer."""
-        self.action.drop()
-
-    def source_changed(self) -> None:
-        """The action is built again."""
-        self.action.is_stale = True
+        assert self.build is not None  # until it ends
+        return self.build.until(deadline)
 
     def apply(self, context: bpy.types.Context) -> str:
         """Have the armature own the action."""
-        self.action.to_end()
-        assert self.action.accepted is not None
+        assert self.build is not None
+        self.build.to_end()
+        assert self.build.accepted is not None
         armature = found(self.armature_uid, self.armature)
-        return accept_refinement.put_in_place(armature, self.action.accepted)
-
-    def end(self, words: str, is_problem: bool = False) -> None:
-        """Nothing more will come of it; what was being built goes."""
-        super().end(words, is_problem)
-        self.build_anew()
+        return accept_refinement.put_in_place(armature, self.build.accepted)

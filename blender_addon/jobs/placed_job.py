@@ -15,6 +15,8 @@ class PlacedJob(Job):
 
     is_kept: bool = field(default=False, kw_only=True)
     """Whether what has come of it is to be put in place, though it was stopped."""
+    build: Any = field(default=None, kw_only=True)
+    """Its action (an `ActionBuild`), as far as it is built; none where nothing is to be keyed."""
 
     @property
     def is_to_be_placed(self) -> bool:
@@ -34,7 +36,7 @@ class PlacedJob(Job):
     @property
     def source_uids(self) -> frozenset[int]:
         """Blender's numbers of the actions that it is being built from."""
-        return frozenset()
+        return frozenset() if self.build is None else self.build.source_uids
 
     def build_until(self, context: Any, deadline: float) -> bool:
         """Make ready, bit by bit, what is to be put in place; true once it is.
@@ -51,9 +53,13 @@ class PlacedJob(Job):
 
     def build_anew(self) -> None:
         """What is built so far holds no longer."""
+        if self.build is not None:
+            self.build.drop()
 
     def source_changed(self) -> None:
-        """Keys that it is being built from were changed."""
+        """Keys that it is being built from were changed: it is built again."""
+        if self.build is not None:
+            self.build.is_stale = True
 
     def apply(self, context: Any) -> str:
         """Put into the scene what has come of it.
@@ -72,6 +78,8 @@ class PlacedJob(Job):
         self.is_kept = False
 
     def end(self, words: str, is_problem: bool = False) -> None:
-        """Nothing more will come of it."""
+        """Nothing more will come of it; what was being built goes."""
         super().end(words, is_problem)
         self.is_kept = False
+        self.build_anew()
+        self.build = None

@@ -179,31 +179,10 @@ class RefineJob(SceneJob, RemoteJob):
         assert refinement is not None
         return apply_refinement(context, refinement, self.build)
 
-    @property
-    def source_uids(self) -> frozenset[int]:
-        """The action that its own is made from."""
-        return frozenset() if self.build is None else self.build.source_uids
-
-    def source_changed(self) -> None:
-        """The action is built again."""
-        if self.build is not None:
-            self.build.is_stale = True
-
-    def build_anew(self) -> None:
-        """What is built of its action holds no longer."""
-        if self.build is not None:
-            self.build.drop()
-
     def drop(self) -> None:
         """Forget what has come of it."""
         super().drop()
         self.finished, self.figures = (), {}
-
-    def end(self, words: str, is_problem: bool = False) -> None:
-        """Nothing more will come of it; what was being built goes."""
-        super().end(words, is_problem)
-        self.build_anew()
-        self.build = None
 
 
 def _figures(

@@ -72,7 +72,7 @@ class SequenceJob(PlacedJob):
     """What the body is to be called."""
     options: ImportOptions
     """How the sequence comes in."""
-    build: SequenceBuild | None = field(default=None, init=False)
+    build: SequenceBuild | None = field(default=None, kw_only=True)
     """Its action, as far as it is built."""
 
     @property
@@ -84,11 +84,6 @@ class SequenceJob(PlacedJob):
     def must_be_shown(self) -> bool:
         """A body can be built in the shown scene alone."""
         return True
-
-    @property
-    def source_uids(self) -> frozenset[int]:
-        """The action of the camera that the motion stands before."""
-        return frozenset() if self.build is None else self.build.source_uids
 
     def motion(self) -> Sequence:
         """The sequence.
@@ -123,22 +118,6 @@ class SequenceJob(PlacedJob):
         motion, imported = self.motion(), self.place(context)
         words = f"{len(motion)} frames imported as {imported.armature.name}"
         return "; ".join([words, *imported.notes])
-
-    def source_changed(self) -> None:
-        """The action is built again."""
-        if self.build is not None:
-            self.build.is_stale = True
-
-    def build_anew(self) -> None:
-        """What is built of its action holds no longer."""
-        if self.build is not None:
-            self.build.drop()
-
-    def end(self, words: str, is_problem: bool = False) -> None:
-        """Nothing more will come of it; what was being built goes."""
-        super().end(words, is_problem)
-        self.build_anew()
-        self.build = None
 
     def _begun(self) -> SequenceBuild:
         if self.build is None:
