@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 SLICE_SECONDS = 0.02
 """How long the slices of one turn may hold Blender before it gets the turn back."""
 
-CHUNK = 256
+CHUNK = 128
 """Frames that are worked on at once: some milliseconds for a body's joints."""
 
 

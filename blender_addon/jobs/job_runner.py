@@ -48,6 +48,7 @@ class JobRunner:
         self._jobs: list[Job] = []
         self._shown: tuple | None = None
         self._is_undone = False
+        self._turn = 0
         self.previews = PreviewFilling()
         """What the slider shows, as far as it is not blended yet."""
 
@@ -63,25 +64,35 @@ class JobRunner:
             self._begin_anew()
         if ended := self._link.watch():
             self._end_remote(ended)
-        self.previews.until(deadline)
-        is_rendering = any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS)
-        if not is_rendering:
-            self._read_scenes(deadline)
-        self._go_on_preparing(deadline)
-        if self._link.client is not None:
-            for event in self._link.client.poll():
-                self._receive(event)
-        if not is_rendering:
-            self._place_next(deadline)
+        self._exchange()
+        self._work_until(deadline)
+        self._exchange()  # what was made ready just now is sent at once
         # What operators changed since the last step counts too.
         before, self._shown = self._shown, self._now_shown()
         return before != self._shown
 
-    def _place_next(self, deadline: float) -> None:
-        """Put one finished job in place, or a part of it; Blender draws between two steps."""
-        for job in self._jobs:
-            if isinstance(job, PlacedJob) and job.is_to_be_placed and self._apply(job, deadline):
+    def _work_until(self, deadline: float) -> None:
+        """One thing after the other until a time, each of them first in its turn: whatever is first
+        and has something to do does a slice at least, and two would hold Blender for too long."""
+        work = [self.previews.until, self._go_on_preparing]
+        if not any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS):
+            work += [self._read_scenes, self._place_next]
+        self._turn += 1
+        for place in range(len(work)):
+            has_worked = work[(self._turn + place) % len(work)](deadline)
+            if has_worked and time.monotonic() >= deadline:
                 return
+
+    def _exchange(self) -> None:
+        """Send what is to be sent, and take in what has come."""
+        if self._link.client is not None:
+            for event in self._link.client.poll():
+                self._receive(event)
+
+    def _place_next(self, deadline: float) -> bool:
+        """Put one finished job in place, or a part of it; Blender draws between two steps."""
+        waiting = (job for job in self._jobs if isinstance(job, PlacedJob) and job.is_to_be_placed)
+        return any(self._apply(job, deadline) for job in waiting)
 
     def _begin_anew(self) -> None:
         """After an undo: what was read and built so far may be gone, or be there once more."""
@@ -97,23 +108,27 @@ class JobRunner:
     def _now_shown(self) -> tuple[ConnectionView, list[tuple[float, str, bool]]]:
         return self.connection, [(job.fraction, job.line, job.is_open) for job in self._jobs]
 
-    def _read_scenes(self, deadline: float) -> None:
+    def _read_scenes(self, deadline: float) -> bool:
+        has_read = False
         for job in self._jobs:
             if not isinstance(job, SceneJob):
                 continue
             is_waiting, is_reading = job.is_waiting, job.is_reading
             if is_waiting and job_queue.ahead_of(self._jobs, job) is None:
                 self._guard(job, job.begin_reading)
+                has_read = True
             elif is_reading:
                 self._guard(job, lambda job=job: job.read_until(deadline))
+                has_read = True
             if job.is_open and job.reading is not None and not job.is_handed_over:
                 job.is_handed_over = True
                 if isinstance(job, ExportJob):
                     job.write()
                 elif isinstance(job, RemoteJob):
                     self._prepare(job)
-            if is_reading and time.monotonic() >= deadline:
-                return
+            if has_read and time.monotonic() >= deadline:
+                break
+        return has_read
 
     def _prepare(self, job: RemoteJob) -> None:
         """Begin to make a request."""
@@ -123,13 +138,16 @@ class JobRunner:
         job.preparing = job.preparation(self._link.client)
         job.words = "sending"
 
-    def _go_on_preparing(self, deadline: float) -> None:
+    def _go_on_preparing(self, deadline: float) -> bool:
         """Work on what jobs need before they can be sent or written: a slice at least."""
+        has_worked = False
         for job in self._jobs:
             if job.preparing is not None:
                 self._guard(job, lambda job=job: self._prepare_until(job, deadline))
-            if time.monotonic() >= deadline:
-                return
+                has_worked = True
+            if has_worked and time.monotonic() >= deadline:
+                break
+        return has_worked
 
     def _prepare_until(self, job: Job, deadline: float) -> None:
         assert job.preparing is not None

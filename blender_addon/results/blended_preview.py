@@ -27,6 +27,7 @@ from ..keys.joint_channels import (
     joint_channels,
 )
 from ..rigs.lookup import find_object
+from ..slices import to_end
 from . import compared_sides
 
 NONE = -1.0
@@ -68,8 +69,7 @@ def is_open(armature: bpy.types.Object) -> bool:
 def finish(armature: bpy.types.Object) -> None:
     """Blend all frames that are not blended yet, now."""
     if is_open(armature):
-        for _ in filling(armature.session_uid):
-            pass
+        to_end(filling(armature.session_uid))
 
 
 def filling(armature_uid: int) -> Generator[None, None, None]:
@@ -143,13 +143,15 @@ class PreviewFilling:
             if isinstance(item, bpy.types.Object) and item.type == "ARMATURE" and is_open(item):
                 self._add(item)
 
-    def until(self, deadline: float) -> None:
-        """Blend on until a time, by `time.monotonic()`; at least one bit."""
+    def until(self, deadline: float) -> bool:
+        """Blend on until a time, by `time.monotonic()`; at least one bit, where there is any."""
+        has_worked = self.is_open
         for uid in list(self._slices):
             for _ in self._slices[uid][1]:
                 if time.monotonic() >= deadline:
-                    return
+                    return True
             del self._slices[uid]
+        return has_worked
 
     def before_frame(self, frame: float) -> None:
         """Blend the frame that is about to be shown."""

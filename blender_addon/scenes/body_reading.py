@@ -119,8 +119,9 @@ def read_body(
         SceneError: it is no SMPL armature, or was removed.
     """
     still = read_still(armature)
-    chain = read_chain(armature, still.match)
-    matrices = yield from read_matrices(context, armature, "", chain, scene_frames)
+    chain, name = read_chain(armature, still.match), armature.name
+    yield 0.0
+    matrices = yield from read_matrices(context, find(name), "", chain, scene_frames)
     return BodyReading(still, chain, matrices, tuple(scene_frames))
 
 
@@ -174,7 +175,9 @@ def read_matrices(
         camera_matrices = None
         if camera is not None:
             camera_matrices = transform_sampling.object_matrices(camera, scene_frames)
-        basis = yield from _sample_bones(armature.name, chain, scene_frames)
+        name = armature.name
+        yield 0.0
+        basis = yield from _sample_bones(name, chain, scene_frames)
         return Matrices(armature_matrices, camera_matrices, basis, is_posed=False)
     names = (armature.name, camera_name) if camera_name else (armature.name,)
     (placed, *cameras), posed = yield from _evaluate_frames(context, names, chain, scene_frames)
@@ -198,17 +201,15 @@ def _sample_bones(
     armature_name: str, chain: Chain, scene_frames: Sequence[int]
 ) -> Generator[float, None, Array]:
     """Bones' own transforms (T, N, 4, 4) from their curves."""
-    basis = []
+    basis = np.empty((len(scene_frames), len(chain.names), 4, 4))
     for done, name in enumerate(chain.names):
         armature = find(armature_name)
         prefix = transform_sampling.bone_prefix(name)
-        basis.append(
-            transform_sampling.basis_matrices(
-                armature.pose.bones[name], prefix, curves_of(armature), scene_frames
-            )
+        basis[:, done] = transform_sampling.basis_matrices(
+            armature.pose.bones[name], prefix, curves_of(armature), scene_frames
         )
         yield (done + 1) / len(chain.names)
-    return np.stack(basis, axis=1)
+    return basis
 
 
 def _evaluate_frames(

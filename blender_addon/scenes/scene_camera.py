@@ -113,7 +113,7 @@ def world_to_cameras(matrices_world: npt.ArrayLike, units_per_metre: float) -> A
         units_per_metre: Blender units in one metre of the body; the picture does not change when
             camera and body shrink together.
     """
-    result = np.stack([frames.blender_to_opencv_camera(m) for m in np.asarray(matrices_world)])
+    result = frames.blender_to_opencv_camera(matrices_world)
     result[:, :3, 3] /= units_per_metre
     return result
 

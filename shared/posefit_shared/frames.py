@@ -150,12 +150,12 @@ def invert(transform: npt.ArrayLike) -> Array:
 
 
 def blender_to_opencv_camera(matrix_world: npt.ArrayLike) -> Array:
-    """`world_to_camera` (4, 4) of a Blender camera object's `matrix_world` (4, 4).
+    """`world_to_camera` (…, 4, 4) of a Blender camera object's `matrix_world` (…, 4, 4).
 
     The object's scale is dropped, as Blender does when it renders.
     """
     matrix = np.array(matrix_world, dtype=np.float64)
-    matrix[:3, :3] /= np.linalg.norm(matrix[:3, :3], axis=0)
+    matrix[..., :3, :3] /= np.linalg.norm(matrix[..., :3, :3], axis=-2, keepdims=True)
     return OPENCV_TO_BLENDER_CAMERA @ invert(matrix)
 
 
