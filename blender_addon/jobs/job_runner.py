@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -49,6 +50,7 @@ class JobRunner:
         self._shown: tuple | None = None
         self._is_undone = False
         self._turn = 0
+        self._arrived: deque[object] = deque()
         self.previews = PreviewFilling()
         """What the slider shows, as far as it is not blended yet."""
 
@@ -65,7 +67,8 @@ class JobRunner:
         if ended := self._link.watch():
             self._end_remote(ended)
         self._exchange()
-        self._work_until(deadline)
+        if not self._receive_until(deadline) or time.monotonic() < deadline:
+            self._work_until(deadline)
         self._exchange()  # what was made ready just now is sent at once
         # What operators changed since the last step counts too.
         before, self._shown = self._shown, self._now_shown()
@@ -84,10 +87,18 @@ class JobRunner:
                 return
 
     def _exchange(self) -> None:
-        """Send what is to be sent, and take in what has come."""
+        """Send what is to be sent, and fetch what has come."""
         if self._link.client is not None:
-            for event in self._link.client.poll():
-                self._receive(event)
+            self._arrived.extend(self._link.client.poll())
+
+    def _receive_until(self, deadline: float) -> bool:
+        """Take in what has come until a time, one thing at least; whether anything had."""
+        has_received = bool(self._arrived)
+        while self._arrived:
+            self._receive(self._arrived.popleft())
+            if time.monotonic() >= deadline:
+                break
+        return has_received
 
     def _place_next(self, deadline: float) -> bool:
         """Put one finished job in place, or a part of it; Blender draws between two steps."""

@@ -201,15 +201,16 @@ def _sample_bones(
     armature_name: str, chain: Chain, scene_frames: Sequence[int]
 ) -> Generator[float, None, Array]:
     """Bones' own transforms (T, N, 4, 4) from their curves."""
-    basis = np.empty((len(scene_frames), len(chain.names), 4, 4))
+    # A bone's frames lie together: else the first bone would touch all of this memory in one slice.
+    basis = np.empty((len(chain.names), len(scene_frames), 4, 4))
     for done, name in enumerate(chain.names):
         armature = find(armature_name)
         prefix = transform_sampling.bone_prefix(name)
-        basis[:, done] = transform_sampling.basis_matrices(
+        basis[done] = transform_sampling.basis_matrices(
             armature.pose.bones[name], prefix, curves_of(armature), scene_frames
         )
         yield (done + 1) / len(chain.names)
-    return basis
+    return basis.swapaxes(0, 1)
 
 
 def _evaluate_frames(
