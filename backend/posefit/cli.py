@@ -26,7 +26,7 @@ from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import RefineSettings, SettingsError
 
 from .commands.serving import keys, serve, status
-from .errors import PosefitError
+from .errors import OUT_OF_MEMORY, PosefitError, is_out_of_memory
 
 __all__ = ["main"]
 
@@ -374,6 +374,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("posefit: interrupted; nothing half-written was left behind\n")
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.stderr.write(f"posefit: {OUT_OF_MEMORY}\n")
+        return 2
     return int(status or 0)
 
 

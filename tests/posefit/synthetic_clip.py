@@ -76,6 +76,33 @@ class ColorMatcher:
         return DisplacementField(displacement, torch.ones(batch, height, width), visibility)
 
 
+class SoftMatcher:
+    """As `ColorMatcher`, but what it finds moves little when pictures differ little: each pixel's
+    place is the mean of all that show nearly its colour. Works where the pictures lie."""
+
+    name = "soft matcher"
+    WIDTH = 0.02
+    """How far colours may be apart, of 1."""
+
+    def predict(self, images: torch.Tensor, modalities: Modalities) -> DisplacementField:
+        """Displacement at all pixels; visibility tells how many others show their colour."""
+        batch, _, height, width = images.shape
+        rows, columns = torch.meshgrid(
+            *(torch.arange(n, device=images.device) + 0.5 for n in (height, width)), indexing="ij"
+        )
+        place = torch.stack([columns, rows], -1).reshape(-1, 2)
+        found, support = [], []
+        for wanted, seen in zip(modalities.vertex_colors, images, strict=True):
+            likeness = torch.cdist(wanted.flatten(1).T, seen.flatten(1).T).div(self.WIDTH)
+            weight = likeness.square().neg().exp() * (seen.flatten(1).sum(0) * 20 - 1).clamp(0, 1)
+            total = weight.sum(1)
+            found.append((weight @ place) / (total[:, None] + 1e-6) - place)
+            support.append(total / (total + 0.3))
+        seen = torch.stack(support).reshape(batch, height, width) * modalities.mask[:, 0]
+        moved = torch.stack(found).reshape(batch, height, width, 2)
+        return DisplacementField(moved, torch.ones_like(seen), seen)
+
+
 def camera(yaw: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Intrinsics and world_to_camera of a camera 4 m from the origin, 1 m up, looking at it."""
     intrinsics = np.array([[420.0, 0, 120], [0, 420.0, 160], [0, 0, 1]])

@@ -114,3 +114,23 @@ def test_an_unknown_table_is_one_sentence(capsys):
 def test_the_doctor_finds_everything_that_the_tests_use(capsys):
     assert main(["doctor"]) == 0
     assert "LACKS" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["OutOfMemoryError", "RuntimeError"])
+def test_memory_that_runs_out_is_one_sentence(name, capsys, monkeypatch, tmp_path):
+    kind = type(name, (RuntimeError,), {})
+
+    def refine_files(*arguments, **options):
+        raise kind("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("posefit.commands.refining.refine_files", refine_files)
+    assert "memory ran out: choose" in refused(capsys, "refine", "--output", str(tmp_path / "o"))
+
+
+def test_an_error_that_nobody_expected_is_not_called_a_lack_of_memory(monkeypatch, tmp_path):
+    def refine_files(*arguments, **options):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("posefit.commands.refining.refine_files", refine_files)
+    with pytest.raises(RuntimeError, match="something else"):
+        main(["refine", "--output", str(tmp_path / "o")])

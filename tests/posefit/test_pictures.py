@@ -46,6 +46,7 @@ def test_kept_pictures_let_go_of_the_frames_that_they_were_cut_out_of():
     assert keep_pictures([kept], "cpu")[0] is kept
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpus_crops_are_those_of_the_cpu_and_nothing_waits_for_them(rng):
     frame = np.repeat((rng.uniform(0, 255, (24, 32, 1))), 3, -1).astype(np.uint8)

@@ -3,12 +3,15 @@
 
 import importlib
 import math
+import queue
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from posefit.errors import RefinementError
+from posefit.worker import process as worker
 from posefit.worker.job_context import JobCancelled, JobContext, JobFolders
 from posefit.worker.media_paths import MediaError
 from posefit.worker.process import _failure_of
@@ -169,6 +172,8 @@ def test_an_import_reads_no_file_that_the_imported_one_names(folders, tmp_path):
         (KeyError("secret"), "internal", "(KeyError): see its log"),
         (MemoryError(), "memory", "memory ran out"),
         (torch.OutOfMemoryError("CUDA secret"), "memory", "choose a smaller window_frames"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED secret"), "memory", "memory ran out"),
+        (OSError("cannot allocate memory for thread: secret"), "internal", "(OSError): see"),
     ],
 )
 def test_errors_for_people_keep_their_words_and_others_keep_their_secrets(error, kind, words):
@@ -177,6 +182,20 @@ def test_errors_for_people_keep_their_words_and_others_keep_their_secrets(error,
     assert words in failure.message
     assert "secret" not in failure.message
     assert failure.job == "job"
+
+
+def test_a_worker_without_work_rests_once(monkeypatch):
+    monkeypatch.setattr(worker, "REST_AFTER_S", 0.01)
+    jobs, rests = queue.Queue(), []
+
+    def rest():
+        rests.append(1)
+        jobs.put(None)
+
+    lone = worker._Worker.__new__(worker._Worker)
+    lone._line, lone._rest = SimpleNamespace(jobs=jobs), rest
+    assert lone._next_order() is None
+    assert rests == [1]
 
 
 def test_a_ping_gives_back_what_it_got(line):

@@ -25,7 +25,7 @@ from posefit_shared.body_files import BodyFileError
 from posefit_shared.sequence import SequenceError
 from posefit_shared.settings import SettingsError
 
-from ..errors import PosefitError
+from ..errors import OUT_OF_MEMORY, PosefitError, is_out_of_memory
 from ..records import RecordFolder
 from .folder import is_disk_full
 from .jobs import Job
@@ -47,6 +47,8 @@ def failure_of(error: Exception) -> tuple[str, str]:
         return "disk", "the disk is full"
     if isinstance(error, USER_ERRORS):
         return "refused", str(error)
+    if is_out_of_memory(error):
+        return "broke", OUT_OF_MEMORY
     first = (str(error).strip() or "no words").splitlines()[0]
     return "broke", f"{type(error).__name__}: {first}"
 

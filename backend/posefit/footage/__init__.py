@@ -18,7 +18,6 @@ import numpy as np
 
 from .frames import MAX_FRAMES, MAX_SIDE, Footage, FootageError
 from .images import IMAGE_SUFFIXES, ImageFootage, images_in, natural_key
-from .video import VideoFootage
 
 __all__ = [
     "MAX_FRAMES",
@@ -53,6 +52,8 @@ def open_footage(path: str | os.PathLike[str], *, fps: float | None = None) -> F
         raise FootageError(f"{path.name} is empty (0 bytes): copy or export it again")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageFootage(path, [path], fps)
+    from .video import VideoFootage  # PyAV takes its time, and a folder of pictures needs none
+
     return VideoFootage(path, fps)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "give_back",
     "give_back_to_system",
     "limit_gpu_memory",
+    "usable_memory",
 ]
 
 LIMIT_VARIABLE = "POSEFIT_GPU_MEMORY_GIB"
@@ -39,9 +40,28 @@ def limit_gpu_memory(device: torch.device) -> None:
     Raises:
         GpuMemoryError: the variable is no number above zero.
     """
+    if device.type == "cuda" and (limit := _limit_bytes()) < math.inf:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+
+
+def usable_memory(device: torch.device) -> int:
+    """Bytes of a GPU that this process may take, what it has taken included.
+
+    Args:
+        device: a GPU.
+
+    Raises:
+        GpuMemoryError: as `limit_gpu_memory`.
+    """
+    return int(min(_limit_bytes(), torch.cuda.get_device_properties(device).total_memory))
+
+
+def _limit_bytes() -> float:
+    """What the environment says; infinite where it says nothing."""
     words = os.environ.get(LIMIT_VARIABLE, "").strip()
-    if not words or device.type != "cuda":
-        return
+    if not words:
+        return math.inf
     try:
         gib = float(words)
     except ValueError:
@@ -51,9 +71,7 @@ def limit_gpu_memory(device: torch.device) -> None:
             f"{LIMIT_VARIABLE} is {words!r}, expected how many GiB of the GPU posefit may take, "
             "like 6; unset it for all"
         )
-    total = torch.cuda.get_device_properties(device).total_memory
-    share = min(1.0, gib * 2**30 / total)
-    torch.cuda.set_per_process_memory_fraction(share, device)
+    return gib * 2**30
 
 
 def give_back() -> None:

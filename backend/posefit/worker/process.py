@@ -39,6 +39,7 @@ from posefit_shared.messages import (
     Submit,
 )
 
+from ..errors import OUT_OF_MEMORY, is_out_of_memory
 from .crash_report import LastLines, write_crash_report
 from .job_context import JobCancelled, JobContext, JobFolders, WorkerInfo
 from .log_records import job_of_records, write_log
@@ -338,9 +339,8 @@ def _failure_of(error: Exception, job: str) -> Failure:
     speaks_to_users = package in ("posefit", "posefit_shared")
     if speaks_to_users and isinstance(error, (ValueError, RuntimeError)):
         return Failure(type(error).__name__[:64], str(error)[:2000] or "no words", job=job)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        words = "memory ran out on the backend: choose a smaller window_frames, or fewer frames"
-        return Failure("memory", words, job=job)
+    if is_out_of_memory(error):
+        return Failure("memory", f"on the backend {OUT_OF_MEMORY}", job=job)
     name = type(error).__name__[:64]
     words = f"the backend failed in a way that it did not expect ({name}): see its log"
     return Failure("internal", words, job=job)
