@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -25,6 +26,9 @@ _LONGEST_WAIT_S = 30.0
 _MOST_BYTES = 192 << 20
 """Memory of what lies ready."""
 _MOST_READY = 32
+_TURN_S = 2e-4
+"""How long a thread computes in Python while another one waits for its turn: whoever waited for a
+GPU should not wait for this thread's usual 5 ms as well."""
 
 
 class Ahead(Generic[_Made]):
@@ -56,6 +60,8 @@ class Ahead(Generic[_Made]):
         self._thread.start()
 
     def __enter__(self) -> Ahead[_Made]:
+        self._usual_turn_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(_TURN_S, self._usual_turn_s))
         return self
 
     def __exit__(
@@ -65,6 +71,7 @@ class Ahead(Generic[_Made]):
         traceback: TracebackType | None,
     ) -> None:
         self._stopped.set()
+        sys.setswitchinterval(self._usual_turn_s)
         self._thread.join(_LONGEST_WAIT_S)
         if self._thread.is_alive():
             logger.warning("a frame has been read for %g s: it is not waited for", _LONGEST_WAIT_S)

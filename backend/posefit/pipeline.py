@@ -15,7 +15,8 @@ people is others' work.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,8 +35,9 @@ from .refinement.clip import Clip, check_visible
 from .refinement.method import Method
 from .refinement.observation import Observer
 from .refinement.parts import Part, gather, joined, turned_input
+from .refinement.pictures import PicturesAhead
 from .refinement.run import Freedom, Hooks, Run, Stopwatch
-from .refinement.windows import split_windows
+from .refinement.windows import Window, split_windows
 from .solver import ShapeMode
 from .verdict.acceptance import Verdict, apply_verdict
 from .verdict.judge import judge
@@ -157,35 +159,55 @@ class _Steps:
         frames = len(self._given)
         self._windows = split_windows(frames, settings.window_frames, settings.window_overlap)
         self._shape: ShapeMode = run.window_shape(len(self._windows), frames)
-        shared = checkpoint.shared(body.device)
-        if shared is None:
-            betas, run = run.with_shape_and_camera(self._given)
-            shared = Shared(betas, run.camera)
-            checkpoint.keep_shared(shared)
-        self._run = replace(run, camera=shared.camera)
-        self._near = slid_parameters(self._given, shared.camera, clip.sequence, body)
-        self._start = replace(self._near, betas=shared.betas)
+        self._run, self._near, self._start = run, self._given, self._given
 
     def do(self, windows: Collection[int]) -> list[Part]:
-        """Those windows, in order."""
-        run, parts = self._run, []
-        kept = {k: self._checkpoint.window(k, run.body.device) for k in sorted(windows)}
+        """Those windows, in order, after what all share."""
+        parts: list[Part] = []
+        kept = {k: self._checkpoint.window(k, self._run.body.device) for k in sorted(windows)}
         missing = [self._windows[k] for k, part in kept.items() if part is None]
         frames = sorted({frame for w in missing for frame in range(w.start, w.stop)})
-        with run.pictures_ahead(self._near, frames) as ahead:
+        with ExitStack() as opened:
+            ahead = self._find_what_is_shared(frames, opened)
             for done, (k, part) in enumerate(kept.items(), 1):
                 if part is None:
-                    rows = torch.arange(self._windows[k].start, self._windows[k].stop)
-                    start, near = self._start[rows], self._near[rows]
-                    part = run.refine_part(start, near, rows, shape=self._shape, ahead=ahead)
+                    part = self._refined(self._windows[k], ahead)
                     self._checkpoint.keep_window(k, part)
                 parts.append(part)
                 if self._shape != "fixed":
                     self._start = replace(self._start, betas=parts[0].parameters.betas)
-                run.hooks.progress(0.15 + 0.8 * done / len(kept), "refining")
-                if len(kept) == len(self._windows):
-                    run.hooks.publish(self._joined(parts))
+                self._run.hooks.progress(0.15 + 0.8 * done / len(kept), "refining")
+                if done < len(kept) == len(self._windows):  # what all of them give comes at once
+                    self._run.hooks.publish(self._joined(parts))
         return parts
+
+    def _find_what_is_shared(
+        self, frames: Sequence[int], opened: ExitStack
+    ) -> PicturesAhead | None:
+        """Sets shape and camera; the windows' pictures, which are decoded beside that where the
+        camera doesn't decide what is cut out of them."""
+        run, given, shared = self._run, self._given, self._checkpoint.shared(self._run.body.device)
+        ahead = None
+        if shared is None:
+            decide = run.frames_that_decide(given)
+            if not run.seeks_camera:
+                ahead = opened.enter_context(run.pictures_ahead(given, frames))
+            betas = given.betas
+            if decide is not None:
+                betas, run = run.with_shape_and_camera(given, decide)
+            shared = Shared(betas, run.camera)
+            self._checkpoint.keep_shared(shared)
+        self._run = run = replace(run, camera=shared.camera)
+        self._near = slid_parameters(given, shared.camera, run.clip.sequence, run.body)
+        self._start = replace(self._near, betas=shared.betas)
+        return ahead or opened.enter_context(run.pictures_ahead(self._near, frames))
+
+    def _refined(self, window: Window, ahead: PicturesAhead | None) -> Part:
+        rows = torch.arange(window.start, window.stop)
+        of_window = slice(window.start, window.stop)
+        start, near = self._start[of_window], self._near[of_window]
+        pictures = self._run.taken(ahead, rows)
+        return self._run.refine_part(start, near, rows, pictures, shape=self._shape)
 
     def finish(self) -> Refinement:
         """All windows, joined, and the verdict on them."""

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .gpu.choice import takes_kernels
+
 __all__ = ["axis_angle_to_matrix", "cross_matrix", "matrix_to_axis_angle"]
 
 _SERIES_BELOW = 0.02
@@ -39,6 +41,10 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor,
     Source:
         Rodrigues' formula; below an angle of 0.14 its coefficients come from their series.
     """
+    if takes_kernels(axis_angle):
+        from .gpu.rotations import vectors_to_matrices  # Warp takes half a second to import
+
+        return vectors_to_matrices(axis_angle)
     square = axis_angle.square().sum(-1)
     is_small = square < _SERIES_BELOW
     angle = torch.where(is_small, torch.ones_like(square), square).sqrt()
@@ -71,6 +77,10 @@ def matrix_to_axis_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "
         Through the quaternion, from whichever of its four proportional expressions is largest
         (Shepperd 1978), so that neither zero nor π divides by anything small.
     """
+    if takes_kernels(matrix):
+        from .gpu.rotations import matrices_to_vectors
+
+        return matrices_to_vectors(matrix)
     quaternion = _matrix_to_wxyz(matrix)
     real, imaginary = quaternion[..., 0], quaternion[..., 1:]
     square = imaginary.square().sum(-1)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -13,36 +12,20 @@ from torch import Tensor
 __all__ = ["joint_frames", "pose_feature", "skin"]
 
 
-@dataclass(frozen=True)
-class _Level:
-    """The joints at one depth below the root."""
-
-    joints: Int[Tensor, " member"]
-    parent_places: Int[Tensor, " member"]
-    """Where each one's parent is among the joints one level up; the root's is its own."""
-
-
 @lru_cache(maxsize=32)
-def _levels(
+def _ancestors(
     parents: tuple[int, ...], device: torch.device
-) -> tuple[tuple[_Level, ...], Int[Tensor, " joint"], Int[Tensor, " joint"]]:
-    """Levels from the root down, each joint's place among all levels' joints, and its parent
-    (the root's: itself)."""
-    depth = [0] * len(parents)
-    for joint in range(1, len(parents)):
-        depth[joint] = depth[parents[joint]] + 1
-    members = [[j for j, d in enumerate(depth) if d == level] for level in range(max(depth) + 1)]
-    order = [joint for level in members for joint in level]
-
-    def index(places: list[int]) -> Tensor:
-        return torch.tensor(places, device=device)
-
-    levels = tuple(
-        _Level(index(own), index([members[k - 1].index(parents[j]) for j in own] if k else [0]))
-        for k, own in enumerate(members)
-    )
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return levels, index(back), index([max(parent, 0) for parent in parents])
+) -> tuple[Int[Tensor, " joint"], tuple[Int[Tensor, " joint_and_world"], ...]]:
+    """Each joint's parent (the root's: itself), and the ancestors 1, 2, 4, … levels up of joints
+    and of what is above the root, which comes last, until all are that."""
+    world = len(parents)
+    level = [parent if parent >= 0 else world for parent in parents] + [world]
+    levels = []
+    while any(joint != world for joint in level):
+        levels.append(torch.tensor(level, device=device))
+        level = [level[joint] for joint in level]
+    upper = torch.tensor([max(parent, 0) for parent in parents], device=device)
+    return upper, tuple(levels)
 
 
 def joint_frames(
@@ -58,21 +41,18 @@ def joint_frames(
         parents: −1 for the root, which comes first.
 
     Returns:
-        Rotation of each joint from rest, and its posed position; one step per depth of the tree.
+        Rotation of each joint from rest, and its posed position; by pointer doubling, log2(depth)
+        products of all joints in place of one for each depth of the tree.
     """
-    levels, back, upper = _levels(parents, joints.device)
+    upper, ancestors = _ancestors(parents, joints.device)
     offsets = torch.cat([joints[:, :1], joints[:, 1:] - joints[:, upper[1:]]], dim=1)
-    all_rotations, all_positions = [], []
-    for depth, level in enumerate(levels):
-        turned, placed = rotations[:, level.joints], offsets[:, level.joints]
-        if depth:
-            above = all_rotations[-1][:, level.parent_places]
-            beside = all_positions[-1][:, level.parent_places]
-            placed = (above @ placed[..., None])[..., 0] + beside
-            turned = above @ turned
-        all_rotations.append(turned)
-        all_positions.append(placed)
-    return torch.cat(all_rotations, 1)[:, back], torch.cat(all_positions, 1)[:, back]
+    world = torch.eye(4, dtype=joints.dtype, device=joints.device).expand(len(joints), 1, 4, 4)
+    chain = torch.cat([rotations, offsets[..., None]], dim=3)
+    chain = torch.cat([chain, world[:, :, 3:].expand(-1, len(parents), -1, -1)], dim=2)
+    chain = torch.cat([chain, world], dim=1)
+    for level in ancestors:
+        chain = chain[:, level] @ chain
+    return chain[:, :-1, :3, :3], chain[:, :-1, :3, 3]
 
 
 def pose_feature(rotations: Float[Tensor, "batch joint 3 3"]) -> Float[Tensor, "batch feature"]:

@@ -39,12 +39,13 @@ class Backend:
         *options: str,
         bind: str = "tcp://127.0.0.1:0",
         program: tuple[str, ...] = TEST_JOBS,
+        device: str = "cpu",
     ) -> None:
         self.folder = folder
         self.log = folder / f"backend-{time.monotonic_ns()}.log"
         self.temporary = folder / "temporary"
         self.temporary.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", *program, "--bind", bind, "--device", "cpu"]
+        command = [sys.executable, "-m", *program, "--bind", bind, "--device", device]
         path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.temporary)}
         with self.log.open("wb") as log:

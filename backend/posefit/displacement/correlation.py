@@ -223,6 +223,11 @@ class CorrelationPyramid:
             volume = _Volume(values, (picture.shape[2], picture.shape[3]), functions)
             self._levels.append((_Anchor.apply(values, volume), volume))
 
+    @property
+    def levels(self) -> list[tuple[Tensor, tuple[int, int]]]:
+        """Each level's volume (batch, query, cell), and its picture's height and width."""
+        return [(volume.values, volume.size) for _, volume in self._levels]
+
     def at(self, centers: Float[Tensor, "batch query 2"]) -> Float[Tensor, "batch query tap"]:
         """Windows of all levels about the centres, which are in cells of the finest level."""
         windows = []

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .network import Residual
+from .network import CorrespondenceNetwork, Residual
 
 __all__ = ["fuse_layers"]
 
 
-def fuse_layers(network: nn.Module) -> None:
+def fuse_layers(network: nn.Module, *, align: bool = False) -> None:
     """Fuses a network's layers in place.
 
     Args:
         network: in evaluation mode.
+        align: its channels, as a GPU likes them.
     """
     for sequence in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
         _fuse_normalisation(sequence)
@@ -30,8 +31,52 @@ def fuse_layers(network: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, Residual):
                 setattr(module, name, _FusedResidual(child))
+    if isinstance(network, CorrespondenceNetwork):
+        _fuse_gates(network)
+        if align:
+            _align_channels(network)
     for sequence in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
         _fuse_activations(sequence)
+
+
+def _fuse_gates(network: CorrespondenceNetwork) -> None:
+    """The gates' biases become part of what the context adds to them, once for all updates."""
+    added, update = network.context_gates, network.update
+    context, gates, candidate = added.bias, update.gates.bias, update.candidate.bias
+    if context is not None and gates is not None and candidate is not None:
+        together = context + torch.cat([gates, candidate])
+        added.bias = nn.Parameter(together, requires_grad=False)
+        update.gates.bias = update.candidate.bias = None
+
+
+def _align_channels(network: CorrespondenceNetwork) -> None:
+    """Channels of zeros where a convolution reads a number that is no multiple of 8: for those
+    cuDNN copies its input into such a one at each call. Not for the pictures' three, which it has
+    a faster way for than for eight."""
+    update, hidden = network.update, network.config.hidden_channels
+    for convolution, channels in (
+        (_first_convolution(network.render_encoder), 16),
+        (_first_convolution(network.context), 16),
+        (update.correlation[0], _next_multiple(update.tap_channels)),
+        (update.gates, _next_multiple(update.gates.in_channels)),
+        (update.candidate, _next_multiple(update.candidate.in_channels)),
+    ):
+        assert isinstance(convolution, nn.Conv2d)
+        spare = channels - convolution.in_channels
+        weight = functional.pad(convolution.weight, (0, 0, 0, 0, 0, spare))
+        convolution.weight = nn.Parameter(weight, requires_grad=False)
+        convolution.in_channels = channels
+    network.is_aligned = True
+    update.tap_channels = _next_multiple(update.tap_channels)
+    update.spare_channels = update.gates.in_channels - hidden - 98
+
+
+def _next_multiple(channels: int) -> int:
+    return -(-channels // 8) * 8
+
+
+def _first_convolution(module: nn.Module) -> nn.Conv2d:
+    return next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
 
 
 def _fuse_normalisation(sequence: nn.Sequential) -> None:

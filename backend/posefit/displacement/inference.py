@@ -179,7 +179,7 @@ def _ready_network(
 ) -> tuple[DisplacementNetwork, Calibration]:
     """A network of this process as it is used, loaded once."""
     network, calibration = load_network(weights, device)
-    fuse_layers(network)
+    fuse_layers(network, align=device.type == "cuda")
     if device.type == "cuda":
         for layer in network.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..gpu.choice import takes_kernels
 from .correlation import (
     CorrelationPyramid,
     WindowFunctions,
@@ -199,6 +200,10 @@ class Update(nn.Module):
         self.head = nn.Sequential(
             nn.Conv2d(hidden, 128, 3, 1, 1), nn.ReLU(inplace=True), nn.Conv2d(128, OUTPUTS, 3, 1, 1)
         )
+        self.tap_channels = taps
+        """Channels of taps that it takes; where `fused` aligned it, with zeros behind them."""
+        self.spare_channels = 0
+        """Channels of zeros behind what the gates read, likewise."""
 
     def forward(
         self,
@@ -223,7 +228,10 @@ class Update(nn.Module):
         matched = self.correlation(taps)
         if self.photometric is not None:
             matched = matched + self.photometric(image, texture, flow)
-        motion = torch.cat([matched, self.flow(small_flow), small_flow], dim=1)
+        motion = [matched, self.flow(small_flow), small_flow]
+        if self.spare_channels:
+            motion.append(_zero_channels(small_flow, self.spare_channels))
+        motion = torch.cat(motion, dim=1)
         width = hidden.shape[1]
         gates = torch.sigmoid(
             self.gates(torch.cat([hidden, motion], dim=1)) + context[:, : 2 * width]
@@ -232,8 +240,14 @@ class Update(nn.Module):
         candidate = torch.tanh(
             self.candidate(torch.cat([reset * hidden, motion], dim=1)) + context[:, 2 * width :]
         )
-        hidden = (1 - update) * hidden + update * candidate
+        hidden = torch.lerp(hidden, candidate, update)
         return hidden, self.head(hidden)
+
+
+def _zero_channels(like: Tensor, count: int) -> Tensor:
+    """Channels of zeros to stand beside others; channels last."""
+    batch, _, rows, columns = like.shape
+    return like.new_zeros(batch, rows, columns, count).permute(0, 3, 1, 2)
 
 
 def convex_upsample(
@@ -258,7 +272,8 @@ def cells_of_mask(
     mask: Float[Tensor, "batch 1 height width"],
 ) -> Bool[Tensor, "batch rows columns"]:
     """Which cells show some of the body."""
-    return functional.max_pool2d(mask, STRIDE)[:, 0] > 0.5
+    rows, columns = (side // STRIDE for side in mask.shape[2:])
+    return mask.view(len(mask), rows, STRIDE, columns, STRIDE).amax((2, 4)) > 0.5
 
 
 class CorrespondenceNetwork(nn.Module):
@@ -268,6 +283,8 @@ class CorrespondenceNetwork(nn.Module):
         super().__init__()
         self.config = config = config or NetworkConfig()
         self.windows = WindowFunctions()
+        self.is_aligned = False
+        """What shows everything gets a channel of zeros; weights are for that (`fused`)."""
         hidden, last = config.hidden_channels, config.encoder_channels[-1]
         self.render_encoder = nn.Sequential(
             feature_trunk(RENDER_CHANNELS, config.encoder_channels),
@@ -293,13 +310,18 @@ class CorrespondenceNetwork(nn.Module):
     def encode(self, render: Tensor, image: Tensor) -> tuple[Tensor, ...]:
         """Features to match, the recurrent state's start, the context's share, the first guess."""
         batch, hidden = render.shape[0], self.config.hidden_channels
+        if self.is_aligned:
+            dtype = self.picture_feature.weight.dtype
+            render, image = render.to(dtype), image.to(dtype)
+        colors = torch.cat([image, render[:, MODALITY_CHANNELS["texture"]][:, :3]])
+        everything = torch.cat([render, image], dim=1)
+        if self.is_aligned:
+            everything = render = torch.cat([everything, _zero_channels(image, 1)], dim=1)
         rendered = self.render_encoder(render)
-        both = self.picture_trunk(
-            torch.cat([image, render[:, MODALITY_CHANNELS["texture"]][:, :3]])
-        )
+        both = self.picture_trunk(colors)
         picture = self.picture_feature(both[:batch])
         appearance = self.appearance_feature(both)
-        context = self.context(torch.cat([render, image], dim=1))
+        context = self.context(everything)
         state = torch.tanh(context[:, :hidden])
         gates = self.context_gates(functional.relu(context[:, hidden:]))
         return (
@@ -309,6 +331,10 @@ class CorrespondenceNetwork(nn.Module):
 
     def finish(self, prediction: Tensor, hidden: Tensor) -> Tensor:
         """The prediction in pixels at full resolution."""
+        if takes_kernels(prediction):
+            from .reading import upsampled  # Warp takes half a second to import
+
+            return upsampled(prediction, self.upsampling(hidden), STRIDE, 0.25)
         return convex_upsample(prediction, self.upsampling(hidden) * 0.25)
 
     def forward(
@@ -332,29 +358,42 @@ class CorrespondenceNetwork(nn.Module):
             resolution but for the last.
         """
         rendered, picture, own, seen, hidden, gates, first = self.encode(render, image)
-        size = (rendered.shape[2], rendered.shape[3])
         mask = cells_of_mask(render[:, MODALITY_CHANNELS["mask"]])
         cells = body_cells(mask, query_budget)
         matches = self._match(cells, rendered, picture, own, seen)
-        shows_body = mask.flatten(1).gather(1, cells)[..., None]
         texture = render[:, MODALITY_CHANNELS["texture"]]
-        grid = torch.stack([cells % size[1], cells // size[1]], dim=2).float()
         flow, rest = first[:, :2].float(), first[:, 2:].float()
         predictions = [torch.cat([flow * STRIDE, rest], dim=1)]
         for _ in range(self.config.updates if updates is None else updates):
             flow = flow.detach()
-            centers = grid + gather_cells(flow, cells)
-            taps = torch.cat([pyramid.at(centers) for pyramid in matches], dim=2)
-            # cells that pad a sample's list must not tell of the other samples in the batch
-            taps = scatter_cells(taps * shows_body, cells, size).contiguous(
-                memory_format=torch.channels_last
-            )
+            taps = self._taps(matches, cells, mask, flow)
             hidden, change = self.update(hidden, gates, taps, flow, image, texture)
             change = change.float()
             flow = flow + change[:, :2]
             predictions.append(torch.cat([flow * STRIDE, change[:, 2:]], dim=1))
         predictions[-1] = self.finish(predictions[-1], hidden)
         return predictions
+
+    def _taps(
+        self, matches: list[CorrelationPyramid], cells: Tensor, mask: Tensor, flow: Tensor
+    ) -> Tensor:
+        """What the pictures' windows about the flow hold, channels last; zero off the body, for
+        cells that pad a sample's list must not tell of the other samples in the batch."""
+        channels = self.update.tap_channels
+        if takes_kernels(flow):
+            from .reading import windows_of_body  # Warp takes half a second to import
+
+            levels = [pyramid.levels for pyramid in matches]
+            return windows_of_body(levels, cells, mask, flow, self.config.radius, channels)
+        rows, columns = mask.shape[1:]
+        grid = torch.stack([cells % columns, cells // columns], dim=2).float()
+        centers = grid + gather_cells(flow, cells)
+        taps = torch.cat([pyramid.at(centers) for pyramid in matches], dim=2)
+        taps = taps * mask.flatten(1).gather(1, cells)[..., None]
+        taps = functional.pad(taps, (0, channels - taps.shape[2]))
+        return scatter_cells(taps, cells, (rows, columns)).contiguous(
+            memory_format=torch.channels_last
+        )
 
     def compile_regions(self) -> None:
         """Compiles encoders, update and lookups each on its own: fast, and fast to compile."""

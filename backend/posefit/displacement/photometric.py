@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..gpu.choice import takes_kernels
+
 __all__ = ["PhotometricEvidence", "carry_back"]
 
 
@@ -64,6 +66,11 @@ class PhotometricEvidence(nn.Module):
             texture: rendered texture about zero, and where it is known.
             flow: in cells; no gradient passes into it.
         """
+        if takes_kernels(flow):
+            from .reading import carried_cells  # Warp takes half a second to import
+
+            cells = carried_cells(image, texture, flow, self.stride, self.first.weight.dtype)
+            return self.last(functional.relu(self.first(cells)))
         fine = functional.interpolate(
             flow.detach().float() * self.stride,
             scale_factor=float(self.stride),

@@ -29,6 +29,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from .copies import Packed, copy_all
+
 __all__ = [
     "Recorder",
     "device_constant",
@@ -125,11 +127,6 @@ def rebuild(shape: tuple, tensors: Iterator[Tensor]) -> Any:
     return shape[1](parts)
 
 
-def _copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
-    if targets:
-        torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateImportUsage]
-
-
 Run = Callable[[], tuple[Any, list[Tensor]]]
 """Runs what is to be recorded: the shape of its result, and the tensors in it."""
 Record = Callable[[Run], tuple[Callable[[], None], Any, list[Tensor]]]
@@ -147,12 +144,13 @@ class _Recording:
             written: list[Tensor] = []
             return flatten(function(*arguments), written), written
 
-        self._replay, self._shape, self._results = record(run)
+        self._replay, self._shape, results = record(run)
+        self._results = Packed(results)
 
     def __call__(self, tensors: list[Tensor]) -> Any:
-        _copy_all(self._inputs, tensors)
+        copy_all(self._inputs, tensors)
         self._replay()
-        return rebuild(self._shape, (one.clone() for one in self._results))
+        return rebuild(self._shape, self._results.copies())
 
 
 class LoopState(Protocol):
@@ -190,19 +188,20 @@ class _LoopRecording:
             written: list[Tensor] = []
             if flatten(advance(*arguments, state), written) != self._shape:
                 raise TypeError(f"{_name(advance)} changes the shape of what it goes on with")
-            _copy_all(self._state, written)
+            copy_all(self._state, written)
             return None, []
 
         self._advance, _, _ = record(step)
+        self._results = Packed(self._state)
 
     def __call__(self, tensors: list[Tensor], most: int) -> tuple[Any, int]:
-        _copy_all(self._inputs, tensors)
+        copy_all(self._inputs, tensors)
         self._begin()
         steps = 0
         while steps < most and not bool(self._is_done):
             self._advance()
             steps += 1
-        return rebuild(self._shape, (one.clone() for one in self._state)), steps
+        return rebuild(self._shape, self._results.copies()), steps
 
 
 class Recorder:

@@ -53,11 +53,12 @@ class Checkpoint:
     """What is done of one person's refinement.
 
     Args:
-        records: where it is kept; what is put there is kept at once.
+        records: where it is kept; what is put there is kept at once. None keeps nothing.
         prefix: of the names of this person's records.
     """
 
     def __init__(self, records: Records | None = None, prefix: str = "") -> None:
+        self._keeps = records is not None
         self._records: Records = {} if records is None else records
         self._prefix = prefix
 
@@ -93,7 +94,8 @@ class Checkpoint:
         self._keep(f"window-{window}", part)
 
     def _keep(self, name: str, record: Any) -> None:
-        self._records[self._prefix + name] = arrays_of_record(record)
+        if self._keeps:
+            self._records[self._prefix + name] = arrays_of_record(record)
 
 
 def arrays_of_record(record: Any) -> Arrays:

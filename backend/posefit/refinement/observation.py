@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 _PATCH_M = 0.06
 """Side of the patches of skin that are withheld, metres at rest."""
-_GPU_TIMES = 4
+_GPU_TIMES = 8
 """A GPU takes so many times as many frames at once."""
 _WITHHELD = 4
 """One patch in so many is withheld."""

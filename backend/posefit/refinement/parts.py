@@ -14,6 +14,7 @@ from torch import Tensor
 from posefit_shared.sequence import Sequence as PoseSequence
 
 from ..body import BodyModel, PoseParameters
+from ..gpu.upload import upload
 from ..parameters import sequence_with_parameters
 from .observation import Look, LookFigures
 from .shared_errors import Expectation
@@ -132,6 +133,8 @@ def joined(sequence: PoseSequence, windows, parts, start, body: BodyModel) -> Po
 
 def mean_of_views(looks: Sequence[Look]) -> LookFigures:
     """Each frame's figures, over the views that saw it."""
+    if len(looks) == 1:
+        return looks[0].figures
     views = [vars(look.figures) for look in looks]
     return LookFigures(**{n: torch.stack([v[n] for v in views]).nanmean(0) for n in views[0]})
 
@@ -152,5 +155,5 @@ def gather(
     first = values[0]
     gathered = first.new_zeros(frames, *first.shape[1:])
     for part, value in zip(parts, values, strict=True):
-        gathered[part.rows.to(first.device)] = value
+        gathered[upload(part.rows.numpy(), first.device)] = value
     return gathered

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from posefit_shared import frames as coordinate_frames
@@ -24,6 +24,7 @@ from posefit_shared.frames import Camera
 from ..ahead import frames_ahead
 from ..body import BodyModel, PoseParameters, pose_body
 from ..crop import boxes_around
+from ..gpu.graphs import replayed
 from ..gpu.upload import page_locked, upload
 from ..views import View
 
@@ -99,7 +100,15 @@ def body_boxes(
     )
     # Bounds are found where the vertices are: they alone cross over, once.
     matrices = upload(packed, vertices.device).to(vertices.dtype)
-    world_to_camera, intrinsics, size = matrices.split((16, 9, 2), dim=1)
+    bounds = replayed(_seen_bounds, vertices, matrices).cpu().numpy()
+    return boxes_around(bounds[:, :2], bounds[:, 2:], margin=margin)
+
+
+def _seen_bounds(
+    vertices: Float[Tensor, "batch vertex 3"], cameras: Float[Tensor, "batch 27"]
+) -> Float64[Tensor, "batch 4"]:
+    """Left, top, right, bottom of what can be seen, pixels; NaN where nothing can."""
+    world_to_camera, intrinsics, size = cameras.split((16, 9, 2), dim=1)
     pixels = project_points(
         vertices, world_to_camera.reshape(-1, 4, 4), intrinsics.reshape(-1, 3, 3)
     )
@@ -108,8 +117,7 @@ def body_boxes(
     near = ((pixels >= -0.25 * size) & (pixels <= 1.25 * size)).all(-1, keepdim=True)
     low = torch.where(near, pixels, torch.inf).amin(1)
     high = torch.where(near, pixels, -torch.inf).amax(1)
-    bounds = torch.where(inside, torch.cat([low, high], 1), torch.nan).double().cpu().numpy()
-    return boxes_around(bounds[:, :2], bounds[:, 2:], margin=margin)
+    return torch.where(inside, torch.cat([low, high], 1), torch.nan).double()
 
 
 def load_pictures(

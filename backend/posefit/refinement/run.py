@@ -79,6 +79,16 @@ class Freedom:
     """Frames that never change."""
 
 
+@dataclass(frozen=True)
+class SpreadFrames:
+    """Frames that decide what the whole clip shares."""
+
+    rows: Int[Tensor, " part"]
+    given: PoseParameters
+    pictures: Sequence[list[Picture | None]]
+    """Of each view."""
+
+
 @dataclass
 class Stopwatch:
     """Milliseconds by step; the one thing that changes while a refinement runs."""
@@ -108,17 +118,29 @@ class Run:
     camera: Float[Tensor, "frame 2"] | None = None
     """What the clip's camera was found to be; None: as given, or not yet known."""
 
-    def with_shape_and_camera(self, start: PoseParameters) -> tuple[Tensor, Run]:
-        """Betas, and the camera, that frames spread over the clip agree on."""
+    def frames_that_decide(self, start: PoseParameters) -> SpreadFrames | None:
+        """Frames, spread over the clip, that shape and camera are sought in, with their pictures;
+        None where nothing is sought before the windows."""
         frames = len(start)
         has_shape = self.shape_is_sought(frames)
         if not self.seeks_camera and (not has_shape or frames <= self.settings.window_frames):
-            return start.betas, self
+            return None
         self.hooks.progress(0.02, "finding the person's shape")
         spread = np.linspace(0, frames - 1, min(frames, _SHAPE_FRAMES)).round().astype(int)
-        rows = torch.from_numpy(np.unique(spread))
-        shape: ShapeMode = "sequence" if has_shape else "fixed"
-        part = self.refine_part(start[rows], start[rows], rows, shape=shape, over_clip=True)
+        rows = np.unique(spread)
+        given = start[upload(rows, self.body.device)]
+        pictures = [] if self.observer is None else self._pictures(rows.tolist(), given)
+        return SpreadFrames(torch.from_numpy(rows), given, pictures)
+
+    def with_shape_and_camera(
+        self, start: PoseParameters, decide: SpreadFrames
+    ) -> tuple[Tensor, Run]:
+        """Betas, and the camera, that frames spread over the clip agree on."""
+        frames = len(start)
+        shape: ShapeMode = "sequence" if self.shape_is_sought(frames) else "fixed"
+        part = self.refine_part(
+            decide.given, decide.given, decide.rows, decide.pictures, shape=shape, over_clip=True
+        )
         betas = part.parameters.betas.mean(0, keepdim=True).expand_as(start.betas)
         self.hooks.progress(0.15, "refining")
         camera = None if part.camera is None else part.camera[:1].expand(frames, 2).contiguous()
@@ -144,19 +166,13 @@ class Run:
         start: PoseParameters,
         reference: PoseParameters,
         rows: Int[Tensor, " part"],
+        pictures: Sequence[list[Picture | None]] = (),
         *,
         shape: ShapeMode = "fixed",
         over_clip: bool = False,
-        ahead: PicturesAhead | None = None,
     ) -> Part:
-        """Look and solve in turns; `over_clip` for frames that decide what the clip shares, `ahead`
-        for windows, whose pictures are decoded beside the work on the ones before."""
+        """Look and solve in turns; `over_clip` for frames that decide what the clip shares."""
         frames = rows.tolist()
-        pictures: list[list[Picture | None]] = []
-        if ahead is not None:
-            pictures = self.watch.time("decode", ahead.take, frames)
-        elif self.observer is not None:
-            pictures = self._pictures(frames, reference)
         found: list[Evidence] = [take_frames(one, rows) for one in self.clip.landmarks]
         found += [take_frames(one, rows) for one in self.clip.evidence]
         # Betas of the reference are those that were found: the shape is not pulled back.
@@ -183,9 +199,9 @@ class Run:
 
     def pictures_ahead(
         self, reference: PoseParameters, frames: Sequence[int]
-    ) -> AbstractContextManager:
+    ) -> AbstractContextManager[PicturesAhead | None]:
         """The pictures of those frames, made ahead; None where nobody looks at them."""
-        if self.observer is None:
+        if self.observer is None or not frames:
             return nullcontext()
         return PicturesAhead(
             self.clip.views, self.body, reference, self.hooks.check_cancelled, frames
@@ -232,9 +248,12 @@ class Run:
         if error_m is None:
             error_m = evidence_error_m(self.body, part.parameters, found)
             noise_m = EVIDENCE_NOISE_M
-        if trust is None or error_m is None or not bool(error_m.isfinite().any()):
+        if trust is None or error_m is None:
             return part
-        return replace(part, input_scale=trust.scale(float(error_m.nanmedian()) - noise_m))
+        usual_m = float(error_m.nanmedian())  # waits for the look
+        if not np.isfinite(usual_m):
+            return part
+        return replace(part, input_scale=trust.scale(usual_m - noise_m))
 
     def _frames_share(self, part: Part) -> bool:
         """Whether the part's frames learn from each other's corrections."""
@@ -268,6 +287,12 @@ class Run:
             part, parameters=solution.parameters, joint_sigma=solution.joint_sigma,
             camera=solution.camera,
         )  # fmt: skip
+
+    def taken(
+        self, ahead: PicturesAhead | None, rows: Int[Tensor, " part"]
+    ) -> Sequence[list[Picture | None]]:
+        """A window's pictures, decoded beside the work on the ones before."""
+        return [] if ahead is None else self.watch.time("decode", ahead.take, rows.tolist())
 
     def _pictures(self, frames: Sequence[int], start: PoseParameters) -> list[list[Picture | None]]:
         vertices = pose_body(self.body, start).vertices

@@ -121,13 +121,11 @@ class _Density:
 
     def log_likelihood(self, vectors: Float[Tensor, "*batch dimension"]) -> Float[Tensor, "*batch"]:
         """Of the joints' rotation vectors."""
-        flat = vectors.flatten(0, -2)
-        parts = [
-            self.offset[k] - 0.5 * (flat @ self.inverse[k].T - self.means[k]).square().sum(-1)
-            for k in range(len(self.inverse))
-        ]
+        flat = vectors.flatten(0, -2).expand(len(self.inverse), -1, -1)
+        whitened = torch.baddbmm(self.means[:, None], flat, self.inverse.mT, beta=-1.0)
+        parts = self.offset[:, None] - 0.5 * whitened.square().sum(-1)
         constant = 0.5 * vectors.shape[-1] * math.log(2 * math.pi)
-        return torch.stack(parts).logsumexp(0).unflatten(0, vectors.shape[:-1]) - constant
+        return parts.logsumexp(0).unflatten(0, vectors.shape[:-1]) - constant
 
 
 @lru_cache(maxsize=4)

@@ -79,9 +79,10 @@ def join_windows(
             done = 0
         shared = done - window.start
         blended, own = slice(window.start, done), slice(done, window.stop)
-        weight = (np.arange(shared) + 1.0)[:, None] / (shared + 1)
-        poses[blended] = blend_poses(poses[blended], window_poses[:shared], weight[..., None])
-        trans[blended] = (1 - weight) * trans[blended] + weight * window_trans[:shared]
+        if shared:
+            weight = (np.arange(shared) + 1.0)[:, None] / (shared + 1)
+            poses[blended] = blend_poses(poses[blended], window_poses[:shared], weight[..., None])
+            trans[blended] = (1 - weight) * trans[blended] + weight * window_trans[:shared]
         poses[own], trans[own] = window_poses[shared:], window_trans[shared:]
         done = window.stop
     if poses is None:

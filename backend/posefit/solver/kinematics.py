@@ -254,7 +254,9 @@ def join_points(first: PosedPoints, second: PosedPoints) -> PosedPoints:
 
 
 def pull_back(
-    points: PosedPoints, covectors: Float[Tensor, "batch row 3 point"]
+    points: PosedPoints,
+    covectors: Float[Tensor, "batch row 3 point"],
+    residual: Float[Tensor, "batch row point"] | None = None,
 ) -> Float[Tensor, "batch parameter row point"]:
     """Derivative by all parameters of `covector · position`.
 
@@ -263,23 +265,31 @@ def pull_back(
     Args:
         points: posed points.
         covectors: what each row measures of each point, e.g. d pixel / d position.
+        residual: of each row; put behind the parameters, as if it were one (`Term.of_rows`).
 
     Returns:
         Columns as the solver orders them: joint rotations (3 a joint, world), translation, betas.
     """
     batch, rows, _, count = covectors.shape
     joints, betas = points.arms.shape[1], points.shape_jacobian.shape[2]
-    jacobian = covectors.new_empty(batch, 3 * joints + 3 + betas, rows, count)
+    parameters = 3 * joints + 3 + betas
+    jacobian = covectors.new_empty(batch, parameters + (residual is not None), rows, count)
     turns = jacobian[:, : 3 * joints].unflatten(1, (joints, 3))
-    ax, ay, az = points.arms[:, :, :, None].unbind(2)
-    gx, gy, gz = covectors[:, None].unbind(3)
-    turns[:, :, 0] = ay * gz - az * gy
-    turns[:, :, 1] = az * gx - ax * gz
-    turns[:, :, 2] = ax * gy - ay * gx
+    if covectors.is_cuda:  # one pass; on a CPU it is six times slower than the nine below
+        arms, turning = points.arms[:, :, :, None], covectors.transpose(1, 2)[:, None]
+        torch.linalg.cross(arms, turning, dim=2, out=turns)
+    else:
+        ax, ay, az = points.arms[:, :, :, None].unbind(2)
+        gx, gy, gz = covectors[:, None].unbind(3)
+        turns[:, :, 0] = ay * gz - az * gy
+        turns[:, :, 1] = az * gx - ax * gz
+        turns[:, :, 2] = ax * gy - ay * gx
     moved = covectors if points.follows is None else covectors * points.follows
     jacobian[:, 3 * joints : 3 * joints + 3] = moved.transpose(1, 2)
     if betas:
         shape = points.shape_jacobian[:, :, :, None]
         by_axis = covectors.transpose(1, 2)[:, :, None]
-        jacobian[:, 3 * joints + 3 :] = (shape * by_axis).sum(1)
+        jacobian[:, 3 * joints + 3 : parameters] = (shape * by_axis).sum(1)
+    if residual is not None:
+        jacobian[:, parameters] = residual
     return jacobian

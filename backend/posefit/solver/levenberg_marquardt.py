@@ -153,10 +153,10 @@ def solve(
         posed_problem, body, start, list(evidence), config.without_strengths(),
         Strengths.of(config, start.transl), reference, freedom, contacts, camera,
     )  # fmt: skip
-    dropped = int(problem.dropped)
-    if dropped:
-        logger.warning("%d targets were not finite and are ignored", dropped)
-    return _minimise(problem, first, start, dropped)
+    solution = _minimise(problem, first, start)
+    if solution.dropped_targets:
+        logger.warning("%d targets were not finite and were ignored", solution.dropped_targets)
+    return solution
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class _Search:
     """All frames have converged."""
 
 
-def _minimise(problem: Problem, state: State, start: PoseParameters, dropped: int) -> Solution:
+def _minimise(problem: Problem, state: State, start: PoseParameters) -> Solution:
     search, iterations = replayed_loop(
         _begin, _advance, (problem, state), most=problem.config.max_iterations
     )
@@ -185,7 +185,7 @@ def _minimise(problem: Problem, state: State, start: PoseParameters, dropped: in
         cost_before=search.cost_before,
         cost_after=search.current.cost,
         iterations=iterations,
-        dropped_targets=dropped,
+        dropped_targets=int(problem.dropped),
         camera=search.state.camera,
         joint_sigma=joint_sigma,
     )

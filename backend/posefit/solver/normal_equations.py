@@ -145,8 +145,13 @@ def _accumulate(
     # One product a term: stacking first would copy the largest Jacobian.
     for linear in (term(skeleton) for term in terms):
         jacobian, residual = linear.jacobian, linear.residual[..., None]
-        hessian[:, :inner, :inner].baddbmm_(jacobian, jacobian.transpose(1, 2))
-        gradient[:, :inner].unsqueeze(-1).baddbmm_(jacobian, residual)
+        if linear.rows is not None:
+            squared = linear.rows @ linear.rows.transpose(1, 2)
+            hessian[:, :inner, :inner] += squared[:, :inner, :inner]
+            gradient[:, :inner] += squared[:, :inner, inner]
+        else:
+            hessian[:, :inner, :inner].baddbmm_(jacobian, jacobian.transpose(1, 2))
+            gradient[:, :inner].unsqueeze(-1).baddbmm_(jacobian, residual)
         cost = cost + linear.cost
         if parameters > inner and linear.camera is not None:
             camera = linear.camera[:, unknowns]

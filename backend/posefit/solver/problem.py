@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..body import BodyModel, PoseParameters
+from ..gpu.upload import upload
 from .bound_priors import ChunkTerm, bind_priors
 from .config import SolverConfig, Strengths
 from .contacts import BoundContacts, Contacts, bind_contacts
@@ -138,7 +139,7 @@ def freedom_of(start: PoseParameters, locked, stiffness, pinned, times) -> Freed
         locked=per_joint(locked, none, "locked").bool(),
         pinned=none.new_zeros(batch) if pinned is None else pinned.to(like.device).bool(),
         stiffness=per_joint(stiffness, like.new_ones(joints), "stiffness").to(like.dtype),
-        times=times.to(like.device),
+        times=upload(times.cpu().numpy(), like.device),
         has_pins=pinned is not None and bool(pinned.any()),
     )
 

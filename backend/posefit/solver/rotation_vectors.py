@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..gpu.choice import takes_kernels
 from ..rotations import cross_matrix
 
 __all__ = ["inverse_left_jacobian"]
@@ -25,6 +26,10 @@ def inverse_left_jacobian(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*
     Returns:
         I − ½ [φ] + (1 − (φ/2) cot(φ/2)) / φ² [φ]².
     """
+    if takes_kernels(rotvec):
+        from ..gpu.rotations import inverse_left_jacobians  # Warp takes half a second to import
+
+        return inverse_left_jacobians(rotvec)
     squared = rotvec.square().sum(-1)
     is_small = squared < 1e-3
     safe = torch.where(is_small, 1.0, squared)

@@ -39,6 +39,19 @@ class Term:
     """The term's robust cost of each frame."""
     camera: Float[Tensor, "batch 2 row"] | None = None
     """Derivative by the camera's unknowns (`lens`); None: they don't matter, or are none."""
+    rows: Float[Tensor, "batch parameter_and_residual row"] | None = None
+    """Jacobian and residual in one piece of memory, where they were made so: one product of it
+    with itself holds both JᵀJ and Jᵀr."""
+
+    @classmethod
+    def of_rows(
+        cls,
+        rows: Float[Tensor, "batch parameter_and_residual row"],
+        cost: Float[Tensor, " batch"],
+        camera: Float[Tensor, "batch 2 row"] | None = None,
+    ) -> Term:
+        """A term from what `pull_back` makes of covectors and a residual."""
+        return cls(rows[:, -1], rows[:, :-1], cost, camera, rows)
 
 
 def stack_terms(terms: list[Term]) -> Term:
@@ -138,11 +151,11 @@ def pixel_term(
     cost = precision * torch.where(in_front, cost, robust_scale.square())
     root = (precision * weight * in_front).sqrt()[:, None]
     covectors = torch.where(in_front[:, None, None], by_position, 0.0) * root[:, None]
-    jacobian = pull_back(points, covectors)
+    rows = pull_back(points, covectors, residual * root)
     if by_camera is not None:
         by_camera = torch.where(in_front[:, None, None], by_camera, 0.0) * root[:, None]
         by_camera = by_camera.flatten(2)
-    return Term((residual * root).flatten(1), jacobian.flatten(2), cost.sum(-1), by_camera)
+    return Term.of_rows(rows.flatten(2), cost.sum(-1), by_camera)
 
 
 def position_term(
@@ -168,8 +181,8 @@ def position_term(
     cost, weight = geman_mcclure(residual.square().sum(1), robust_scale)
     root = (precision * weight).sqrt()[:, None]
     covectors = rotation[..., None] * root[:, :, None]
-    jacobian = pull_back(points, covectors)
-    return Term((residual * root).flatten(1), jacobian.flatten(2), (precision * cost).sum(-1))
+    rows = pull_back(points, covectors, residual * root)
+    return Term.of_rows(rows.flatten(2), (precision * cost).sum(-1))
 
 
 def direction_term(
@@ -202,5 +215,5 @@ def direction_term(
     # Row r of (I − û ûᵀ) R / |v|, for every bone.
     along = torch.einsum("bcn,bcd->bdn", unit, rotation)
     covectors = rotation[..., None] - unit[:, :, None] * along[:, None]
-    jacobian = pull_back(bones, covectors * (root / length)[:, :, None])
-    return Term((residual * root).flatten(1), jacobian.flatten(2), (precision * cost).sum(-1))
+    rows = pull_back(bones, covectors * (root / length)[:, :, None], residual * root)
+    return Term.of_rows(rows.flatten(2), (precision * cost).sum(-1))

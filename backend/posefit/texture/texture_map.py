@@ -55,7 +55,11 @@ class Texture:
             TextureError: the body has other texture coordinates, or none.
         """
         check_fits(self, body)
-        one_for_all = self.as_map()[None].to(device=body.device, dtype=body.dtype)
+        kept: dict[tuple[torch.device, torch.dtype], Tensor] = self.__dict__.setdefault("_maps", {})
+        place = body.device, body.dtype
+        if place not in kept:
+            kept[place] = self.as_map()[None].to(device=body.device, dtype=body.dtype)
+        one_for_all = kept[place]
         return lambda frames: one_for_all
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..body import PoseParameters
+from ..gpu.upload import upload
 from ..refinement.clip import clip_seconds
 from ..refinement.evidence_error import evidence_error_m
 from ..refinement.parts import Part, gather
@@ -97,7 +98,7 @@ def _signs(
 ) -> FrameSigns:
     body, frames = run.body, len(start)
     cameras = [
-        torch.tensor(np.stack([view.camera(t).world_to_camera for t in range(frames)]))
+        upload(np.stack([view.camera(t).world_to_camera for t in range(frames)]), body.device)
         for view in run.clip.views
     ]
     change, depth_share = change_signs(body, start, found, cameras)

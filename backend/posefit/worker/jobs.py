@@ -39,9 +39,9 @@ from ..errors import PosefitError
 from ..gpu.memory import give_back, give_back_to_system, limit_gpu_memory
 from ..modalities import Modalities, render_modalities
 from ..parameters import parameters_of_sequence
-from ..texture import load_png
 from .job_context import JobContext, WorkerInfo
 from .reading_fence import OutsideFence, fenced
+from .textures import forget_textures, uploaded_texture
 
 __all__ = ["JobError", "rehearse", "rest", "run_job", "stand_by", "warm_up"]
 
@@ -106,6 +106,7 @@ def stand_by(device: str) -> bool:
 
 def rest() -> None:
     """Give back what a worker without work keeps of a GPU; the next job records anew."""
+    forget_textures()
     give_back()
 
 
@@ -239,7 +240,7 @@ def _texture(
     """An uploaded texture as the renderer takes it."""
     if content_hash is None:
         return None
-    return load_png(context.content(content_hash, ".png")).maps(body)([0])
+    return uploaded_texture(context.content(content_hash, ".png")).maps(body)([0])
 
 
 def _picture(name: str, modalities: Modalities) -> Float[Tensor, "1 height width 4"]:

@@ -26,10 +26,10 @@ from ..estimate import estimate
 from ..footage import Footage, open_footage
 from ..pipeline import Freedom, Hooks, Refinement
 from ..refinement.others import in_frames_of
-from ..texture import load_png
 from ..texture_clip import paint_texture
 from ..views import view_of_reference, view_of_sequence
 from .job_context import JobContext
+from .textures import uploaded_texture
 
 __all__ = ["run_estimate", "run_refine", "run_texture"]
 
@@ -44,7 +44,7 @@ def run_refine(request: RefineRequest, body: BodyModel, context: JobContext) -> 
             views.append(view_of_reference(more, opened.enter_context(open_footage(path))))
         texture = None
         if request.texture is not None:
-            texture = load_png(context.content(request.texture, ".png"), body)
+            texture = uploaded_texture(context.content(request.texture, ".png"))
 
         others = () if request.others is None else in_frames_of(request.sequence, request.others)
 

@@ -76,7 +76,7 @@ def rehearse_frame(body: BodyModel, is_wanted: Callable[[], bool]) -> bool:
         check()
         detect_keypoints(view.footage, [0], box_hint=middle, with_masks=False)
         check()
-        seen = Checkpoint()
+        seen = Checkpoint({})
         seen.keep_keypoints(0, _middle_of(middle))
         refine_views(
             sequence,
