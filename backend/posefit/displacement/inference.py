@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The learned estimator: frame crops and renderings → displacement fields, by a network.
 
-There are two: the large one, which is for GPUs, and the fast one, for CPUs, which an exported graph
-computes where it can (`runtime`).
+There are two: the large one, which on CPUs is computed near the body alone (`near_body`), and the
+fast one, for CPUs, which an exported graph computes where it can (`runtime`). GPUs, and CPUs that
+can, compute the large one in bfloat16.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .fused import fuse_layers
 from .inputs import RenderedModalities, network_inputs
 from .kinds import DisplacementNetwork
 from .losses import LOG_SCALE_RANGE
+from .near_body import predict_near_body
 from .network import CorrespondenceNetwork, cells_of_mask
 from .runtime import GraphNetwork, graph_of, open_graph
 from .weights import Calibration, WeightsError, load_network, preferred_form, shipped_weights
@@ -35,6 +37,8 @@ MULTIPLE = 32
 """Crop sides must be multiples of this."""
 MOST_PIXELS = 64 * 256 * 256
 """Pixels that go through the network at once; larger batches are cut."""
+_CPU_CROPS = 2
+"""Crops that go through the large network at once on a CPU: its caches hold no more."""
 _CELLS = 1024
 """What the number of cells that show the body is rounded up to on a GPU."""
 LAPLACE_SIGMA = math.sqrt(2.0)
@@ -52,10 +56,15 @@ def fast_estimator(device: torch.device) -> NetworkEstimator:
 
 
 class NetworkEstimator:
-    """The displacement estimator `net`; in bfloat16 on GPUs, float32 on CPUs."""
+    """The displacement estimator `net`."""
 
     def __init__(
-        self, device: torch.device, weights: Path | None = None, *, name: str = "net"
+        self,
+        device: torch.device,
+        weights: Path | None = None,
+        *,
+        name: str = "net",
+        precision: torch.dtype | None = None,
     ) -> None:
         """Loads the network.
 
@@ -63,16 +72,19 @@ class NetworkEstimator:
             device: where it computes.
             weights: weight file; None takes the preferred one of those shipped.
             name: what reports call it, and by which its results are judged (`verdict`).
+            precision: of convolutions and products on a CPU; None takes what it is fast in.
 
         Raises:
             DisplacementError: the weights are missing or unusable.
         """
         self.name = name
-        device = torch.device(device)
+        self._device = device = torch.device(device)
         if weights is None:
             weights = shipped_weights(preferred_form())
         try:
-            self._network, self._calibration = _ready_network(weights, _version(weights), device)
+            self._network, self._calibration, self.precision = _ready_network(
+                weights, _version(weights), device, precision
+            )
         except WeightsError as error:
             raise DisplacementError(str(error)) from error
         self._graph: GraphNetwork | None = None
@@ -97,6 +109,8 @@ class NetworkEstimator:
         if height % MULTIPLE or width % MULTIPLE:
             raise ValueError(f"crops are {width}×{height}, expected multiples of {MULTIPLE}")
         pieces = max(1, MOST_PIXELS // (height * width))
+        if self._near_body is not None:
+            pieces = _CPU_CROPS
         fields = [
             self._predict(images[part], _samples(modalities, part))
             for first in range(0, len(images), pieces)
@@ -113,6 +127,9 @@ class NetworkEstimator:
         if self._graph is not None and self._graph.takes(images):
             render, image = network_inputs(images, modalities)
             return _field(self._graph(render, image), self._calibration, images.dtype)
+        if (network := self._near_body) is not None:
+            arguments = network, self._calibration, images, modalities, self.precision
+            return _near_body_field(*arguments)
         budget = None
         if images.is_cuda and isinstance(self._network, CorrespondenceNetwork):
             # Waits for the rendering; what is recorded afterwards depends on few numbers of cells.
@@ -120,6 +137,12 @@ class NetworkEstimator:
         return replayed(
             _network_field, self._network, self._calibration, images, modalities, budget
         )
+
+    @property
+    def _near_body(self) -> CorrespondenceNetwork | None:
+        """The network where it is computed near the body alone: a large one on a CPU."""
+        network = self._network if self._device.type == "cpu" else None
+        return network if isinstance(network, CorrespondenceNetwork) else None
 
 
 def _network_field(
@@ -129,14 +152,33 @@ def _network_field(
     modalities: RenderedModalities,
     budget: int | None,
 ) -> DisplacementField:
-    render, image = (
-        part.float().contiguous(memory_format=torch.channels_last)
-        for part in network_inputs(images, modalities)
-    )
+    render, image = _inputs(images, modalities)
     options = {} if budget is None else {"query_budget": budget}
     with torch.autocast(images.device.type, torch.bfloat16, images.is_cuda):
         prediction = network(render, image, **options)[-1].float()
     return _field(prediction, calibration, images.dtype)
+
+
+def _near_body_field(
+    network: CorrespondenceNetwork,
+    calibration: Calibration,
+    images: Tensor,
+    modalities: RenderedModalities,
+    precision: torch.dtype,
+) -> DisplacementField:
+    """The field that is used, which is all of it on the body."""
+    render, image = _inputs(images, modalities)
+    with torch.autocast("cpu", torch.bfloat16, precision == torch.bfloat16):
+        prediction = predict_near_body(network, render, image).float()
+    return _field(prediction, calibration, images.dtype)
+
+
+def _inputs(images: Tensor, modalities: RenderedModalities) -> list[Tensor]:
+    """Renderings and crops as the networks take them."""
+    return [
+        part.float().contiguous(memory_format=torch.channels_last)
+        for part in network_inputs(images, modalities)
+    ]
 
 
 def _field(
@@ -175,13 +217,30 @@ def _ready_graph(weights: Path, versions: object, threads: int) -> GraphNetwork 
 
 @functools.lru_cache(maxsize=4)
 def _ready_network(
-    weights: Path, version: tuple[int, int] | None, device: torch.device
-) -> tuple[DisplacementNetwork, Calibration]:
-    """A network of this process as it is used, loaded once."""
+    weights: Path,
+    version: tuple[int, int] | None,
+    device: torch.device,
+    precision: torch.dtype | None,
+) -> tuple[DisplacementNetwork, Calibration, torch.dtype]:
+    """A network of this process as it is used, loaded once, and its precision."""
     network, calibration = load_network(weights, device)
     fuse_layers(network, align=device.type == "cuda")
+    if precision is None:
+        precision = fast_precision(device, network)
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.to(precision)
+    return network.to(memory_format=torch.channels_last), calibration, precision  # pyright: ignore
+
+
+def fast_precision(device: torch.device, network: DisplacementNetwork) -> torch.dtype:
+    """What a device computes a network's convolutions and products fast in, and well enough.
+
+    The fast network stays in float32 on CPUs, as its graph does.
+    """
     if device.type == "cuda":
-        for layer in network.modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                layer.to(torch.bfloat16)
-    return network.to(memory_format=torch.channels_last), calibration  # pyright: ignore
+        return torch.bfloat16
+    is_native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
+    is_used = device.type == "cpu" and isinstance(network, CorrespondenceNetwork)
+    is_used = is_used and torch.backends.mkldnn.is_available()
+    return torch.bfloat16 if is_used and is_native() else torch.float32

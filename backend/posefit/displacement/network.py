@@ -213,6 +213,7 @@ class Update(nn.Module):
         flow: Tensor,
         image: Tensor,
         texture: Tensor,
+        corner: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """New state and prediction (flow correction in cells, log scale, visibility logit).
 
@@ -222,12 +223,13 @@ class Update(nn.Module):
             taps: correlation windows about the current flow.
             flow: current flow in cells.
             image: frame crops.
-            texture: rendered texture and where it is known.
+            texture: rendered texture and where it is known, of the state's cells.
+            corner: see `CorrespondenceNetwork.correct`.
         """
         small_flow = flow.to(taps.dtype)
         matched = self.correlation(taps)
         if self.photometric is not None:
-            matched = matched + self.photometric(image, texture, flow)
+            matched = matched + self.photometric(image, texture, _from_corner(flow, corner))
         motion = [matched, self.flow(small_flow), small_flow]
         if self.spare_channels:
             motion.append(_zero_channels(small_flow, self.spare_channels))
@@ -248,6 +250,11 @@ def _zero_channels(like: Tensor, count: int) -> Tensor:
     """Channels of zeros to stand beside others; channels last."""
     batch, _, rows, columns = like.shape
     return like.new_zeros(batch, rows, columns, count).permute(0, 3, 1, 2)
+
+
+def _from_corner(flow: Tensor, corner: Tensor | None) -> Tensor:
+    """The flow of a crop's part, counted from the crop's corner in place of the part's."""
+    return flow if corner is None else flow + corner[:, :, None, None]
 
 
 def convex_upsample(
@@ -357,17 +364,43 @@ class CorrespondenceNetwork(nn.Module):
             Displacement (x, y; pixels), log scale (log pixels) and visibility logit, at 1/4
             resolution but for the last.
         """
-        rendered, picture, own, seen, hidden, gates, first = self.encode(render, image)
+        encoded = self.encode(render, image)
         mask = cells_of_mask(render[:, MODALITY_CHANNELS["mask"]])
+        texture = render[:, MODALITY_CHANNELS["texture"]]
+        return self.correct(
+            encoded, mask, image, texture, updates=updates, query_budget=query_budget
+        )
+
+    def correct(
+        self,
+        encoded: tuple[Tensor, ...],
+        mask: Bool[Tensor, "batch rows columns"],
+        image: Tensor,
+        texture: Tensor,
+        *,
+        updates: int | None = None,
+        query_budget: int | None = None,
+        corner: Float[Tensor, "batch 2"] | None = None,
+    ) -> list[Float[Tensor, "batch 4 rows2 columns2"]]:
+        """The first guess and its corrections as `forward` gives them, also for a part of a crop.
+
+        Args:
+            encoded: of `encode`; all but the frame's features of the part alone.
+            mask: cells that show the body.
+            image: frame crops.
+            texture: rendered texture and where it is known, of the part.
+            updates, query_budget: see `forward`.
+            corner: the part's first cell in the crop (x, y); None for all of it.
+        """
+        rendered, picture, own, seen, hidden, gates, first = encoded
         cells = body_cells(mask, query_budget)
         matches = self._match(cells, rendered, picture, own, seen)
-        texture = render[:, MODALITY_CHANNELS["texture"]]
         flow, rest = first[:, :2].float(), first[:, 2:].float()
         predictions = [torch.cat([flow * STRIDE, rest], dim=1)]
         for _ in range(self.config.updates if updates is None else updates):
             flow = flow.detach()
-            taps = self._taps(matches, cells, mask, flow)
-            hidden, change = self.update(hidden, gates, taps, flow, image, texture)
+            taps = self._taps(matches, cells, mask, _from_corner(flow, corner))
+            hidden, change = self.update(hidden, gates, taps, flow, image, texture, corner)
             change = change.float()
             flow = flow + change[:, :2]
             predictions.append(torch.cat([flow * STRIDE, change[:, 2:]], dim=1))

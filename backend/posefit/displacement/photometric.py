@@ -15,17 +15,17 @@ __all__ = ["PhotometricEvidence", "carry_back"]
 
 def carry_back(
     image: Float[Tensor, "batch channel height width"],
-    flow: Float[Tensor, "batch 2 height width"],
-) -> Float[Tensor, "batch channel height width"]:
+    flow: Float[Tensor, "batch 2 rows columns"],
+) -> Float[Tensor, "batch channel rows columns"]:
     """What the frame shows where the flow of each pixel points; zero outside of it.
 
     Args:
         image: frame crops, or features of them.
-        flow: x and y in pixels.
+        flow: x and y in pixels; a part's, counted from the frame's corner, if smaller.
     """
     height, width = image.shape[2:]
-    x = torch.arange(width, device=image.device, dtype=torch.float32) + 0.5
-    y = torch.arange(height, device=image.device, dtype=torch.float32) + 0.5
+    x = torch.arange(flow.shape[3], device=image.device, dtype=torch.float32) + 0.5
+    y = torch.arange(flow.shape[2], device=image.device, dtype=torch.float32) + 0.5
     places = torch.stack(
         [(x + flow[:, 0]) * (2.0 / width) - 1.0, (y[:, None] + flow[:, 1]) * (2.0 / height) - 1.0],
         dim=3,
@@ -56,15 +56,15 @@ class PhotometricEvidence(nn.Module):
     def forward(
         self,
         image: Float[Tensor, "batch 3 height width"],
-        texture: Float[Tensor, "batch 4 height width"],
+        texture: Float[Tensor, "batch 4 height2 width2"],
         flow: Float[Tensor, "batch 2 rows columns"],
     ) -> Float[Tensor, "batch output rows columns"]:
         """The evidence at each cell.
 
         Args:
             image: frame crops about zero.
-            texture: rendered texture about zero, and where it is known.
-            flow: in cells; no gradient passes into it.
+            texture: rendered texture about zero, and where it is known, of the flow's cells.
+            flow: in cells, as `carry_back` takes it; no gradient passes into it.
         """
         if takes_kernels(flow):
             from .reading import carried_cells  # Warp takes half a second to import
