@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from posefit.crop import crop_frames, square_boxes
+from posefit.crop.cv2_sampling import distorted_map
 from posefit.crop.warp_sampling import sample_warp
 from posefit_shared import frames
 from posefit_shared.frames import Camera
@@ -40,6 +41,18 @@ def test_a_dot_lies_where_the_pinhole_camera_of_the_crop_sees_the_point(distorti
     y, x = np.mgrid[:128, :128] + 0.5
     centre = [(weights * x).sum() / weights.sum(), (weights * y).sum() / weights.sum()]
     np.testing.assert_allclose(centre, seen[:2], atol=0.25)
+
+
+@pytest.mark.parametrize("fine", [1024, 400])
+def test_samples_lie_where_the_lens_puts_them(fine):
+    k = np.array([[1300.0, 0, 775], [0, 1250, 590], [0, 0, 1]])
+    camera = Camera(k, np.eye(4), (1600, 1200), DISTORTIONS[1])
+    box = np.array([812.3, 601.7, 1000.0])
+    steps = (np.arange(fine) + 0.5) * (box[2] / fine)
+    ideal = np.stack(np.meshgrid(steps, steps), -1) + (box[:2] - box[2] / 2)
+    points = (ideal - k[:2, 2]) / [k[0, 0], k[1, 1]]
+    bent = frames.distort_points(camera.distortion, points) * [k[0, 0], k[1, 1]] + k[:2, 2]
+    np.testing.assert_allclose(distorted_map(fine, box, camera), bent - 0.5, atol=0.1)
 
 
 def test_shrinking_keeps_the_mean_of_fine_detail():

@@ -10,7 +10,10 @@ import numpy.typing as npt
 from posefit_shared import frames as coordinate_frames
 from posefit_shared.frames import Camera
 
-__all__ = ["sample_cv2"]
+__all__ = ["distorted_map", "sample_cv2"]
+
+_SQUARES = 32
+"""Squares along a crop's side within which a lens bends evenly."""
 
 
 def sample_cv2(
@@ -37,7 +40,7 @@ def sample_cv2(
         rows = (steps + box[1] - box[2] / 2 - 0.5).astype(np.float32)
         map_x, map_y = np.meshgrid(columns, rows)
     else:
-        map_x, map_y = _distorted_maps(steps, box, camera)
+        map_x, map_y = cv2.split(distorted_map(fine, box, camera))
     sampled = cv2.remap(frame, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     if fine == size:
         return np.asarray(sampled, np.uint8)
@@ -45,28 +48,27 @@ def sample_cv2(
     return np.asarray(shrunk, np.uint8)
 
 
-def _distorted_maps(
-    steps: npt.NDArray[np.float64], box: npt.NDArray[np.float64], camera: Camera
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def distorted_map(
+    fine: int, box: npt.NDArray[np.float64], camera: Camera
+) -> npt.NDArray[np.float32]:
     """Where each sample of the ideal crop lies in the distorted picture, in cv2's pixel count.
 
-    The lens map is smooth: it is evaluated on a coarse grid and interpolated between.
+    The lens map is smooth: it is evaluated in the middles of squares of samples, also of those
+    around the crop, and interpolated between.
+
+    Args:
+        fine: samples along the crop's side.
+        box, camera: see `sample_cv2`.
     """
-    coarse = np.linspace(0.0, box[2], 33)
-    grid = np.stack(np.meshgrid(coarse, coarse), axis=-1) + (box[:2] - box[2] / 2)
+    square = -(-fine // _SQUARES)
+    squares = -(-fine // square)
+    middles = (np.arange(squares + 2) - 0.5) * (square * box[2] / fine)
+    grid = np.stack(np.meshgrid(middles, middles), axis=-1) + (box[:2] - box[2] / 2)
     k = camera.intrinsics
     ideal = (grid - k[:2, 2]) @ np.linalg.inv(k[:2, :2]).T
     bent = coordinate_frames.distort_points(camera.distortion, ideal) @ k[:2, :2].T + k[:2, 2]
-    at = (steps / box[2] * 32).astype(np.float32)
-    at_x, at_y = np.meshgrid(at, at)
     # A lens that bends points away without end shows nothing there.
     bent = np.clip(np.nan_to_num(bent, nan=-1e9), -1e9, 1e9)
-    maps = cv2.remap(
-        (bent - 0.5).astype(np.float32),
-        at_x,
-        at_y,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    maps = np.asarray(maps, np.float32)
-    return np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1])
+    side = (squares + 2) * square
+    whole = cv2.resize((bent - 0.5).astype(np.float32), (side, side))
+    return np.asarray(whole, np.float32)[square : square + fine, square : square + fine]
