@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from posefit.footage import FootageError, check_size, open_footage
-from posefit.refinement.clip import Clip, clip_seconds
+from posefit.refinement.clip import Clip, clip_seconds, spread_frames
 from posefit.texture import TextureError, load_png
 from posefit.views import view_of_sequence
 from posefit_shared.sequence import Sequence
@@ -384,3 +384,33 @@ def test_a_film_is_opened_no_oftener_than_it_must_be(videos: Path, monkeypatch) 
     footage = open_footage(videos / "b-frames.mp4")
     assert [number_of(footage.read(k)) for k in (0, 1, 2)] == [0, 1, 2]
     assert len(opened) == 2
+
+
+def test_frames_on_the_way_to_the_next_key_are_reached_without_going_back(
+    videos: Path, monkeypatch
+) -> None:
+    with open_footage(videos / "one key.mp4") as footage:
+        assert number_of(footage.read(2)) == 2
+        monkeypatch.setattr(footage, "_from_key", lambda index: pytest.fail("it went back"))
+        assert [number_of(footage.read(k)) for k in (20, 39)] == [20, 39]
+    with open_footage(videos / "vp9.webm") as footage:
+        assert footage.key_frames.tolist() == [0, 10, 20, 30]
+        footage.read(2)
+        sought = []
+        found = footage._from_key
+        monkeypatch.setattr(footage, "_from_key", lambda k: sought.append(k) or found(k))
+        assert number_of(footage.read(30)) == 30
+        assert sought == [30]
+
+
+def test_frames_that_stand_for_a_clip_are_spread_and_soon_decoded(videos: Path) -> None:
+    with open_footage(videos / "vp9.webm") as footage:
+        sequence = Sequence(
+            poses=np.zeros((FRAMES, 24, 3)), trans=np.zeros((FRAMES, 3)),
+            intrinsics=np.array([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1]]),
+            world_to_camera=np.eye(4), image_size=SIZE,
+        )  # fmt: skip
+        clip = Clip(sequence, [view_of_sequence(sequence, footage)])
+        chosen = spread_frames(clip, 5)
+        assert chosen.tolist() == [0, 10, 20, 30, 36]  # evenly: 0, 10, 20, 29, 39
+        assert spread_frames(clip, FRAMES).tolist() == list(range(FRAMES))

@@ -63,6 +63,11 @@ class Footage(ABC):
         """Whether all frames last equally long, so that `fps` says when each one is shown."""
         return True
 
+    @property
+    def key_frames(self) -> npt.NDArray[np.int64] | None:
+        """Frames that can be reached without decoding others, rising; None: all of them."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - images hold nothing open
         """Let the file go; reading afterwards opens it again."""
 

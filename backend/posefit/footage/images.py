@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..picture_files import PictureError, read_picture
 from .frames import DEFAULT_FPS, MAX_FRAMES, Footage, FootageError, RgbImage, check_pixels
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFootage", "images_in", "natural_key"]
+
+_Value = TypeVar("_Value")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 """Files in a folder that count as frames."""
@@ -50,9 +53,8 @@ class ImageFootage(Footage):
         self.path = path
         self.fps = fps or DEFAULT_FPS
         self._images = images
-        height, width = self._decode(images[0]).shape[:2]
-        check_pixels(images[0].name, width, height)
-        self.size = (width, height)
+        self.size = self._of_picture(images[0], _shown_size)
+        check_pixels(images[0].name, *self.size)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -63,7 +65,7 @@ class ImageFootage(Footage):
 
     def read(self, index: int) -> RgbImage:
         self._check_index(index)
-        image = self._decode(self._images[index])
+        image = self._of_picture(self._images[index], _to_rgb)
         if image.shape[1::-1] != self.size:
             raise FootageError(
                 f"{self._images[index].name} is {image.shape[1]}×{image.shape[0]} pixels, the "
@@ -71,17 +73,29 @@ class ImageFootage(Footage):
             )
         return image
 
-    def _decode(self, path: Path) -> RgbImage:
+    def _of_picture(self, path: Path, function: Callable[[Image.Image], _Value]) -> _Value:
         try:
-            return read_picture(path, lambda image: _to_rgb(ImageOps.exif_transpose(image)))
+            return read_picture(path, function)
         except PictureError as error:
             raise FootageError(
                 f"{path.name} cannot be read as an image ({error}): export it again"
             ) from error
 
 
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+
+
+def _shown_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height; of upright pictures without decoding them."""
+    return ImageOps.exif_transpose(image).size if _is_turned(image) else image.size
+
+
 def _to_rgb(image: Image.Image) -> RgbImage:
+    if _is_turned(image):
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = (np.asarray(image, np.float64) / 257.0).round().clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(image.convert("RGB"))
+    # Both would copy a picture that is what it should be.
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))

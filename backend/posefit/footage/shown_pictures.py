@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from .tone_mapping import is_hdr, to_sdr
 
@@ -30,7 +31,9 @@ def pixel_aspect(stream: Any) -> Fraction | None:
     return Fraction(aspect)
 
 
-def shown_picture(frame: Any, aspect: Fraction | None = None) -> npt.NDArray[np.uint8]:
+def shown_picture(
+    frame: Any, converter: VideoReformatter, aspect: Fraction | None = None
+) -> npt.NDArray[np.uint8]:
     """(height, width, 3) RGB of a frame.
 
     Interlaced frames show two moments in alternate lines: the first field is taken, its lines at
@@ -38,13 +41,17 @@ def shown_picture(frame: Any, aspect: Fraction | None = None) -> npt.NDArray[np.
 
     Args:
         frame: PyAV's.
+        converter: the film's own, for all of its frames: a new one takes five times as long as
+            the conversion itself, and starts threads for each frame where there are many cores.
         aspect: width by height of its pixels; the width follows it, as players do it.
     """
     transfer = int(getattr(frame, "color_trc", 0) or 0)
     if is_hdr(transfer):
-        image = to_sdr(frame.to_ndarray(format="rgb48le"), transfer, int(frame.color_primaries))
+        deep = converter.reformat(frame, format="rgb48le", threads=1).to_ndarray()
+        image = to_sdr(np.asarray(deep, np.uint16), transfer, int(frame.color_primaries))
     else:
-        image = frame.to_ndarray(format="rgb24")
+        shown = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        image = np.asarray(shown, np.uint8)
     if frame.interlaced_frame:
         image = _first_field(image)
     if aspect is not None:

@@ -15,6 +15,7 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from ..picture_files import MAX_PIXELS
 from .frames import DEFAULT_FPS, MAX_FRAMES, Footage, FootageError, RgbImage, check_pixels
@@ -44,6 +45,7 @@ class VideoFootage(Footage):
     def __init__(self, path: Path, fps: float | None) -> None:
         self.path = path
         self._container: Any = None
+        self._converter = VideoReformatter()
         self._frames: Iterator[Any] | None = None
         self._next = 0
         self._stamps: list[int] = []
@@ -85,6 +87,11 @@ class VideoFootage(Footage):
         # Containers round times to their unit: by up to one on either side.
         return bool((np.abs(gaps - usual) <= np.maximum(1.0, _EVEN * usual)).all())
 
+    @property
+    def key_frames(self) -> npt.NDArray[np.int64]:
+        shown = np.intersect1d(self._keys, self._stamps)
+        return np.searchsorted(self._stamps, shown).astype(np.int64)
+
     def read(self, index: int) -> RgbImage:
         if len(self) <= index < self._expected:
             raise self._broken_off(index)
@@ -111,7 +118,7 @@ class VideoFootage(Footage):
 
     def _shown(self, frame: Any) -> RgbImage:
         try:
-            return shown_picture(frame, self._aspect)
+            return shown_picture(frame, self._converter, self._aspect)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise FootageError(
                 f"the pictures of {self.path.name} cannot be turned into colours "
@@ -216,7 +223,11 @@ class VideoFootage(Footage):
     def _within_reach(self, index: int) -> bool:
         if self._frames is None or index < self._next:
             return index < SEQUENTIAL_REACH and self._frames is None
-        return index - self._next <= SEQUENTIAL_REACH
+        if index - self._next <= SEQUENTIAL_REACH:
+            return True
+        # A seek would land before where the decoder stands, if no key comes between.
+        stands_behind = self._keys_before(max(self._next - 1, 0))
+        return self._is_timed and stands_behind == self._keys_before(index) > 0
 
     def _ahead(self, index: int) -> Any | None:
         """Frame `index` by decoding on from where the decoder stands; None if it is not met."""

@@ -19,7 +19,10 @@ from .observation import TextureMaps
 from .others import Occluders
 from .pictures import body_boxes
 
-__all__ = ["Clip", "check_visible", "clip_seconds", "world_stands_still"]
+__all__ = ["Clip", "check_visible", "clip_seconds", "spread_frames", "world_stands_still"]
+
+_NEIGHBOURHOOD = 0.4
+"""How far a frame may be moved, in distances between frames that are spread evenly."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,26 @@ def check_visible(clip: Clip, start: PoseParameters, body: BodyModel) -> None:
         f"the body lies wholly outside the picture in all {len(start)} frames: check that the "
         "sequence, its camera and its footage belong together"
     )
+
+
+def spread_frames(clip: Clip, count: int) -> npt.NDArray[np.int64]:
+    """So many frames spread evenly over a clip, or all of them; rising.
+
+    Where its footage is a film, each is the one of its neighbourhood that is reached by decoding
+    the fewest others: key frames lie up to ten seconds apart.
+    """
+    frames = len(clip.sequence)
+    even = np.unique(np.linspace(0, frames - 1, min(frames, count)).round().astype(np.int64))
+    keys = clip.views[0].footage.key_frames if clip.views else None
+    if keys is None or not len(keys) or len(even) == frames:
+        return even
+    pictures = clip.views[0].frame_indices
+    key_before = keys[np.maximum(np.searchsorted(keys, pictures, "right") - 1, 0)]
+    effort = np.where(pictures < 0, frames, pictures - key_before)
+    reach = int(_NEIGHBOURHOOD * frames / len(even))
+    chosen = []
+    for frame in even:
+        near = np.arange(max(frame - reach, 0), min(frame + reach + 1, frames))
+        order = np.lexsort((np.abs(near - frame), effort[near]))
+        chosen.append(near[order[0]])
+    return np.unique(chosen)

@@ -34,7 +34,7 @@ from ..solver import (
 )
 from ..solver.priors import joint_sigmas
 from .cameras import as_given, with_refined_cameras
-from .clip import Clip, clip_seconds, world_stands_still
+from .clip import Clip, clip_seconds, spread_frames, world_stands_still
 from .contacts import find_contacts
 from .evidence_error import EVIDENCE_NOISE_M, evidence_error_m, points_error_m
 from .method import Method
@@ -126,8 +126,7 @@ class Run:
         if not self.seeks_camera and (not has_shape or frames <= self.settings.window_frames):
             return None
         self.hooks.progress(0.02, "finding the person's shape")
-        spread = np.linspace(0, frames - 1, min(frames, _SHAPE_FRAMES)).round().astype(int)
-        rows = np.unique(spread)
+        rows = spread_frames(self.clip, _SHAPE_FRAMES)
         given = start[upload(rows, self.body.device)]
         pictures = [] if self.observer is None else self._pictures(rows.tolist(), given)
         return SpreadFrames(torch.from_numpy(rows), given, pictures)

@@ -40,6 +40,7 @@ from ..gpu.memory import give_back, give_back_to_system, limit_gpu_memory
 from ..modalities import Modalities, render_modalities
 from ..parameters import parameters_of_sequence
 from .job_context import JobContext, WorkerInfo
+from .kept_footage import forget_footage
 from .reading_fence import OutsideFence, fenced
 from .textures import forget_textures, uploaded_texture
 
@@ -107,6 +108,7 @@ def stand_by(device: str) -> bool:
 def rest() -> None:
     """Give back what a worker without work keeps of a GPU; the next job records anew."""
     forget_textures()
+    forget_footage()
     give_back()
 
 

@@ -23,12 +23,13 @@ from ..body import BodyModel
 from ..camera_file import LEVEL_CAMERA
 from ..engine import refine_views
 from ..estimate import estimate
-from ..footage import Footage, open_footage
+from ..footage import Footage
 from ..pipeline import Freedom, Hooks, Refinement
 from ..refinement.others import in_frames_of
 from ..texture_clip import paint_texture
 from ..views import view_of_reference, view_of_sequence
 from .job_context import JobContext
+from .kept_footage import lent_footage
 from .textures import uploaded_texture
 
 __all__ = ["run_estimate", "run_refine", "run_texture"]
@@ -37,11 +38,11 @@ __all__ = ["run_estimate", "run_refine", "run_texture"]
 def run_refine(request: RefineRequest, body: BodyModel, context: JobContext) -> None:
     """Refine a sequence; provisional revisions go out as windows are solved, the last is final."""
     with ExitStack() as opened:
-        footage = opened.enter_context(_footage(request, context))
+        footage = opened.enter_context(lent_footage(context.resolve_media(request.media)))
         views = [view_of_sequence(request.sequence, footage)]
         for more in request.more_views:
             path = context.resolve_media(more.media)
-            views.append(view_of_reference(more, opened.enter_context(open_footage(path))))
+            views.append(view_of_reference(more, opened.enter_context(lent_footage(path))))
         texture = None
         if request.texture is not None:
             texture = uploaded_texture(context.content(request.texture, ".png"))
@@ -74,7 +75,7 @@ def run_refine(request: RefineRequest, body: BodyModel, context: JobContext) -> 
 
 def run_texture(request: TextureRequest, body: BodyModel, context: JobContext) -> TextureResult:
     """Paint the person's texture from the footage."""
-    with _footage(request, context) as footage:
+    with lent_footage(context.resolve_media(request.media)) as footage:
         context.progress(0.05, "painting the person's texture")
         texture = paint_texture(
             request.sequence,
@@ -89,7 +90,7 @@ def run_texture(request: TextureRequest, body: BodyModel, context: JobContext) -
 
 def run_estimate(request: EstimateRequest, body: BodyModel, context: JobContext) -> EstimateResult:
     """Estimate one person's motion from footage alone."""
-    with _footage(request, context) as footage:
+    with lent_footage(context.resolve_media(request.media)) as footage:
         stop = len(footage) if request.stop_frame is None else request.stop_frame
         sequence = estimate(
             footage,
@@ -101,12 +102,6 @@ def run_estimate(request: EstimateRequest, body: BodyModel, context: JobContext)
             cancelled=lambda: bool(context.check_cancelled()),
         )
     return EstimateResult(sequence)
-
-
-def _footage(
-    request: RefineRequest | TextureRequest | EstimateRequest, context: JobContext
-) -> Footage:
-    return open_footage(context.resolve_media(request.media))
 
 
 def _freedom(request: RefineRequest, body: BodyModel) -> Freedom:
