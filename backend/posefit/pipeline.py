@@ -15,11 +15,13 @@ people is others' work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
@@ -28,6 +30,7 @@ from .body import BodyModel
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
 from .gpu.graphs import recording
+from .gpu.lanes import in_lanes, lanes_of
 from .parameters import parameters_of_sequence
 from .refinement.cameras import check_refinable, settle_cameras, slid_parameters
 from .refinement.checkpoint import Checkpoint, Shared
@@ -35,7 +38,7 @@ from .refinement.clip import Clip, check_visible
 from .refinement.method import Method
 from .refinement.observation import Observer
 from .refinement.parts import Part, gather, joined, turned_input
-from .refinement.pictures import PicturesAhead
+from .refinement.pictures import PicturesAhead, boxes_of_clip
 from .refinement.run import Freedom, Hooks, Run, Stopwatch
 from .refinement.windows import Window, split_windows
 from .solver import ShapeMode
@@ -150,7 +153,8 @@ class _Steps:
         clip, body, settings = run.clip, run.body, run.settings
         self._checkpoint = checkpoint
         self._given = parameters_of_sequence(clip.sequence, body)
-        check_visible(clip, self._given, body)
+        self._boxes = boxes_of_clip(clip.views, body, self._given)
+        check_visible(self._boxes)
         if run.observer is None and not clip.landmarks and not clip.evidence:
             raise RefinementError(
                 "neither displacement nor keypoints are switched on, so nothing is known of the "
@@ -169,9 +173,10 @@ class _Steps:
         frames = sorted({frame for w in missing for frame in range(w.start, w.stop)})
         with ExitStack() as opened:
             ahead = self._find_what_is_shared(frames, opened)
+            made = opened.enter_context(closing(self._refined(missing, ahead)))
             for done, (k, part) in enumerate(kept.items(), 1):
                 if part is None:
-                    part = self._refined(self._windows[k], ahead)
+                    part = next(made)
                     self._checkpoint.keep_window(k, part)
                 parts.append(part)
                 if self._shape != "fixed":
@@ -191,7 +196,7 @@ class _Steps:
         if shared is None:
             decide = run.frames_that_decide(given)
             if not run.seeks_camera:
-                ahead = opened.enter_context(run.pictures_ahead(given, frames))
+                ahead = opened.enter_context(run.pictures_ahead(self._boxes, frames))
             betas = given.betas
             if decide is not None:
                 betas, run = run.with_shape_and_camera(given, decide)
@@ -200,14 +205,39 @@ class _Steps:
         self._run = run = replace(run, camera=shared.camera)
         self._near = slid_parameters(given, shared.camera, run.clip.sequence, run.body)
         self._start = replace(self._near, betas=shared.betas)
-        return ahead or opened.enter_context(run.pictures_ahead(self._near, frames))
+        if ahead is None:
+            boxes = self._boxes
+            if self._near is not given:
+                boxes = boxes_of_clip(run.clip.views, run.body, self._near)
+            ahead = opened.enter_context(run.pictures_ahead(boxes, frames))
+        return ahead
 
-    def _refined(self, window: Window, ahead: PicturesAhead | None) -> Part:
-        rows = torch.arange(window.start, window.stop)
-        of_window = slice(window.start, window.stop)
-        start, near = self._start[of_window], self._near[of_window]
-        pictures = self._run.taken(ahead, rows)
-        return self._run.refine_part(start, near, rows, pictures, shape=self._shape)
+    def _refined(
+        self, windows: Sequence[Window], ahead: PicturesAhead | None
+    ) -> Generator[Part, None, None]:
+        """Each window refined, two at a time where a GPU has room for them."""
+        run, device = self._run, self._run.body.device
+
+        def taken() -> Iterator[tuple[slice, Int[Tensor, " part"], Sequence]]:
+            for window in windows:
+                rows = torch.arange(window.start, window.stop)
+                yield slice(window.start, window.stop), rows, run.taken(ahead, rows)
+
+        def refined(window: tuple[slice, Int[Tensor, " part"], Sequence], run: Run) -> Part:
+            of_window, rows, pictures = window
+            start, near = self._start[of_window], self._near[of_window]
+            return run.refine_part(start, near, rows, pictures, shape=self._shape)
+
+        lanes = min(lanes_of(device), len(windows))
+        if lanes < 2:
+            for window in taken():
+                yield refined(window, run)
+            return
+        asked = run.hooks.check_cancelled
+        yield from in_lanes(
+            taken(), lambda window, stop: refined(window, run.asking(stop.check)),
+            device, lanes, asked,
+        )  # fmt: skip
 
     def finish(self) -> Refinement:
         """All windows, joined, and the verdict on them."""

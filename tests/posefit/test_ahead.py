@@ -11,7 +11,7 @@ from posefit.ahead import Ahead, frames_ahead
 from posefit.body import pose_body
 from posefit.footage import FootageError
 from posefit.parameters import parameters_of_sequence
-from posefit.refinement.pictures import PicturesAhead, load_pictures
+from posefit.refinement.pictures import PicturesAhead, boxes_of_clip, load_pictures
 from posefit.refinement.windows import split_windows
 from posefit.views import view_of_sequence
 
@@ -81,7 +81,8 @@ def test_windows_get_the_pictures_of_their_frames_and_each_is_decoded_once(free_
     whole = load_pictures(view, range(9), pose_body(free_body, parameters).vertices)
     read, decode = [], footage.read
     footage.read = lambda index: read.append(index) or decode(index)
-    with PicturesAhead([view], free_body, parameters) as ahead:
+    boxes = boxes_of_clip([view], free_body, parameters)
+    with PicturesAhead([view], boxes, free_body.device) as ahead:
         for window in split_windows(9, 4, 2):
             frames = [*range(window.start, window.stop)]
             (pictures,) = ahead.take(frames)

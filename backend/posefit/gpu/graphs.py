@@ -22,6 +22,7 @@ import dataclasses
 import functools
 import logging
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
@@ -50,6 +51,8 @@ Class = TypeVar("Class", bound=type)
 
 _constants: set[type] = set()
 _state = threading.local()
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+"""Of all threads."""
 
 
 def device_constant(cls: Class) -> Class:
@@ -274,6 +277,8 @@ class Recorder:
         """Drop all recordings and their memory."""
         self._kept.clear()
         self._seen.clear()
+        if isinstance(self._record, _CudaRecord):
+            self._record.renew()
 
 
 def _name(function: Callable) -> str:
@@ -284,6 +289,10 @@ class _CudaRecord:
     """Records on one device; recordings share the memory of what passes between kernels."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin another pool: one whose recordings are all gone cannot be used again."""
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Run) -> tuple[Callable[[], None], Any, list[Tensor]]:
@@ -294,7 +303,7 @@ class _CudaRecord:
                 shape, results = run()
         except RuntimeError:
             # What broke off may leave the memory that was shared with it behind.
-            self._pool = torch.cuda.graph_pool_handle()
+            self.renew()
             raise
         return graph.replay, shape, results
 
@@ -334,12 +343,18 @@ def _own_recorder() -> Recorder:
     mine = _state.__dict__.setdefault("recorders", {})
     if device not in mine:
         mine[device] = Recorder(_CudaRecord(), "cuda")
+        _recorders.add(mine[device])
     return mine[device]
 
 
-def forget_recordings() -> None:
-    """Drop this thread's recordings and give their memory back."""
-    for recorder in _state.__dict__.get("recorders", {}).values():
+def forget_recordings(*, of_all_threads: bool = False) -> None:
+    """Drop this thread's recordings and give their memory back.
+
+    Args:
+        of_all_threads: others' too, which must not be refining then.
+    """
+    mine = _state.__dict__.get("recorders", {}).values()
+    for recorder in list(_recorders) if of_all_threads else mine:
         recorder.forget()
 
 

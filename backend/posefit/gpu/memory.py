@@ -74,10 +74,14 @@ def _limit_bytes() -> float:
     return gib * 2**30
 
 
-def give_back() -> None:
-    """Give back what is kept of GPUs for the next job: recordings and unused memory."""
+def give_back(*, of_all_threads: bool = False) -> None:
+    """Give back what is kept of GPUs for the next job: recordings and unused memory.
+
+    Args:
+        of_all_threads: recordings of other threads too, which must not be refining then.
+    """
     if torch.cuda.is_available():
-        forget_recordings()
+        forget_recordings(of_all_threads=of_all_threads)
         torch.cuda.empty_cache()
 
 

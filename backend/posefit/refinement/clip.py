@@ -11,13 +11,11 @@ import numpy.typing as npt
 
 from posefit_shared.sequence import Sequence as PoseSequence
 
-from ..body import BodyModel, PoseParameters, pose_body
 from ..errors import RefinementError
 from ..solver import Evidence, LandmarkPixels
 from ..views import View
 from .observation import TextureMaps
 from .others import Occluders
-from .pictures import body_boxes
 
 __all__ = ["Clip", "check_visible", "clip_seconds", "spread_frames", "world_stands_still"]
 
@@ -66,19 +64,17 @@ def world_stands_still(clip: Clip) -> bool:
     return sequence.world == "gravity" or moves or len(clip.views) > 1
 
 
-def check_visible(clip: Clip, start: PoseParameters, body: BodyModel) -> None:
-    """Refuse a clip in which no camera sees any part of the body."""
-    for first in range(0, len(start), 64):
-        frames = range(first, min(first + 64, len(start)))
-        vertices = pose_body(body, start[first : first + 64]).vertices
-        for view in clip.views:
-            boxes = body_boxes(vertices, [view.camera(t) for t in frames], margin=1.0)
-            if np.isfinite(boxes).all(1).any():
-                return
-    raise RefinementError(
-        f"the body lies wholly outside the picture in all {len(start)} frames: check that the "
-        "sequence, its camera and its footage belong together"
-    )
+def check_visible(boxes: Sequence[npt.NDArray[np.float64]]) -> None:
+    """Refuse a clip in which no camera sees any part of the body.
+
+    Args:
+        boxes: of each view, from `pictures.boxes_of_clip`.
+    """
+    if not any(np.isfinite(of_view).all(1).any() for of_view in boxes):
+        raise RefinementError(
+            f"the body lies wholly outside the picture in all {len(boxes[0])} frames: check that "
+            "the sequence, its camera and its footage belong together"
+        )
 
 
 def spread_frames(clip: Clip, count: int) -> npt.NDArray[np.int64]:

@@ -153,6 +153,8 @@ def gather(
     if len(values) < len(parts):
         return None
     first = values[0]
+    if len(values) == 1 and len(first) == frames:
+        return first
     gathered = first.new_zeros(frames, *first.shape[1:])
     for part, value in zip(parts, values, strict=True):
         gathered[upload(part.rows.numpy(), first.device)] = value

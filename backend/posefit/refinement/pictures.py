@@ -29,7 +29,8 @@ from ..gpu.upload import page_locked, upload
 from ..views import View
 
 __all__ = [
-    "Picture", "PicturesAhead", "body_boxes", "keep_pictures", "load_pictures", "project_points",
+    "Picture", "PicturesAhead", "body_boxes", "boxes_of_clip", "keep_pictures", "load_pictures",
+    "project_points",
 ]  # fmt: skip
 
 _POSED_AT_ONCE = 64
@@ -188,8 +189,8 @@ class PicturesAhead:
 
     Args:
         views: where the pictures come from.
-        body: whom the estimates pose.
-        parameters: first estimate in all frames.
+        boxes: for each view, from `boxes_of_clip`.
+        device: that looks at them.
         waiting: called now and then while a picture is not there yet; may raise to stop.
         frames: that will be taken, rising; all of them unless given.
     """
@@ -197,26 +198,25 @@ class PicturesAhead:
     def __init__(
         self,
         views: Sequence[View],
-        body: BodyModel,
-        parameters: PoseParameters,
+        boxes: Sequence[npt.NDArray[np.float64]],
+        device: torch.device,
         waiting: Callable[[], None] = lambda: None,
         frames: Sequence[int] | None = None,
     ) -> None:
         self._exit = ExitStack()
-        self._device = body.device
-        self._frames = range(len(parameters)) if frames is None else frames
+        self._device = device
+        self._frames = range(len(boxes[0])) if frames is None else frames
         self._next = 0
         self._kept: list[dict[int, Picture | None]] = [{} for _ in views]
         self._rows = []
         with ExitStack() as opened:
-            for view in views:
-                boxes = _boxes_of_clip(view, body, parameters)
+            for view, of_view in zip(views, boxes, strict=True):
                 rows = frames_ahead(
-                    lambda frame, view=view, boxes=boxes: _owned(
-                        view, frame, boxes[frame], self._device
+                    lambda frame, view=view, of_view=of_view: _owned(
+                        view, frame, of_view[frame], self._device
                     ),
-                    self._frames, _bytes_of(view, boxes), waiting,
-                    room=_GPU_ROOM if body.device.type == "cuda" else 1,
+                    self._frames, _bytes_of(view, of_view), waiting,
+                    room=_GPU_ROOM if device.type == "cuda" else 1,
                 )  # fmt: skip
                 self._rows.append(opened.enter_context(rows))
             self._exit = opened.pop_all()
@@ -250,16 +250,23 @@ class PicturesAhead:
         return taken
 
 
-def _boxes_of_clip(
-    view: View, body: BodyModel, parameters: PoseParameters
-) -> npt.NDArray[np.float64]:
-    """(T, 3) generous boxes; NaN where the body cannot be seen."""
-    parts = []
+def boxes_of_clip(
+    views: Sequence[View], body: BodyModel, parameters: PoseParameters
+) -> list[npt.NDArray[np.float64]]:
+    """For each view (T, 3) generous boxes around the bodies; NaN where they cannot be seen.
+
+    Args:
+        views: who sees them.
+        body: whom the parameters pose.
+        parameters: one row a frame of the clip.
+    """
+    parts: list[list[npt.NDArray[np.float64]]] = [[] for _ in views]
     for first in range(0, len(parameters), _POSED_AT_ONCE):
         vertices = pose_body(body, parameters[first : first + _POSED_AT_ONCE]).vertices
-        cameras = [view.camera(first + k) for k in range(len(vertices))]
-        parts.append(body_boxes(vertices, cameras, margin=_GENEROUS))
-    return np.concatenate(parts)
+        for view, boxes in zip(views, parts, strict=True):
+            cameras = [view.camera(first + k) for k in range(len(vertices))]
+            boxes.append(body_boxes(vertices, cameras, margin=_GENEROUS))
+    return [np.concatenate(boxes) for boxes in parts]
 
 
 def _bytes_of(view: View, boxes: npt.NDArray[np.float64]) -> int:

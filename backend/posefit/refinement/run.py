@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -91,15 +93,18 @@ class SpreadFrames:
 
 @dataclass
 class Stopwatch:
-    """Milliseconds by step; the one thing that changes while a refinement runs."""
+    """Milliseconds by step, of all threads together; the one thing that changes while a refinement
+    runs."""
 
     timings_ms: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def time(self, step: str, function: Callable, *arguments, **options):
         began = time.perf_counter()
         result = function(*arguments, **options)
         spent = (time.perf_counter() - began) * 1e3
-        self.timings_ms[step] = self.timings_ms.get(step, 0.0) + spent
+        with self._lock:
+            self.timings_ms[step] = self.timings_ms.get(step, 0.0) + spent
         return result
 
 
@@ -117,6 +122,10 @@ class Run:
     observer: Observer | None
     camera: Float[Tensor, "frame 2"] | None = None
     """What the clip's camera was found to be; None: as given, or not yet known."""
+
+    def asking(self, check_cancelled: Callable[[], None]) -> Run:
+        """The same run in another thread: it asks there whether it is still wanted."""
+        return replace(self, hooks=replace(self.hooks, check_cancelled=check_cancelled))
 
     def frames_that_decide(self, start: PoseParameters) -> SpreadFrames | None:
         """Frames, spread over the clip, that shape and camera are sought in, with their pictures;
@@ -197,13 +206,13 @@ class Run:
         return part if over_clip or not looks else self._judged(part, reference, looks, pictures)
 
     def pictures_ahead(
-        self, reference: PoseParameters, frames: Sequence[int]
+        self, boxes: Sequence[npt.NDArray[np.float64]], frames: Sequence[int]
     ) -> AbstractContextManager[PicturesAhead | None]:
         """The pictures of those frames, made ahead; None where nobody looks at them."""
         if self.observer is None or not frames:
             return nullcontext()
         return PicturesAhead(
-            self.clip.views, self.body, reference, self.hooks.check_cancelled, frames
+            self.clip.views, boxes, self.body.device, self.hooks.check_cancelled, frames
         )
 
     def _judged(self, part: Part, given: PoseParameters, looks: Sequence[Look], pictures) -> Part:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..body import BodyModel, PoseParameters, pose_body
+from ..gpu.graphs import replayed
 from ..solver.pose_prior import load_pose_prior
 
 __all__ = ["FrameSigns", "change_signs", "unusualness"]
@@ -75,13 +76,24 @@ def change_signs(
     totals, shares = [], []
     for first in range(0, len(given), _POSED_AT_ONCE):
         part = slice(first, first + _POSED_AT_ONCE)
-        before, after = pose_body(body, given[part]), pose_body(body, found[part])
-        moved = (after.vertices - after.joints[:, :1]) - (before.vertices - before.joints[:, :1])
-        total = moved.square().sum(-1).mean(1)
-        along = [_along_view(moved, after.joints[:, 0], camera[part]) for camera in cameras]
-        totals.append(total.sqrt())
-        shares.append(torch.stack(along).amin(0) / total.clamp_min(1e-12))
+        of_part = [camera[part] for camera in cameras]
+        total, share = replayed(_change, body, given[part], found[part], of_part)
+        totals.append(total)
+        shares.append(share)
     return torch.cat(totals), torch.cat(shares)
+
+
+def _change(
+    body: BodyModel,
+    given: PoseParameters,
+    found: PoseParameters,
+    cameras: Sequence[Float[Tensor, "batch 4 4"]],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    before, after = pose_body(body, given), pose_body(body, found)
+    moved = (after.vertices - after.joints[:, :1]) - (before.vertices - before.joints[:, :1])
+    total = moved.square().sum(-1).mean(1)
+    along = [_along_view(moved, after.joints[:, 0], camera) for camera in cameras]
+    return total.sqrt(), torch.stack(along).amin(0) / total.clamp_min(1e-12)
 
 
 def _along_view(
@@ -107,6 +119,10 @@ def unusualness(body: BodyModel, parameters: PoseParameters) -> Float[Tensor, " 
     Returns:
         Of the nearest component of the learned mixture; about 1 for usual poses.
     """
+    return replayed(_unusualness, body, parameters)
+
+
+def _unusualness(body: BodyModel, parameters: PoseParameters) -> Float[Tensor, " frame"]:
     prior = load_pose_prior(body.joint_names, body.device, body.dtype)
     pose = parameters.body_pose[:, : prior.joint_count].flatten(1)
     apart = torch.einsum("bcd,cde->bce", pose[:, None] - prior.means, prior.whitening)
