@@ -74,17 +74,17 @@ def test_the_first_error_ends_the_others():
 
 
 def test_nobody_works_on_for_whoever_stopped_asking():
-    class Unwanted(Exception):
+    class UnwantedError(Exception):
         pass
 
     def refuse():
-        raise Unwanted
+        raise UnwantedError
 
     def work(item, stop):
         while True:
             stop.check()
 
-    with pytest.raises(Unwanted):
+    with pytest.raises(UnwantedError):
         list(in_lanes(range(3), work, CPU, 2, refuse))
 
 
