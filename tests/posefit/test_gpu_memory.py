@@ -22,6 +22,7 @@ from posefit.gpu.memory import (
 )
 from posefit.parameters import parameters_of_sequence
 from posefit.pipeline import Clip, refine
+from posefit.refinement import pictures as pictures_module
 from posefit.refinement.observation import Observer
 from posefit.refinement.pictures import load_pictures
 from posefit_shared.settings import RefineSettings
@@ -48,6 +49,14 @@ def test_a_limit_is_a_share_of_the_memory_that_there_is(monkeypatch):
         monkeypatch.setenv(LIMIT_VARIABLE, words)
         limit_gpu_memory(GPU)
     assert told == [(0.25, GPU), (1.0, GPU)]
+
+
+@pytest.mark.parametrize(("words", "gib"), [("2", 2), ("100", 8), ("", 8)])
+def test_pictures_on_a_gpu_take_a_share_of_the_limit_and_not_of_the_card(words, gib, monkeypatch):
+    properties = SimpleNamespace(total_memory=8 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setenv(LIMIT_VARIABLE, words)
+    assert pictures_module._room(GPU) == gib * 2**30 // pictures_module._MEMORY_SHARE
 
 
 @dataclass

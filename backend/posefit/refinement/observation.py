@@ -118,14 +118,15 @@ class Observer:
             part = slice(first, first + batch)
             try:
                 looks.append(self._look(pictures[part], frames[part], parameters[part], textures))
+                first += batch
+                continue
             except torch.cuda.OutOfMemoryError:
                 if min(batch, len(frames) - first) == 1:
                     raise
-                batch = min(batch, len(frames) - first) // 2
-                give_back()
-                logger.warning("the GPU's memory does not hold so many frames: %d at once", batch)
-            else:
-                first += batch
+            # Out here the error is gone, and with it what it kept of the look that broke off.
+            batch = min(batch, len(frames) - first) // 2
+            give_back()
+            logger.warning("the GPU's memory does not hold so many frames: %d at once", batch)
         return _join(looks)
 
     def _look(

@@ -25,6 +25,7 @@ from ..ahead import frames_ahead
 from ..body import BodyModel, PoseParameters, pose_body
 from ..crop import boxes_around
 from ..gpu.graphs import replayed
+from ..gpu.memory import usable_memory
 from ..gpu.upload import page_locked, upload
 from ..views import View
 
@@ -179,7 +180,7 @@ def _room(device: torch.device) -> int:
     """Bytes of pictures that may be kept there at once."""
     if device.type != "cuda":
         return 0
-    return torch.cuda.get_device_properties(device).total_memory // _MEMORY_SHARE
+    return usable_memory(device) // _MEMORY_SHARE
 
 
 class PicturesAhead:
