@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How soon a backend works again: its worker killed, the whole of it killed, and its first request.
+"""How soon a backend works again: its worker, its broker, all of it killed, and its first request.
 
     python benchmarks/recovery.py --output benchmarks/results/recovery.json
 
 Real workers on the CPU. Two jobs: a preview (the body posed and rendered, as the smallest real
 one) and the refinement of one 1080p frame of the demo's clip as anybody asks for it, on the wire
-from request to result. Each time is from SIGKILL, the new backend's start included, to the answer.
+from request to result. Each time is from SIGKILL, the new processes' start included, to the answer.
 It wants an idle machine; on one that others use it waits for a moment in which they pause, and the
 least of the times is the one to look at.
 """
@@ -34,6 +34,7 @@ from wire_backend import (  # noqa: E402
     PATIENCE_S,
     REAL_JOBS,
     Backend,
+    broker_of,
     connected,
     eventually,
     running_backend,
@@ -43,6 +44,7 @@ from posefit.body import load_body  # noqa: E402
 from posefit.commands.demo import ASSETS, MAIN_CAMERA  # noqa: E402
 from posefit.estimate import estimate  # noqa: E402
 from posefit.footage import open_footage  # noqa: E402
+from posefit.server.keeper import YOUNG_S  # noqa: E402
 from posefit_shared.client import Client  # noqa: E402
 from posefit_shared.messages import (  # noqa: E402
     MediaReference,
@@ -120,31 +122,42 @@ def worker_killed(folder: Path, make: Callable[[], Request], repeats: int, stand
             eventually(lambda: is_quiet(backend, client), PATIENCE_S)
             wait_for_a_pause()
             began = time.perf_counter()
-            os.kill(newest_worker(backend), signal.SIGKILL)
+            os.kill(processes_of(backend)[0], signal.SIGKILL)
             seconds_of(client, make())
             found.append(time.perf_counter() - began)
     return told(found)
 
 
-def newest_worker(backend: Backend) -> int:
-    """The process that runs jobs now: of the broker's children the one that does not stand by."""
-    children = Path(f"/proc/{backend.process.pid}/task/{backend.process.pid}/children")
-    pids = [int(pid) for pid in children.read_text().split()]
-    waiting = standby_of(backend)
-    return next(pid for pid in pids if pid != waiting)
+def processes_of(backend: Backend) -> tuple[int | None, int | None]:
+    """The process that runs jobs now and the one that stands by, as the log tells."""
+    worker = standby = None
+    for line in backend.log.read_text().splitlines():
+        if "worker on" in line and "started as process" in line:
+            worker = int(line.rsplit(" ", 1)[1])
+            standby = None if standby == worker else standby
+        elif "standby on" in line and "started as process" in line:
+            standby = int(line.rsplit(" ", 1)[1])
+        elif "takes the worker's place" in line:
+            worker, standby = standby, None
+    return worker, standby
 
 
-def standby_of(backend: Backend) -> int | None:
-    """The process that stands by: the last that was started as one, unless it has taken over."""
-    log = backend.log.read_text()
-    start, taken = log.rfind("standby on"), log.rfind("takes the worker's place")
-    if start < 0 or taken > start:
-        return None
-    return int(log[start:].split("process ")[1].split()[0])
+def broker_killed(folder: Path, make: Callable[[], Request], repeats: int, standby: bool) -> dict:
+    """Seconds from SIGKILL of the broker, which its keeper starts again, to the next result."""
+    found = []
+    with serving(folder, standby=standby) as backend, connected(backend) as client:
+        for _ in range(repeats):
+            eventually(lambda: is_quiet(backend, client), PATIENCE_S)
+            wait_for_a_pause(least_s=YOUNG_S)
+            began = time.perf_counter()
+            os.kill(broker_of(backend), signal.SIGKILL)
+            seconds_of(client, make())
+            found.append(time.perf_counter() - began)
+    return told(found)
 
 
 def backend_killed(folder: Path, make: Callable[[], Request], repeats: int) -> dict:
-    """Seconds from SIGKILL of the broker, started again at once on its port, to the next result."""
+    """Seconds from SIGKILL of everything, started again at once on its port, to the next result."""
     found = []
     backend = Backend(folder, *MEDIA, program=REAL_JOBS)
     try:
@@ -177,19 +190,25 @@ def first_requests(folder: Path, work: Work) -> dict:
     }
 
 
-def memory_of_standby(folder: Path) -> dict[str, int]:
-    """MiB of the process that stands by: what it occupies, its share, what is its own alone."""
+def memory_of_idle(folder: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """MiB of the process that stands by, and of the keeper."""
     with serving(folder) as backend, connected(backend) as client:
         eventually(lambda: is_quiet(backend, client), PATIENCE_S)
-        lines = Path(f"/proc/{standby_of(backend)}/smaps_rollup").read_text().splitlines()[1:]
+        return memory_of(processes_of(backend)[1]), memory_of(backend.process.pid)
+
+
+def memory_of(pid: int | None) -> dict[str, int]:
+    """MiB that a process occupies, its share, what is its own alone."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     values = {line.split(":")[0]: int(line.split()[1]) >> 10 for line in lines}
     return {
         "resident": values["Rss"], "proportional": values["Pss"], "own": values["Private_Dirty"],
     }  # fmt: skip
 
 
-def wait_for_a_pause(patience_s: float = 5.0) -> None:
+def wait_for_a_pause(patience_s: float = 5.0, least_s: float = 0.0) -> None:
     """Until nothing else has run for half a second, if that comes to pass in time."""
+    time.sleep(least_s)
     deadline, quiet = time.monotonic() + patience_s, 0
     while quiet < 10 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -219,15 +238,18 @@ def main() -> None:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        result["memory of the standby, MiB"] = memory_of_standby(folder)
+        standby_memory, keeper_memory = memory_of_idle(folder)
+        result["memory of the standby, MiB"] = standby_memory
+        result["memory of the keeper, MiB"] = keeper_memory
         result["refined frames of a backend, s"] = first_requests(folder, work)
         for job in ("preview", "refine"):
             make = getattr(work, job)
             for standby in (True, False):
-                words = f"worker killed, {job}, {'a' if standby else 'no'} standby, s"
-                result[words] = worker_killed(folder, make, options.repeats, standby)
-                print(words, result[words], flush=True)
-            result[f"backend killed, {job}, s"] = backend_killed(folder, make, options.repeats)
+                for name, kill in (("worker", worker_killed), ("broker", broker_killed)):
+                    words = f"{name} killed, {job}, {'a' if standby else 'no'} standby, s"
+                    result[words] = kill(folder, make, options.repeats, standby)
+                    print(words, result[words], flush=True)
+            result[f"everything killed, {job}, s"] = backend_killed(folder, make, options.repeats)
     result["load_after"] = round(os.getloadavg()[0], 1)
     if options.output is not None:
         options.output.write_text(json.dumps(result, indent=1) + "\n")

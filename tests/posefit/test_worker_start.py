@@ -3,8 +3,10 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zmq
 from wire_backend import HERE, PATIENCE_S, QUICK, ask, is_alive
 
 from posefit.cli import main
@@ -60,6 +62,16 @@ def test_a_backend_that_cannot_start_leaves_no_process(capsys, monkeypatch):
         return started[-1]
 
     monkeypatch.setattr("posefit.commands.serving.start_process", start)
+    monkeypatch.setattr("posefit.server.keeper.can_keep", lambda: False)
+    with ThreadPoolExecutor() as pool, zmq.Context() as context, context.socket(zmq.REP) as taken:
+        port = taken.bind_to_random_port("tcp://127.0.0.1")
+        serving = pool.submit(main, ["serve", "--bind", f"tcp://127.0.0.1:{port}"])
+        assert serving.result(PATIENCE_S) == 2
+    assert "cannot listen" in capsys.readouterr().err
+    assert [process.poll() is None for process in started] == [False]
+
+
+def test_an_address_that_may_not_be_used_is_refused_before_anything_starts(capsys, monkeypatch):
+    monkeypatch.setattr("posefit.server.keeper.start_process", lambda preload: pytest.fail(preload))
     assert main(["serve", "--bind", "tcp://0.0.0.0:5557"]) == 2
     assert "needs keys" in capsys.readouterr().err
-    assert [process.poll() is None for process in started] == [False]

@@ -93,6 +93,15 @@ class Backend:
                 stream.close()
 
 
+def broker_of(backend: Backend) -> int:
+    """The broker that a backend's keeper runs now."""
+    pids = Path(f"/proc/{backend.process.pid}/task/{backend.process.pid}/children").read_text()
+    for pid in pids.split():
+        if b"posefit.server.kept" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return int(pid)
+    raise AssertionError("there is no broker")
+
+
 @contextlib.contextmanager
 def running_backend(folder: Path, *options: str, **more: Any) -> Iterator[Backend]:
     backend = Backend(folder, *options, **more)

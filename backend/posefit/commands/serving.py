@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import subprocess
 import sys
 from collections.abc import Iterator
 from json import dumps
@@ -17,14 +16,15 @@ import tyro
 from posefit_shared.addresses import DEFAULT_ADDRESS
 from posefit_shared.key_files import KeyFileError, read_client_keys, write_client_keys
 
-from ..child_processes import kill_process
+from ..child_processes import ChildProcess, kill_process
 from ..worker.log_records import LogFormat, write_log
 from ..worker.start import start_process
 
 if TYPE_CHECKING:
+    from ..server.config import ServeConfig
     from ..server.keyring import Keyring
 
-__all__ = ["keys", "serve", "status"]
+__all__ = ["keys", "run_backend", "serve", "status"]
 
 _CONNECT_S = 5.0
 """Longest wait for a backend to answer `posefit status`."""
@@ -62,28 +62,46 @@ def serve(
         crash_folder: Folder for reports of crashes and unexpected errors; they hold no pictures.
         exit_with_stdin: End when standard input closes, as it does when the starter dies.
     """
-    write_log(logging.INFO, log_format, "broker")
-    with _early_worker() as early:
-        from ..server import ServeConfig
+    from ..server.config import ServeConfig
+    from ..server.keeper import can_keep
+
+    config = ServeConfig(
+        bind=bind, media_roots=media_root, device=device, workers=workers, standby=standby,
+        curve=curve, key_folder=key_folder, ready_file=ready_file, log_format=log_format,
+        metrics=metrics, crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
+        is_kept=can_keep(),
+    )  # fmt: skip
+    return run_backend(config)
+
+
+def run_backend(config: ServeConfig) -> int:
+    """Run a backend with a keeper or without; exit status as `server.serve`.
+
+    Raises:
+        ServeError: it cannot be started so.
+    """
+    from ..server.config import check_config, map_of_config
+
+    check_config(config)
+    if config.is_kept:
+        from ..server.keeper import keep
+
+        write_log(logging.INFO, config.log_format, "keeper")
+        return keep(map_of_config(config))
+    write_log(logging.INFO, config.log_format, "broker")
+    with _early_worker(config) as early:
         from ..server import serve as run_server
 
-        return run_server(
-            ServeConfig(
-                bind=bind, media_roots=media_root, device=device, workers=workers, standby=standby,
-                curve=curve, key_folder=key_folder, ready_file=ready_file, log_format=log_format,
-                metrics=metrics, crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
-            ),
-            early,
-        )  # fmt: skip
+        return run_server(config, early)
 
 
 @contextlib.contextmanager
-def _early_worker() -> Iterator[list[subprocess.Popen[bytes]]]:
+def _early_worker(config: ServeConfig) -> Iterator[list[ChildProcess]]:
     """The first worker's process, which loads torch while the broker is being imported; ended if
     nobody takes it out of the list."""
-    early: list[subprocess.Popen[bytes]] = []
+    early: list[ChildProcess] = []
     with contextlib.suppress(OSError):  # the supervisor will try as well, and say why it cannot
-        early.append(start_process("posefit.worker.jobs"))
+        early.append(start_process(config.handlers.partition(":")[0]))
     try:
         yield early
     finally:

@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import tyro
 
-from ..worker.log_records import write_log
-from . import ServeConfig, ServeError, serve
+from ..commands.serving import run_backend
+from .config import ServeConfig, ServeError
 
 
 def main() -> int:
     """Run a backend; 0 after an orderly end, 2 if it cannot start."""
     config = tyro.cli(ServeConfig, prog="python -m posefit.server")
-    write_log(logging.INFO, config.log_format, "broker")
     try:
-        return serve(config)
+        return run_backend(config)
     except ServeError as error:
         sys.stderr.write(f"posefit: {error}\n")
         return 2

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import socket as sockets
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 
 import zmq
 
-from posefit_shared.addresses import AddressError, check_address
 from posefit_shared.codec import CodecError, decode, encode, open_envelope
 from posefit_shared.messages import Failure, Heartbeat, Limits, Message, ProtocolError, Refused
 
+from ..child_processes import ChildProcess
 from ..worker.messages import (
     WORKER_LIMITS,
     WORKER_MESSAGES,
@@ -33,10 +32,11 @@ from ..worker.messages import (
     WorkerReady,
 )
 from .bell import ring_at_end
-from .config import ServeConfig, ServeError
+from .config import ServeConfig, ServeError, check_config
 from .front_desk import FrontDesk
 from .gate import Gate, open_gate, user_of
 from .job_desk import JobDesk
+from .keeper_line import KeeperLine
 from .metrics_port import MetricsPort
 from .scratch import scratch_folder
 from .sessions import SessionTable
@@ -58,12 +58,18 @@ MAX_SOCKET_PATH = 90
 """Longest path that every system accepts for a local socket, with room to spare."""
 
 
-def serve(config: ServeConfig, early: list[subprocess.Popen[bytes]] | None = None) -> int:
+def serve(
+    config: ServeConfig,
+    early: list[ChildProcess] | None = None,
+    *,
+    keeper: KeeperLine | None = None,
+) -> int:
     """Run a backend until SIGTERM or SIGINT.
 
     Args:
         config: where to listen and what to allow.
         early: workers' processes that have been started already; those that are taken leave it.
+        keeper: the process that starts this one again when it dies; it has processes of its own.
 
     Returns:
         Exit status: 0 after an orderly end.
@@ -71,11 +77,14 @@ def serve(config: ServeConfig, early: list[subprocess.Popen[bytes]] | None = Non
     Raises:
         ServeError: the address may not be used or is taken, or a media root is not there.
     """
-    _check_config(config)
-    gate = open_gate(config)
+    check_config(config)
+    gate = open_gate(config, keeper)
     try:
         with scratch_folder() as folder, ring_at_end(config.exit_with_stdin) as bell:
-            broker = _Broker(config, gate, folder, bell, early or [])
+            waiting: list[ChildProcess] = early or []
+            if keeper is not None:
+                waiting = [*keeper.spares]
+            broker = _Broker(config, gate, folder, bell, waiting, keeper)
             try:
                 broker.run()
             finally:
@@ -84,17 +93,6 @@ def serve(config: ServeConfig, early: list[subprocess.Popen[bytes]] | None = Non
         if config.launch_keys is not None:
             config.launch_keys.unlink(missing_ok=True)
     return 0
-
-
-def _check_config(config: ServeConfig) -> None:
-    try:
-        has_keys = config.curve or config.launch_keys is not None
-        check_address(config.bind, has_keys=has_keys, may_pick_port=True)
-    except AddressError as error:
-        raise ServeError(str(error)) from error
-    for root in config.media_roots:
-        if not root.is_dir():
-            raise ServeError(f"media root {root} is no folder: check --media-root")
 
 
 class _Broker:
@@ -106,11 +104,12 @@ class _Broker:
         gate: Gate | None,
         folder: Path,
         bell: sockets.socket,
-        early: list[subprocess.Popen[bytes]],
+        early: list[ChildProcess],
+        keeper: KeeperLine | None,
     ) -> None:
         self._gate = gate
         self._config, self._limits, self._bell = config, config.limits, bell
-        self._context = zmq.Context()
+        self._context, self._keeper = zmq.Context(), keeper
         self._ready_file: Path | None = None
         self._metrics = MetricsPort(config.metrics) if config.metrics else None
         self._last_heartbeat = self._last_report = 0.0
@@ -138,6 +137,7 @@ class _Broker:
             self._jobs.worker_died,
             self._send_to_worker,
             early,
+            keeper,
         )
         self._jobs.supervisor = self._supervisor
         roots = tuple(root.resolve() for root in config.media_roots)
@@ -146,6 +146,8 @@ class _Broker:
     def run(self) -> None:
         """Serve until the bell rings."""
         self._supervisor.start()
+        if self._keeper is not None:
+            self._keeper.remember(config={"bind": self.address})
         self._announce()
         poller = zmq.Poller()
         door = self._gate and self._gate.socket

@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from posefit_shared.addresses import DEFAULT_ADDRESS
+from posefit_shared.addresses import DEFAULT_ADDRESS, AddressError, check_address
 from posefit_shared.messages import Limits
 
 from ..errors import PosefitError
 from ..worker.log_records import LogFormat
 
-__all__ = ["ServeConfig", "ServeError", "ServeLimits"]
+__all__ = [
+    "ServeConfig",
+    "ServeError",
+    "ServeLimits",
+    "check_config",
+    "config_of_map",
+    "map_of_config",
+]
 
 
 class ServeError(PosefitError):
@@ -102,4 +110,41 @@ class ServeConfig:
     """Folder for reports of crashes and unexpected errors, which hold no pictures; none: none."""
     exit_with_stdin: bool = False
     """End when standard input ends: for a program that starts a backend and may crash."""
+    is_kept: bool = False
+    """Let a process of its own start the backend again when it dies; not on Windows."""
     limits: ServeLimits = field(default_factory=ServeLimits)
+
+
+def check_config(config: ServeConfig) -> None:
+    """See whether a backend may be started so.
+
+    Raises:
+        ServeError: the address may not be used, or a media root is not there.
+    """
+    try:
+        has_keys = config.curve or config.launch_keys is not None
+        check_address(config.bind, has_keys=has_keys, may_pick_port=True)
+    except AddressError as error:
+        raise ServeError(str(error)) from error
+    for root in config.media_roots:
+        if not root.is_dir():
+            raise ServeError(f"media root {root} is no folder: check --media-root")
+
+
+def map_of_config(config: ServeConfig) -> dict[str, Any]:
+    """Settings as JSON has them."""
+    values = asdict(config)
+    for name in _PATHS:
+        values[name] = None if values[name] is None else str(values[name])
+    return {**values, "media_roots": [str(root) for root in config.media_roots]}
+
+
+def config_of_map(values: dict[str, Any]) -> ServeConfig:
+    """The settings that `map_of_config` wrote."""
+    limits = {**values["limits"], "wire": Limits(**values["limits"]["wire"])}
+    paths = {name: Path(values[name]) for name in _PATHS if values[name] is not None}
+    roots = tuple(Path(root) for root in values["media_roots"])
+    return ServeConfig(**{**values, **paths, "media_roots": roots, "limits": ServeLimits(**limits)})
+
+
+_PATHS = ("key_folder", "launch_keys", "ready_file", "crash_folder")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -17,6 +18,7 @@ import zmq
 from posefit_shared.key_files import KeyFileError, write_client_keys
 
 from .config import ServeConfig, ServeError
+from .keeper_line import KeeperLine
 from .keyring import KeyPair, Keyring, make_client_keys, make_pair
 
 __all__ = ["Gate", "open_gate"]
@@ -100,18 +102,19 @@ def user_of(parts: list[Any]) -> str:
         return ""
 
 
-def open_gate(config: ServeConfig) -> Gate | None:
+def open_gate(config: ServeConfig, keeper: KeeperLine | None = None) -> Gate | None:
     """The gate that a backend's settings ask for; none: plain loopback.
+
+    Args:
+        config: which keys.
+        keeper: remembers the keys of a launch, so that its client is let in by the next broker.
 
     Raises:
         ServeError: the keys cannot be read, made or written.
     """
     try:
         if config.launch_keys is not None:
-            pair = make_pair()
-            client = make_client_keys(pair.public_key)
-            write_client_keys(config.launch_keys, client)
-            return Gate(pair, {client.public_key: "launch"}, None)
+            return _launch_gate(config.launch_keys, keeper)
         if not config.curve:
             return None
         keyring = Keyring(config.key_folder)
@@ -121,3 +124,16 @@ def open_gate(config: ServeConfig) -> Gate | None:
         return Gate(keyring.backend_pair(), clients, keyring)
     except KeyFileError as error:
         raise ServeError(str(error)) from error
+
+
+def _launch_gate(path: Path, keeper: KeeperLine | None) -> Gate:
+    """The gate of a launch: its keys are made once, and a later broker goes on with them."""
+    if keeper is not None and "launch" in keeper.remembered:
+        public, secret, client_key = keeper.remembered["launch"]
+        return Gate(KeyPair(public, secret), {client_key: "launch"}, None)
+    pair = make_pair()
+    client = make_client_keys(pair.public_key)
+    write_client_keys(path, client)
+    if keeper is not None:
+        keeper.remember(launch=[pair.public_key, pair.secret_key, client.public_key])
+    return Gate(pair, {client.public_key: "launch"}, None)

@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..child_processes import kill_process, words_for_exit
+from ..child_processes import ChildProcess, kill_process, words_for_exit
 from ..worker.crash_report import LastLines, write_crash_report
 from ..worker.messages import FAULTS_FILE, Message, Stop, TakeOver
 from ..worker.start import start_process
 from .config import ServeConfig
 from .devices import choose_devices
+from .keeper_line import KeeperLine, KeptProcess
 from .standby import may_start, pause_after_death
 from .workers import Worker
 
@@ -50,8 +51,10 @@ class Supervisor:
     """Told (worker, reason in words, whether another try makes sense) after a process has ended."""
     send: Callable[[Worker, Message], bool]
     """Gives a message to a worker's process; false if that is not possible."""
-    early: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    early: list[ChildProcess] = field(default_factory=list)
     """Processes that were started before this was there; taken first."""
+    keeper: KeeperLine | None = None
+    """Starts the processes that stand by, which then outlive the broker."""
     workers: list[Worker] = field(default_factory=list)
     standbys: list[Worker] = field(default_factory=list)
     """One for each device, if any are wanted."""
@@ -158,7 +161,7 @@ class Supervisor:
         worker.folder = self.content_folder.parent / f"worker-{worker.token[:8]}"
         worker.folder.mkdir()
         try:
-            worker.process = self.early.pop() if self.early else start_process()
+            worker.process = self._new_process(worker)
         except OSError as error:
             reason = f"the worker process cannot be started ({error.strerror})"
             self._bury(worker, reason, can_retry=True)
@@ -170,6 +173,17 @@ class Supervisor:
             worker.process.stdin.flush()
         name, pid = _role(worker), worker.process.pid
         logger.info("%s on %s started as process %d", name, worker.device, pid)
+
+    def _new_process(self, worker: Worker) -> ChildProcess:
+        if self.early:
+            process = self.early.pop()
+        elif self.keeper is not None and worker.is_standby:
+            return self.keeper.start()
+        else:
+            process = start_process()
+        if self.keeper is not None and not worker.is_standby:
+            self.keeper.release(process)
+        return process
 
     def _worker_settings(self, worker: Worker) -> dict[str, Any]:
         limits = self.config.limits
@@ -185,7 +199,9 @@ class Supervisor:
             "media_roots": [str(root.resolve()) for root in self.config.media_roots],
             "heartbeat_s": limits.heartbeat_s,
             "broker_silence_s": limits.worker_silence_s,
-            "broker_pid": os.getpid(),
+            "parent_pid": self.keeper.keeper
+            if self.keeper is not None and isinstance(worker.process, KeptProcess)
+            else os.getpid(),
             "log_level": logging.getLogger().getEffectiveLevel(),
             "log_format": self.config.log_format,
             "own_folder": str(worker.folder),
@@ -225,6 +241,8 @@ class Supervisor:
             if standby.device == worker.device and standby.process is not None:
                 now = time.monotonic()
                 worker.take_process_of(standby, now)
+                if self.keeper is not None:
+                    self.keeper.release(worker.process)
                 pause_s = self.config.limits.standby_pause_s
                 standby.start_again_at = now + pause_after_death(pause_s, worker.deaths_in_a_row)
                 logger.info("the standby for %s takes the worker's place", worker.device)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..child_processes import ChildProcess
 from .schedule import Job
 
 __all__ = ["Worker"]
@@ -22,7 +22,7 @@ class Worker:
     is_standby: bool = False
     """Whether its processes wait, loaded, to take a dead worker's place; they get no jobs."""
     token: str = ""
-    process: subprocess.Popen[bytes] | None = None
+    process: ChildProcess | None = None
     identity: bytes | None = None
     state: Literal["down", "starting", "idle", "busy"] = "down"
     """A standby that is `idle` has loaded everything."""

@@ -9,7 +9,7 @@ standby loads as a worker does and then waits to be told that it is one.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import faulthandler
 import gc
 import logging
@@ -39,6 +39,7 @@ from posefit_shared.messages import (
     Submit,
 )
 
+from ..child_processes import die_with_parent
 from ..errors import OUT_OF_MEMORY, is_out_of_memory
 from .crash_report import LastLines, write_crash_report
 from .job_context import JobCancelled, JobContext, JobFolders, WorkerInfo
@@ -56,7 +57,7 @@ from .messages import (
     WorkerHello,
     WorkerReady,
 )
-from .settings import WorkerSettings, load_module, read_settings
+from .settings import WorkerSettings, load_module, next_settings, read_settings
 
 __all__ = ["main"]
 
@@ -65,8 +66,6 @@ logger = logging.getLogger("posefit.worker.process")  # its own name when run wi
 RunJob = Callable[[Request, JobContext], Record | None]
 EXIT_GRACE_S = 2.0
 """Time for the running job to end by itself after the broker is gone."""
-PR_SET_PDEATHSIG = 1
-"""linux/prctl.h: the signal that this process gets when its parent dies."""
 
 
 def main() -> NoReturn:
@@ -75,10 +74,9 @@ def main() -> NoReturn:
     write_log(settings.log_level, settings.log_format, f"worker {os.getpid()}")
     last_lines = LastLines()
     logging.getLogger().addHandler(last_lines)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    faulthandler.enable(os.open(Path(settings.own_folder) / FAULTS_FILE, flags, 0o600))
+    _write_faults_to(settings.own_folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the broker's to answer
-    _die_with_parent(settings.broker_pid)
+    die_with_parent(settings.parent_pid)
     context = zmq.Context()
     line = _Line(settings, context)
     threading.Thread(target=_exit_with_broker, args=(line,), daemon=True).start()
@@ -92,19 +90,20 @@ def main() -> NoReturn:
     os._exit(0)  # nothing is left to do, and the libraries' own endings take seconds
 
 
-def _die_with_parent(parent: int) -> None:
-    """Ask Linux to end this process with the broker; elsewhere standard input tells."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(3)  # the broker died before the request
+def _write_faults_to(folder: str) -> None:
+    """Let crashes of libraries be written where the broker looks for them."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with contextlib.suppress(FileNotFoundError):  # its broker is gone, and another one will call
+        faulthandler.enable(os.open(Path(folder) / FAULTS_FILE, flags, 0o600))
 
 
 def _exit_with_broker(line: _Line) -> None:
-    """Wait for the end of standard input: the broker is gone, or wants this worker to go."""
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+    """Wait for the end of standard input: the broker is gone, or wants this worker to go.
+
+    A process that stands by may outlive its broker: the next one writes its own settings there.
+    """
+    while (settings := next_settings()) is not None:
+        line.move(settings)
     line.jobs.put(None)
     line.cancel_everything()
     time.sleep(EXIT_GRACE_S)
@@ -120,7 +119,10 @@ class _Line:
         self.is_needed = threading.Event()
         """Whether this process is to be a worker, or to end; for standbys."""
         self.current: JobContext | None = None
-        self._settings, self._context = settings, context
+        self.settings, self._context = settings, context
+        """`settings` are those of the broker that this process works for now."""
+        self._mover = context.socket(zmq.PAIR)
+        self._mover.bind("inproc://mover")
         self._cancelled: set[str] = set()
         self._is_ending = False
         self._assign: Assign | None = None
@@ -142,6 +144,13 @@ class _Line:
         """Send to the broker; for the main thread only."""
         self._main_end.send_multipart(encode(message), copy=False)
 
+    def move(self, settings: WorkerSettings) -> None:
+        """Leave this broker for another; for the thread that reads standard input only."""
+        if self.current is not None or not self.settings.is_standby:
+            os._exit(3)  # a worker ends with its broker
+        self.settings = settings
+        self._mover.send(b"")
+
     def is_cancelled(self, job: str) -> bool:
         """Whether a job is to end."""
         return self._is_ending or job in self._cancelled
@@ -153,31 +162,41 @@ class _Line:
 
     def _run(self) -> None:
         """Body of the thread."""
-        broker = self._context.socket(zmq.DEALER)
-        broker.linger = 100
-        inside = self._context.socket(zmq.PAIR)
+        inside, moved = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         inside.connect("inproc://line")
-        broker.connect(self._settings.address)
-        broker.send_multipart(encode(WorkerHello(self._settings.token)))
-        try:
-            self._relay(broker, inside)
-        finally:
-            inside.close(linger=0)
-            broker.close()
+        moved.connect("inproc://mover")
+        is_over = False
+        while not is_over:
+            broker = self._context.socket(zmq.DEALER)
+            broker.linger = 100
+            broker.connect(self.settings.address)
+            broker.send_multipart(encode(WorkerHello(self.settings.token)))
+            if not self.settings.is_standby:
+                self.is_needed.set()
+            try:
+                is_over = self._relay(broker, inside, moved)
+            finally:
+                broker.close()
+        for socket in (inside, moved):
+            socket.close(linger=0)
 
-    def _relay(self, broker: zmq.Socket, inside: zmq.Socket) -> None:
+    def _relay(self, broker: zmq.Socket, inside: zmq.Socket, moved: zmq.Socket) -> bool:
+        """Pass on what is said, until this process ends (true) or another broker wants it."""
         poller = zmq.Poller()
-        poller.register(broker, zmq.POLLIN)
-        poller.register(inside, zmq.POLLIN)
+        for socket in (broker, inside, moved):
+            poller.register(socket, zmq.POLLIN)
         heard = said = time.monotonic()
-        pause_s = self._settings.heartbeat_s / 2
+        pause_s = self.settings.heartbeat_s / 2
         while True:
             ready = dict(poller.poll(int(pause_s * 1000) + 1))
             now = time.monotonic()
+            if moved in ready:
+                moved.recv()
+                return False
             if inside in ready:
                 frames = inside.recv_multipart(copy=False)
                 if len(frames) == 1 and not len(frames[0]):
-                    return
+                    return True
                 broker.send_multipart(frames, copy=False)
             if broker in ready:
                 heard = now
@@ -186,7 +205,7 @@ class _Line:
                 said = now
                 current = self.current
                 broker.send_multipart(encode(Alive(current.signs if current else 0)))
-            if now - heard > self._settings.broker_silence_s:
+            if now - heard > self.settings.broker_silence_s:
                 logger.error("the broker has gone silent; this worker exits")
                 os._exit(3)
 
@@ -220,15 +239,10 @@ class _Worker:
     def __init__(self, settings: WorkerSettings, line: _Line, last_lines: LastLines) -> None:
         self._settings, self._line, self._last_lines = settings, line, last_lines
         self._rest: Callable[[], None] = lambda: None
-        self._folders = JobFolders(
-            Path(settings.content_folder),
-            tuple(Path(root) for root in settings.media_roots),
-            Path(settings.own_folder) / "job",
-        )
+        self._folders = _folders_of(settings)
 
     def run(self) -> None:
         """Load the handlers and serve."""
-        self._folders.own.mkdir(exist_ok=True)
         module_name, _, function = self._settings.handlers.partition(":")
         started = time.monotonic()
         module = load_module(module_name)
@@ -236,6 +250,11 @@ class _Worker:
         if self._settings.is_standby:
             has_rehearsed = self._stand_by(module)
             started = time.monotonic()
+            if self._line.settings is not self._settings:
+                self._settings = self._line.settings
+                self._folders = _folders_of(self._settings)
+                _write_faults_to(self._settings.own_folder)
+        self._folders.own.mkdir(exist_ok=True)
         info = self._warm_up(module)
         gc.freeze()
         gc.enable()
@@ -331,6 +350,14 @@ class _Worker:
             device=info.description or info.device,
             lines=self._last_lines.lines,
         )
+
+
+def _folders_of(settings: WorkerSettings) -> JobFolders:
+    return JobFolders(
+        Path(settings.content_folder),
+        tuple(Path(root) for root in settings.media_roots),
+        Path(settings.own_folder) / "job",
+    )
 
 
 def _failure_of(error: Exception, job: str) -> Failure:

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from .log_records import LogFormat
 
-__all__ = ["WorkerSettings", "load_module", "read_settings"]
+__all__ = ["WorkerSettings", "load_module", "next_settings", "read_settings"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class WorkerSettings:
     heartbeat_s: float
     broker_silence_s: float
     """Silence of the broker after which the worker exits."""
-    broker_pid: int
+    parent_pid: int
+    """Of this process: the broker, or its keeper."""
     is_standby: bool
     """Whether to wait, loaded, until the broker says that a worker is needed."""
     is_to_rehearse: bool
@@ -58,6 +59,12 @@ def read_settings(preload: str = "") -> WorkerSettings:
     """
     line = _read_line_while_loading(preload) if preload else _read_line()
     return WorkerSettings(**json.loads(line))
+
+
+def next_settings() -> WorkerSettings | None:
+    """What another broker writes, if one does, after the first is gone; None at the end."""
+    line = _read_line()
+    return WorkerSettings(**json.loads(line)) if line.endswith(b"\n") else None
 
 
 def _read_line() -> bytes:
