@@ -35,6 +35,7 @@ from wire_backend import (  # noqa: E402
     connected,
     eventually,
     running_backend,
+    workers_of,
 )
 
 from posefit_shared.client import Client  # noqa: E402
@@ -112,8 +113,7 @@ def real_recovery(folder: Path, workers: int) -> float:
     ):
         client.wait_ready(PATIENCE_S)
         eventually(lambda: {one["state"] for one in client.report()["workers"]} == {"idle"})
-        worker = Path(f"/proc/{backend.process.pid}/task/{backend.process.pid}/children")
-        os.kill(int(worker.read_text().split()[0]), signal.SIGKILL)
+        os.kill(workers_of(backend)[0], signal.SIGKILL)
         began = time.perf_counter()
         ask(client, "x")
         return round(time.perf_counter() - began, 2)
@@ -131,7 +131,7 @@ def main() -> None:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with running_backend(folder) as backend:
+        with running_backend(folder, "--is-kept", "--standby") as backend:
             for words, floats in SIZES.items():
                 for clients in (1, 4, 16):
                     found = latencies(backend, clients, floats, options.asks)

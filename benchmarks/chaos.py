@@ -4,7 +4,8 @@
     python benchmarks/chaos.py --rounds 100 --output benchmarks/results/chaos.json
 
 In each round two clients behind a network of their own submit jobs and uploads, and one fault
-happens: a worker or the broker is killed, the network is cut, swallows everything, or crawls. At
+happens: all workers, the standby included, or the broker, or everything is killed, the network is
+cut, swallows everything, or crawls. A keeper starts the broker again. At
 the end of the round every job must have its own answer, or have failed in words that name the
 fault; at the end of all rounds no process, port, or unfinished upload may be left.
 """
@@ -29,14 +30,23 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "tests/posefit")]
 
 from network import Network  # noqa: E402
-from wire_backend import PATIENCE_S, QUICK, Backend, eventually, is_alive  # noqa: E402
+from wire_backend import (  # noqa: E402
+    PATIENCE_S,
+    QUICK,
+    Backend,
+    broker_of,
+    eventually,
+    is_alive,
+    workers_of,
+)
 
 from posefit_shared.client import Client, JobFailed  # noqa: E402
 from posefit_shared.messages import PingRequest  # noqa: E402
 
-FAULTS = ("worker", "broker", "cut", "swallow", "crawl")
+FAULTS = ("worker", "broker", "everything", "cut", "swallow", "crawl")
 LIMITS = ["--limits.heartbeat-s", "0.1", "--limits.client-silence-s", "1.5"]
 LIMITS += ["--limits.job-retries", "3", "--limits.content-bytes", str(64 << 20)]
+LIMITS += ["--is-kept", "--standby", "--limits.standby-pause-s", "0.2"]
 PATIENT = type(QUICK)(
     hello_timeout_s=2.0, silence_limit_s=1.0, retry_s=0.05, retry_limit_s=0.3, lost_limit_s=60.0
 )
@@ -48,7 +58,7 @@ class Chaos:
     def __init__(self, folder: Path, dice: random.Random) -> None:
         self.folder, self.dice = folder, dice
         self.backend = Backend(folder, *LIMITS)
-        self.workers: set[int] = set()
+        self.processes: set[int] = set()
         self.outcomes: Counter[str] = Counter()
         self.recovery_s: dict[str, list[float]] = {fault: [] for fault in FAULTS}
 
@@ -97,10 +107,13 @@ class Chaos:
 
     def _do(self, fault: str, network: Network) -> None:
         if fault == "worker":
-            for worker in self._children():
+            for worker in workers_of(self.backend):
                 os.kill(worker, signal.SIGKILL)
         elif fault == "broker":
-            self.workers.update(self._children())
+            self._note_processes()
+            os.kill(broker_of(self.backend), signal.SIGKILL)
+        elif fault == "everything":
+            self._note_processes()
             address = self.backend.address
             self.backend.kill()
             self.backend = Backend(self.folder, *LIMITS, bind=address)
@@ -117,13 +130,12 @@ class Chaos:
         else:
             network.bytes_per_s = 300_000.0
 
-    def _children(self) -> list[int]:
-        pid = self.backend.process.pid
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    def _note_processes(self) -> None:
+        self.processes.update([*workers_of(self.backend), broker_of(self.backend)])
 
     def end(self) -> dict[str, object]:
         """End the backend and look for what it left."""
-        self.workers.update(self._children())
+        self._note_processes()
         content = next(self.backend.temporary.glob("posefit-backend-*")) / "content"
         has_unfinished = not eventually(lambda: not list(content.glob("incoming-*")), 10.0)
         port, status = self.backend.port, self.backend.stop()
@@ -133,8 +145,8 @@ class Chaos:
             "exit_status": status,
             "unfinished_uploads_left": has_unfinished,
             "port_left": has_port,
-            "workers_left": sum(not eventually(lambda p=pid: not is_alive(p), 10.0)
-                                for pid in self.workers),
+            "processes_left": sum(not eventually(lambda p=pid: not is_alive(p), 10.0)
+                                  for pid in self.processes),
             "folders_left": len(list(self.backend.temporary.iterdir())),
         }  # fmt: skip
 

@@ -31,7 +31,14 @@ import zmq
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "tests/posefit")]
 
-from wire_backend import PATIENCE_S, QUICK, Backend, running_backend  # noqa: E402
+from wire_backend import (  # noqa: E402
+    PATIENCE_S,
+    QUICK,
+    Backend,
+    broker_of,
+    running_backend,
+    workers_of,
+)
 
 from posefit_shared.client import Client, JobFailed  # noqa: E402
 from posefit_shared.messages import PingRequest  # noqa: E402
@@ -117,12 +124,13 @@ def _send_garbage(address: str, dice: random.Random) -> str:
 
 
 def measure(backend: Backend) -> dict[str, Any]:
-    """What the broker and its worker hold now, and this process as their client."""
-    broker = backend.process.pid
-    children = Path(f"/proc/{broker}/task/{broker}/children").read_text().split()
-    counts: dict[str, Any] = {"broker": _process(broker), "client": _process(os.getpid())}
-    if children:
-        counts["worker"] = _process(int(children[0]))
+    """What the broker, its worker, the standby and the keeper hold now, and this process."""
+    counts: dict[str, Any] = {
+        "broker": _process(broker_of(backend)), "client": _process(os.getpid()),
+        "keeper": _process(backend.process.pid),
+    }  # fmt: skip
+    for name, worker in zip(("worker", "other worker"), workers_of(backend), strict=False):
+        counts[name] = _process(worker)
     files = [path for path in backend.temporary.rglob("*") if "content" not in path.parts]
     counts["scratch_files"] = len(files)
     return counts
@@ -156,6 +164,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     limits = ["--limits.content-bytes", str(256 << 20), "--limits.worker-restart-s", "0.05"]
+    limits += ["--is-kept", "--standby"]
     samples = []
     with tempfile.TemporaryDirectory() as name, running_backend(Path(name), *limits) as backend:
         soak = Soak(backend, options.requests)

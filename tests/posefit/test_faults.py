@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from posefit.texture import TextureError, save_png
 from posefit.texture.texture_map import Texture
 from posefit_shared import messages
 from posefit_shared.client import Client, JobFailed
+from posefit_shared.client.connection import MAX_BROKEN_OFF
 from posefit_shared.key_files import read_client_keys
 from posefit_shared.messages import PingRequest
 from posefit_shared.sequence import Sequence, SequenceError, write_sequence
@@ -321,3 +323,17 @@ def test_a_backend_whose_disk_is_full_refuses_the_upload_and_serves_on(tmp_path)
             ask(client, "content", content=content_hash)
         assert ask(client, "echo:still here") == "still here"
         assert client.report()["bytes"]["uploads"] == 0
+
+
+def test_a_tunnel_that_closes_each_connection_is_not_taken_for_a_backend_that_wants_keys(tmp_path):
+    """A forwarded port takes connections and breaks them off while what lies behind it is gone."""
+    with running_backend(tmp_path) as backend, connected(backend) as client:
+        assert ask(client, "echo:x") == "x"
+        backend.kill()
+        with socket.create_server(("127.0.0.1", backend.port)) as tunnel:
+            tunnel.settimeout(PATIENCE_S)
+            for _ in range(2 * MAX_BROKEN_OFF):
+                tunnel.accept()[0].close()
+        job = client.submit(PingRequest("echo:again"))
+        with running_backend(tmp_path, bind=backend.address):
+            assert client.wait(job, PATIENCE_S).payload.text == "again"

@@ -95,11 +95,32 @@ class Backend:
 
 def broker_of(backend: Backend) -> int:
     """The broker that a backend's keeper runs now."""
-    pids = Path(f"/proc/{backend.process.pid}/task/{backend.process.pid}/children").read_text()
-    for pid in pids.split():
-        if b"posefit.server.kept" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return int(pid)
-    raise AssertionError("there is no broker")
+    brokers = [pid for pid in children_of(backend.process.pid) if "server.kept" in words_of(pid)]
+    assert brokers, "there is no broker"
+    return brokers[0]
+
+
+def workers_of(backend: Backend) -> list[int]:
+    """Processes that compute or stand by, of a backend with a keeper or without."""
+    children = children_of(backend.process.pid)
+    grandchildren = [pid for child in children for pid in children_of(child)]
+    return [pid for pid in children + grandchildren if "worker.process" in words_of(pid)]
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has started, which still run."""
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def words_of(pid: int) -> str:
+    """The command line of a process; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @contextlib.contextmanager

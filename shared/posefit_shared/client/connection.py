@@ -31,13 +31,15 @@ logger = logging.getLogger(__name__)
 
 _DAMAGED = "What this client and the backend at {} say to each other arrives damaged; trying again."
 MAX_BROKEN_OFF = 3
-"""Handshakes without keys that are broken off in a row, before that counts as an answer."""
+"""Handshakes without keys that are broken off in a row, before that counts as an answer; never of
+a backend that has let this client in: then it is gone, and something before it answers the door."""
 _WATCHED = (
     zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
+_CLOSED = "The backend at {} has closed the connection; trying again."
 _KEYS_WANTED = (
     "The backend at {} lets in known keys only: give this client its key file (posefit keys new)."
 )
@@ -186,7 +188,7 @@ class _Connection:
         self._link, self._context = link, context
         self._config, self._conversation = link.config, link.conversation
         self._is_refused = False
-        self._broken_off = 0
+        self._broken_off, self._was_let_in = 0, False
         self._stop: Stop | None = None
         self._retry_s = self._config.retry_s
         self._heard = self._said = 0.0
@@ -265,7 +267,7 @@ class _Connection:
         event = recv_monitor_message(monitor, flags=zmq.NOBLOCK)
         has_keys = self._link.keys is not None
         if event["event"] == zmq.EVENT_DISCONNECTED:
-            self._lose("The backend at {} has closed the connection; trying again.")
+            self._lose(_CLOSED)
         elif event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._give_up(
                 "The backend at {} does not allow this client's key: ask its operator to "
@@ -278,8 +280,9 @@ class _Connection:
         else:
             # Which side notices first that only one wants keys is a matter of luck.
             self._broken_off += 1
-            is_clear = self._broken_off >= MAX_BROKEN_OFF
-            self._give_up(_KEYS_WANTED) if is_clear else self._lose(_BROKEN_OFF)
+            is_clear = self._broken_off >= MAX_BROKEN_OFF and not self._was_let_in
+            words = _CLOSED if self._was_let_in else _BROKEN_OFF
+            self._give_up(_KEYS_WANTED) if is_clear else self._lose(words)
 
     def _give_up(self, reason: str) -> None:
         """Nothing would change by trying again."""
@@ -350,7 +353,7 @@ class _Connection:
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Welcome):
-            self._broken_off = 0
+            self._broken_off, self._was_let_in = 0, True
             if not self._conversation.damages:
                 self._retry_s = self._config.retry_s
             self._conversation.open_session(message)
