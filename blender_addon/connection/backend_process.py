@@ -3,8 +3,9 @@
 
 No bpy here: who starts it, and with which Python, is the operators' business. The backend writes
 its address into a file once it listens, and the keys of its only client into another that nobody
-else can read; its output goes to a log file that the user can read. It
-ends when its standard input does, so a Blender that crashes leaves none behind.
+else can read; its output goes to a log file that the user can read. A broker that dies is started
+again by its keeper, on the same port and with the same keys. It all ends when its standard input
+does, so a Blender that crashes leaves none behind.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def start(
     log_path = folder / "backend.log"
     ready_path = folder / f"backend-{os.getpid()}.address"
     command = [str(python), "-m", "posefit.server", "--bind", "tcp://127.0.0.1:0"]
-    command += ["--exit-with-stdin", "--ready-file", str(ready_path)]
+    command += ["--exit-with-stdin", "--is-kept", "--ready-file", str(ready_path)]
     keys_path = ready_path.with_suffix(".keys")
     command += ["--launch-keys", str(keys_path), "--crash-folder", str(folder / "crashes")]
     command += options

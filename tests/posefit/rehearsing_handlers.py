@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from posefit.worker.job_context import JobContext
 from posefit_shared.messages import PingRequest, PingResult
@@ -16,6 +17,7 @@ rehearsals: list[str] = []
 def rehearse(device: str, is_wanted: Callable[[], bool]) -> None:
     """Rehearse until a job comes, or come to a bad end."""
     rehearsals.append(device)
+    Path(os.environ["REHEARSES"]).touch()
     manner = os.environ["REHEARSAL"]
     if manner == "fail":
         raise ValueError("nothing can be rehearsed")
@@ -32,5 +34,9 @@ def stand_by(device: str) -> bool:
 
 
 def run_job(request: PingRequest, context: JobContext) -> PingResult:
-    """How often this process has rehearsed."""
+    """How often this process has rehearsed; `crash_once:PATH` is told by the process after it."""
+    verb, _, marker = request.text.partition(":")
+    if verb == "crash_once" and not Path(marker).exists():
+        Path(marker).touch()
+        os._exit(7)
     return PingResult(f"{len(rehearsals)} rehearsals")

@@ -147,6 +147,7 @@ def test_status_and_metrics_tell_of_the_standby(backend, client, capsys):
 
 def rehearsing(tmp_path, monkeypatch, manner, *options):
     monkeypatch.setenv("REHEARSAL", manner)
+    monkeypatch.setenv("REHEARSES", str(tmp_path / "rehearses"))
     return running_backend(tmp_path, "--handlers", "rehearsing_handlers:run_job", *options)
 
 
@@ -155,14 +156,23 @@ def test_a_rehearsal_makes_way_for_a_job(tmp_path, monkeypatch):
         rehearsing(tmp_path, monkeypatch, "until_wanted") as backend,
         connected(backend) as client,
     ):
+        assert eventually((tmp_path / "rehearses").exists)
         assert ask(client, "x") == "1 rehearsals"
         assert ask(client, "x") == "1 rehearsals", "and is not taken up again"
 
 
+def test_a_job_that_waits_for_a_worker_spares_it_the_rehearsal(tmp_path, monkeypatch):
+    with (
+        rehearsing(tmp_path, monkeypatch, "until_wanted") as backend,
+        connected(backend) as client,
+    ):
+        assert ask(client, f"crash_once:{tmp_path / 'marker'}") == "0 rehearsals"
+
+
 def test_a_rehearsal_that_fails_costs_no_job(tmp_path, monkeypatch):
     with rehearsing(tmp_path, monkeypatch, "fail") as backend, connected(backend) as client:
+        assert eventually(lambda: "the rehearsal failed" in backend.log.read_text())
         assert ask(client, "x") == "1 rehearsals"
-        assert "the rehearsal failed" in backend.log.read_text()
 
 
 def test_a_worker_that_dies_of_its_rehearsal_is_followed_by_one_without(tmp_path, monkeypatch):

@@ -229,6 +229,9 @@ class _Line:
             self.jobs.put(None)
 
 
+BEFORE_REHEARSAL_S = 0.1
+"""Time for a job that has been waiting to get here before the rehearsal begins, whose first step
+would hold it up."""
 REST_AFTER_S = 300.0
 """Without work for so long a worker gives back what it keeps for the next job."""
 
@@ -295,7 +298,7 @@ class _Worker:
     def _rehearse(self, module: ModuleType, info: WorkerInfo) -> None:
         """Let the handlers do once, on nobody's time, what a first job would be slow for."""
         rehearse = getattr(module, "rehearse", None)
-        if rehearse is None:
+        if rehearse is None or self._has_job_within(BEFORE_REHEARSAL_S):
             return
         started = time.monotonic()
         try:
@@ -303,6 +306,13 @@ class _Worker:
         except Exception:
             logger.warning("the rehearsal failed; jobs may be slow at first", exc_info=True)
         logger.info("rehearsed for %.1f s", time.monotonic() - started)
+
+    def _has_job_within(self, patience_s: float) -> bool:
+        """Whether a job waited already for this worker to be ready."""
+        deadline = time.monotonic() + patience_s
+        while self._line.jobs.empty() and time.monotonic() < deadline:
+            time.sleep(patience_s / 20)
+        return not self._line.jobs.empty()
 
     def _run_one(self, run_job: RunJob, info: WorkerInfo, assign: Assign, submit: Submit) -> None:
         """Run one job to its end; the one place where any error of a job ends."""
