@@ -18,6 +18,7 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from ..picture_files import MAX_PIXELS
+from .bounded_memory import bound_single_allocations, bounded_memory, room_for
 from .frames import DEFAULT_FPS, MAX_FRAMES, Footage, FootageError, RgbImage, check_pixels
 from .shown_pictures import pixel_aspect, shown_picture
 
@@ -43,6 +44,7 @@ class VideoFootage(Footage):
     """
 
     def __init__(self, path: Path, fps: float | None) -> None:
+        bound_single_allocations()
         self.path = path
         self._container: Any = None
         self._converter = VideoReformatter()
@@ -60,7 +62,11 @@ class VideoFootage(Footage):
         self.fps = float(rate)
         self._time_base = float(stream.time_base or 0)
         self._aspect, stored = pixel_aspect(stream), (stream.width, stream.height)
-        self._list_packets(stream)
+        try:
+            with bounded_memory(room_for(path.stat().st_size)):
+                self._list_packets(stream)
+        except MemoryError as error:
+            raise self._claims_too_much() from error
         self.size = self._first_size()
         if self._aspect is not None:
             self.remark = (
@@ -142,7 +148,10 @@ class VideoFootage(Footage):
         options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
         try:
             # The prefix keeps names with colons from being taken for addresses.
-            self._container = av.open(f"file:{self.path}", options=options)
+            with bounded_memory(room_for(self.path.stat().st_size)):
+                self._container = av.open(f"file:{self.path}", options=options)
+        except MemoryError as error:
+            raise self._claims_too_much() from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise FootageError(
                 f"{self.path.name} cannot be opened as a video ({_reason(error)}): it is no video "
@@ -164,6 +173,13 @@ class VideoFootage(Footage):
         check_pixels(self.path.name, streams[0].width or 1, streams[0].height or 1)
         self._frames, self._next = None, 0
 
+    def _claims_too_much(self) -> FootageError:
+        self.close()
+        return FootageError(
+            f"opening {self.path.name} takes more memory than a film of this size can be worth: "
+            "its tables are broken, or it has a great many streams; export it again"
+        )
+
     def _list_packets(self, stream: Any) -> None:
         stamps: list[int | None] = []
         keys: list[int] = []
@@ -179,6 +195,8 @@ class VideoFootage(Footage):
                         f"{self.path.name} is longer than {MAX_FRAMES} frames: cut it into parts"
                     )
         except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             logger.warning("%s breaks off: %s", self.path.name, _reason(error))
         self._is_timed = None not in stamps
         if self._is_timed:
