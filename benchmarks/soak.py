@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     limits = ["--limits.content-bytes", str(256 << 20), "--limits.worker-restart-s", "0.05"]
-    limits += ["--is-kept", "--standby"]
+    limits += ["--is-kept", "--standby", "--limits.standby-pause-s", "0.2"]
     samples = []
     with tempfile.TemporaryDirectory() as name, running_backend(Path(name), *limits) as backend:
         soak = Soak(backend, options.requests)
