@@ -184,7 +184,7 @@ class VideoFootage(Footage):
         stamps: list[int | None] = []
         keys: list[int] = []
         try:
-            for packet in self._container.demux(stream):
+            for packet in _packets_of(self._container, stream):
                 if packet.size == 0 or packet.is_discard:
                     continue
                 stamps.append(packet.pts)
@@ -230,7 +230,7 @@ class VideoFootage(Footage):
         """Decoded frames from here on; ends where nothing more can be decoded."""
         stream = self._container.streams.video[0]
         try:
-            for packet in self._container.demux(stream):
+            for packet in _packets_of(self._container, stream):
                 try:
                     yield from packet.decode()
                 except av.error.InvalidDataError as error:
@@ -289,6 +289,15 @@ class VideoFootage(Footage):
 
     def _keys_before(self, index: int) -> int:
         return bisect.bisect_right(self._keys, self._stamps[index])
+
+
+def _packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets of one stream, to the end of the file."""
+    try:
+        yield from container.demux(stream)
+    except IndexError:
+        # At the end PyAV flushes all streams, and does not know those that came up on the way.
+        logger.debug("%s: a stream begins within the film", container.name)
 
 
 def _reason(error: BaseException) -> str:
