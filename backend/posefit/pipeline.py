@@ -15,13 +15,11 @@ people is others' work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from posefit_shared.sequence import Sequence as PoseSequence
 from posefit_shared.settings import RefineSettings
@@ -30,7 +28,6 @@ from .body import BodyModel
 from .displacement import DisplacementEstimator
 from .errors import RefinementError
 from .gpu.graphs import recording
-from .gpu.lanes import in_lanes, lanes_of
 from .parameters import parameters_of_sequence
 from .refinement.cameras import check_refinable, settle_cameras, slid_parameters
 from .refinement.checkpoint import Checkpoint, Shared
@@ -173,10 +170,9 @@ class _Steps:
         frames = sorted({frame for w in missing for frame in range(w.start, w.stop)})
         with ExitStack() as opened:
             ahead = self._find_what_is_shared(frames, opened)
-            made = opened.enter_context(closing(self._refined(missing, ahead)))
             for done, (k, part) in enumerate(kept.items(), 1):
                 if part is None:
-                    part = next(made)
+                    part = self._refined(self._windows[k], ahead)
                     self._checkpoint.keep_window(k, part)
                 parts.append(part)
                 if self._shape != "fixed":
@@ -212,32 +208,12 @@ class _Steps:
             ahead = opened.enter_context(run.pictures_ahead(boxes, frames))
         return ahead
 
-    def _refined(
-        self, windows: Sequence[Window], ahead: PicturesAhead | None
-    ) -> Generator[Part, None, None]:
-        """Each window refined, two at a time where a GPU has room for them."""
-        run, device = self._run, self._run.body.device
-
-        def taken() -> Iterator[tuple[slice, Int[Tensor, " part"], Sequence]]:
-            for window in windows:
-                rows = torch.arange(window.start, window.stop)
-                yield slice(window.start, window.stop), rows, run.taken(ahead, rows)
-
-        def refined(window: tuple[slice, Int[Tensor, " part"], Sequence], run: Run) -> Part:
-            of_window, rows, pictures = window
-            start, near = self._start[of_window], self._near[of_window]
-            return run.refine_part(start, near, rows, pictures, shape=self._shape)
-
-        lanes = min(lanes_of(device), len(windows))
-        if lanes < 2:
-            for window in taken():
-                yield refined(window, run)
-            return
-        asked = run.hooks.check_cancelled
-        yield from in_lanes(
-            taken(), lambda window, stop: refined(window, run.asking(stop.check)),
-            device, lanes, asked,
-        )  # fmt: skip
+    def _refined(self, window: Window, ahead: PicturesAhead | None) -> Part:
+        rows = torch.arange(window.start, window.stop)
+        of_window = slice(window.start, window.stop)
+        start, near = self._start[of_window], self._near[of_window]
+        pictures = self._run.taken(ahead, rows)
+        return self._run.refine_part(start, near, rows, pictures, shape=self._shape)
 
     def finish(self) -> Refinement:
         """All windows, joined, and the verdict on them."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernels that a GPU runs, run on a CPU: they compute what torch's operations do."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional
@@ -24,7 +26,11 @@ from posefit.gpu import rotations
 from posefit.gpu.choice import takes_kernels
 from posefit.gpu.copies import Packed, copy_all
 from posefit.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from posefit.solver.kinematics import bind_points, pose_points
 from posefit.solver.rotation_vectors import inverse_left_jacobian
+from posefit.solver.self_contact import body_capsules, self_penetration_term
+from posefit.solver.skeleton import SkeletonModel, State, pose_skeleton
+from posefit.solver.terms import pixel_term
 
 BATCH, ROWS, COLUMNS = 2, 12, 16
 
@@ -161,3 +167,50 @@ def test_many_are_copied_whatever_their_strides_and_types():
     copy_all(targets, sources)
     for target, source in zip(targets, sources, strict=True):
         torch.testing.assert_close(target, source, rtol=0, atol=0)
+
+
+def posed_points(free_body, betas):
+    model = SkeletonModel.from_body(free_body, 10, torch.float32)
+    state = State(
+        axis_angle_to_matrix(torch.randn(BATCH, 24, 3) * 0.4),
+        torch.randn(BATCH, 3) * 0.2 + torch.tensor([0.0, 0.0, 3.0]),
+        torch.randn(BATCH, 10) * 0.5,
+    )
+    skeleton = pose_skeleton(model, state, with_shape=betas)
+    chosen = torch.randint(0, free_body.num_vertices, (BATCH, 60))
+    return skeleton, pose_points(bind_points(free_body, model, chosen), skeleton)
+
+
+@pytest.mark.parametrize("betas", [False, True])
+def test_pixel_rows_are_those_of_torch(free_body, betas, monkeypatch):
+    _, points = posed_points(free_body, betas)
+    points.positions[0, 2, :5] = -1.0  # behind the camera
+    intrinsics = torch.tensor([[300.0, 0, 128], [0, 300, 128], [0, 0, 1]])
+    projection = torch.cat([intrinsics, torch.tensor([[1.0], [2.0], [0.5]])], 1)[None]
+    projection = projection.expand(BATCH, 3, 4)
+    targets = torch.rand(BATCH, 2, 60) * 256
+    targets[1, 0, 7] = torch.nan
+    given = (
+        points, projection, targets, torch.rand(BATCH, 60), torch.rand(BATCH, 60) * 20 + 1, 0.1,
+    )  # fmt: skip
+    expected = pixel_term(*given)
+    monkeypatch.setattr("posefit.solver.terms.takes_kernels", lambda values: True)
+    found = pixel_term(*given)
+    for name in ("residual", "jacobian", "cost"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=2e-4)
+
+
+@pytest.mark.parametrize("betas", [False, True])
+def test_contact_rows_are_those_of_torch(free_body, betas, monkeypatch):
+    skeleton, _ = posed_points(free_body, betas)
+    capsules = body_capsules(free_body)
+    thick = dataclasses.replace(capsules, radii=capsules.radii + 0.2)  # many overlap
+    allowed = torch.rand(BATCH, len(capsules.pairs)) * 0.02
+    expected = self_penetration_term(skeleton, thick, allowed, 50.0)
+    assert (expected.residual > 0).sum() > 10
+    monkeypatch.setattr("posefit.solver.self_contact.takes_kernels", lambda values: True)
+    found = self_penetration_term(skeleton, thick, allowed, 50.0)
+    for name in ("residual", "jacobian", "cost"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)

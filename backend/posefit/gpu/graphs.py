@@ -22,7 +22,6 @@ import dataclasses
 import functools
 import logging
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
@@ -51,8 +50,6 @@ Class = TypeVar("Class", bound=type)
 
 _constants: set[type] = set()
 _state = threading.local()
-_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
-"""Of all threads."""
 
 
 def device_constant(cls: Class) -> Class:
@@ -343,18 +340,12 @@ def _own_recorder() -> Recorder:
     mine = _state.__dict__.setdefault("recorders", {})
     if device not in mine:
         mine[device] = Recorder(_CudaRecord(), "cuda")
-        _recorders.add(mine[device])
     return mine[device]
 
 
-def forget_recordings(*, of_all_threads: bool = False) -> None:
-    """Drop this thread's recordings and give their memory back.
-
-    Args:
-        of_all_threads: others' too, which must not be refining then.
-    """
-    mine = _state.__dict__.get("recorders", {}).values()
-    for recorder in list(_recorders) if of_all_threads else mine:
+def forget_recordings() -> None:
+    """Drop this thread's recordings and give their memory back."""
+    for recorder in _state.__dict__.get("recorders", {}).values():
         recorder.forget()
 
 

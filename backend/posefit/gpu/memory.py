@@ -74,14 +74,10 @@ def _limit_bytes() -> float:
     return gib * 2**30
 
 
-def give_back(*, of_all_threads: bool = False) -> None:
-    """Give back what is kept of GPUs for the next job: recordings and unused memory.
-
-    Args:
-        of_all_threads: recordings of other threads too, which must not be refining then.
-    """
+def give_back() -> None:
+    """Give back what is kept of GPUs for the next job: recordings and unused memory."""
     if torch.cuda.is_available():
-        forget_recordings(of_all_threads=of_all_threads)
+        forget_recordings()
         torch.cuda.empty_cache()
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -93,18 +92,15 @@ class SpreadFrames:
 
 @dataclass
 class Stopwatch:
-    """Milliseconds by step, of all threads together; the one thing that changes while a refinement
-    runs."""
+    """Milliseconds by step; the one thing that changes while a refinement runs."""
 
     timings_ms: dict[str, float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def time(self, step: str, function: Callable, *arguments, **options):
         began = time.perf_counter()
         result = function(*arguments, **options)
         spent = (time.perf_counter() - began) * 1e3
-        with self._lock:
-            self.timings_ms[step] = self.timings_ms.get(step, 0.0) + spent
+        self.timings_ms[step] = self.timings_ms.get(step, 0.0) + spent
         return result
 
 
@@ -122,10 +118,6 @@ class Run:
     observer: Observer | None
     camera: Float[Tensor, "frame 2"] | None = None
     """What the clip's camera was found to be; None: as given, or not yet known."""
-
-    def asking(self, check_cancelled: Callable[[], None]) -> Run:
-        """The same run in another thread: it asks there whether it is still wanted."""
-        return replace(self, hooks=replace(self.hooks, check_cancelled=check_cancelled))
 
     def frames_that_decide(self, start: PoseParameters) -> SpreadFrames | None:
         """Frames, spread over the clip, that shape and camera are sought in, with their pictures;

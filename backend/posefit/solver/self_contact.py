@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..body import BodyModel
 from ..body_model import kept_with_body
+from ..gpu.choice import takes_kernels
 from .kinematics import joint_points, pull_back
 from .skeleton import Skeleton
 from .terms import Term
@@ -154,6 +155,11 @@ def self_penetration_term(
     Returns:
         A row a pair, zero where the overlap has not grown.
     """
+    if takes_kernels(skeleton.joints):
+        from .kernel_terms import contact_rows  # Warp takes half a second to import
+
+        rows = contact_rows(skeleton, capsules, allowed, precision_root)
+        return Term.of_rows(rows, rows[:, -1].square().sum(-1))
     near = _closest(capsules, skeleton.joints)
     excess = (near.depth - allowed).clamp_min(0.0)
     points = joint_points(skeleton)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..gpu.choice import takes_kernels
 from .kinematics import PosedPoints, pull_back
 from .lens import Lens, refined_pixels
 
@@ -140,6 +141,11 @@ def pixel_term(
     Returns:
         Two rows a point.
     """
+    if lens is None and points.follows is None and takes_kernels(points.positions):
+        from .kernel_terms import pixel_rows  # Warp takes half a second to import
+
+        rows, costs = pixel_rows(points, projection, targets, precision, robust_scale, min_depth)
+        return Term.of_rows(rows.flatten(2), costs.sum(-1))
     pixels, by_position, depth = project_points(points.positions, projection, min_depth)
     by_camera = None
     if lens is not None and camera is not None:

@@ -109,7 +109,7 @@ def rest() -> None:
     """Give back what a worker without work keeps of a GPU; the next job records anew."""
     forget_textures()
     forget_footage()
-    give_back(of_all_threads=True)
+    give_back()
 
 
 def run_job(request: Request, context: JobContext) -> Record | None:
