@@ -17,7 +17,7 @@ played to and fro.
   installed), the same network run kernel by kernel, and Adam through smplx's forward (our skinning
   where it is not installed) until the energy is as low as the solver's on the same evidence, at
   most --steps steps. It makes no last look, no verdict, and does not couple frames.
-- `--gpus N`: the clip on N GPUs at once, a process each.
+- `--gpus N --processes M`: clips on N GPUs at once, M processes on each, beside one on one.
 - `--stages`: milliseconds a frame of each recorded function, which the device is waited for before
   and after; 128 frames at once.
 """
@@ -253,20 +253,22 @@ def _on_one_gpu(gpu: int, arguments: argparse.Namespace, barrier, results) -> No
     results.put(whole_clip(clip, arguments.frames, barrier.wait))
 
 
-def on_gpus(arguments: argparse.Namespace, count: int) -> dict[str, float]:
-    """Frames a second of so many GPUs, each refining a clip of its own at the same time."""
+def on_gpus(arguments: argparse.Namespace, count: int, each: int) -> dict[str, float]:
+    """Frames a second of so many GPUs with so many processes on each, all of which refine clips of
+    their own at the same time."""
     context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(count), context.Queue()
+    barrier, results = context.Barrier(count * each), context.Queue()
     processes = [
-        context.Process(target=_on_one_gpu, args=(k, arguments, barrier, results))
-        for k in range(count)
+        context.Process(target=_on_one_gpu, args=(k % count, arguments, barrier, results))
+        for k in range(count * each)
     ]
     for process in processes:
         process.start()
     rows = [results.get(timeout=600) for _ in processes]
     for process in processes:
         process.join()
-    row = {"gpus": count, "frames_per_s": sum(one["frames_per_s"] for one in rows)}
+    total = sum(one["frames_per_s"] for one in rows)
+    row = {"gpus": count, "processes": each, "frames_per_s": total}
     print("GPUs: " + _told(row), flush=True)
     return row
 
@@ -284,6 +286,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=512, help="length of the clip")
     parser.add_argument("--repeats", type=int, default=60, help="of one frame")
     parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="on each GPU")
     parser.add_argument("--network", default="net-large", choices=("net-large", "net-fast"))
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--stages", action="store_true")
@@ -296,8 +299,9 @@ def main() -> None:
     on_gpu = arguments.device.startswith("cuda")
     name = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU"
     report: dict = {"device": name, "torch": torch.__version__, "cores": os.cpu_count()}
-    if arguments.gpus > 1:
-        report["gpus"] = [on_gpus(arguments, count) for count in (1, arguments.gpus)]
+    if arguments.gpus * arguments.processes > 1:
+        wanted = [(1, 1), (arguments.gpus, arguments.processes)]
+        report["gpus"] = [on_gpus(arguments, count, each) for count, each in wanted]
     else:
         clip = Clip(arguments, arguments.device)
         report["one_frame"] = one_frame(clip, arguments.repeats)

@@ -6,8 +6,9 @@
 
 The wire, the broker, a worker of its own and the reading of pictures are in the figures; the large
 network, two rounds, keypoints off, the person's texture uploaded before. *One frame*: another one
-each time, its 1080p picture read from a JPEG. *A clip*: a film, decoded as it goes, played to and
-fro as often as it takes; the third request of the same length. By default the demo's clip.
+each time, its 1080p picture read from a JPEG. *A clip*: a film of that many frames (the clip to
+and fro), decoded as it goes; three requests, of which the first records. By default the
+demo's clip.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -72,15 +74,34 @@ def as_pictures(film: Path, folder: Path) -> Path:
     return folder
 
 
-def to_and_fro(sequence: Sequence, frames: int) -> Sequence:
-    """A clip of any length out of a short one."""
-    rows = np.arange(frames) % max(2 * len(sequence) - 2, 1)
-    rows = np.where(rows < len(sequence), rows, 2 * len(sequence) - 2 - rows)
+def to_and_fro(length: int, frames: int) -> np.ndarray:
+    """Frames of a short clip that make one of any length."""
+    rows = np.arange(frames) % max(2 * length - 2, 1)
+    return np.where(rows < length, rows, 2 * length - 2 - rows)
+
+
+def longer(sequence: Sequence, frames: int) -> Sequence:
+    """The clip played to and fro, of a film that is so too."""
+    rows = to_and_fro(len(sequence), frames)
     return sequence.replace(
-        poses=sequence.poses[rows], trans=sequence.trans[rows],
-        frame_indices=sequence.frame_indices[rows] if sequence.frame_indices is not None else rows,
+        poses=sequence.poses[rows], trans=sequence.trans[rows], frame_indices=np.arange(frames),
         times=None, confidence=None, status=None,
     )  # fmt: skip
+
+
+def longer_film(film: Path, path: Path, frames: int) -> Path:
+    """The same with the film: H.264 at its rate, a key frame a second."""
+    with open_footage(film) as footage, av.open(str(path), "w") as container:
+        rate = round(footage.fps)
+        stream = container.add_stream("libx264", rate=rate, options={"g": str(rate), "crf": "20"})
+        stream.width, stream.height = footage.size
+        stream.pix_fmt = "yuv420p"
+        pictures = [footage.read(frame) for frame in range(len(footage))]
+        for row in to_and_fro(len(footage), frames):
+            frame = av.VideoFrame.from_ndarray(pictures[row], format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
 
 
 def seconds_of(client: Client, request: RefineRequest) -> float:
@@ -109,6 +130,7 @@ def main() -> None:
             sequence, film = read_sequence(arguments.sequence), arguments.footage.resolve()
         texture = arguments.texture or painted(sequence, film, folder)
         pictures = as_pictures(film, folder / "pictures")
+        long_film = longer_film(film, folder / "film.mp4", arguments.frames)
         roots = ("--media-root", str(folder), str(film.parent))
         backend = Backend(
             folder, *roots, "--no-standby", program=REAL_JOBS, device=arguments.device
@@ -129,7 +151,7 @@ def main() -> None:
                 warm = [seconds_of(client, frame(7 * k)) for k in range(1, 6)]
                 spent = [seconds_of(client, frame(11 * k)) for k in range(arguments.repeats)]
                 clip = RefineRequest(
-                    to_and_fro(sequence, arguments.frames), MediaReference(path=str(film)),
+                    longer(sequence, arguments.frames), MediaReference(path=str(long_film)),
                     settings=settings, texture=worn,
                 )  # fmt: skip
                 clips = [seconds_of(client, clip) for _ in range(3)]
