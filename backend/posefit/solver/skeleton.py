@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..body import BodyModel, PoseParameters, axis_angle_to_matrix, matrix_to_axis_angle
 from ..body_model import kept_with_body
+from ..gpu.choice import takes_kernels
 from ..gpu.graphs import device_constant
 from ..rotations import cross_matrix
 
@@ -231,6 +232,8 @@ def retract(
 def _turns(rotvec: Float[Tensor, "batch joint 3"]) -> Float[Tensor, "batch joint 3 3"]:
     """Rotation matrices of steps: Rodrigues' formula by sinc, with a third of the operations of
     `axis_angle_to_matrix`, whose gradient nobody needs here."""
+    if takes_kernels(rotvec):
+        return axis_angle_to_matrix(rotvec)
     angle = rotvec.norm(dim=-1)[..., None, None]
     cross = cross_matrix(rotvec)
     sine = torch.sinc(angle / torch.pi)

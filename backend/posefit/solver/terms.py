@@ -141,7 +141,7 @@ def pixel_term(
     Returns:
         Two rows a point.
     """
-    if lens is None and points.follows is None and takes_kernels(points.positions):
+    if camera is None and points.follows is None and takes_kernels(points.positions):
         from .kernel_terms import pixel_rows  # Warp takes half a second to import
 
         rows, costs = pixel_rows(points, projection, targets, precision, robust_scale, min_depth)
