@@ -72,6 +72,35 @@ def test_a_job_outlives_the_broker_that_had_it(tmp_path):
         assert client.wait(job, PATIENCE_S).payload.text == "stepped"
 
 
+def test_a_broker_that_hangs_is_killed_and_followed_by_another(tmp_path):
+    options = [*SOON, "--limits.broker-silence-s", "1.5", "--limits.heartbeat-s", "0.2"]
+    with running_backend(tmp_path, *options) as backend, connected(backend) as client:
+        wait_for_standby(client)
+        frozen = broker_of(backend)
+        os.kill(frozen, signal.SIGSTOP)
+        assert ask(client, "echo:x") == "x"
+        assert not is_alive(frozen)
+        assert "the broker hung" in backend.log.read_text()
+
+
+def test_a_backend_that_is_stopped_as_a_whole_goes_on_when_it_may(tmp_path):
+    options = [*KEPT, "--limits.broker-silence-s", "1.0", "--limits.heartbeat-s", "0.2"]
+    with running_backend(tmp_path, *options) as backend, connected(backend) as client:
+        before, broker = int(ask(client, "pid")), broker_of(backend)
+        for pid in (backend.process.pid, broker):
+            os.kill(pid, signal.SIGSTOP)
+        assert client_notices(client)
+        for pid in (broker, backend.process.pid):
+            os.kill(pid, signal.SIGCONT)
+        assert int(ask(client, "pid")) == before
+        assert broker_of(backend) == broker
+
+
+def client_notices(client):
+    """Whether the client has found that its backend says nothing any more."""
+    return eventually(lambda: client.state.name == "lost")
+
+
 def test_a_broker_without_a_standby_is_followed_by_another(tmp_path):
     with running_backend(tmp_path, *KEPT) as backend, connected(backend) as client:
         before = int(ask(client, "pid"))

@@ -346,6 +346,8 @@ class _Broker:
             self._metrics.tell(self._desk.report())
         if now - self._last_heartbeat > self._limits.heartbeat_s:
             self._last_heartbeat = now
+            if self._keeper is not None:
+                self._keeper.give_sign()
             for worker in self._supervisor.everyone:
                 if worker.identity is not None:
                     self._send_to_worker(worker, Heartbeat())

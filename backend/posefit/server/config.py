@@ -67,8 +67,11 @@ class ServeLimits:
     """Time for a worker to load its models."""
     worker_silence_s: float = 30.0
     """Silence of a worker process that counts as hung."""
+    broker_silence_s: float = 60.0
+    """Silence of the broker after which its keeper, if it has one, starts another."""
     worker_restart_s: float = 0.5
-    """Pause before a worker is started again; doubles while it keeps dying at the start."""
+    """Pause before a worker is started again that has died twice without a job having come to its
+    end, or at its start; doubles while it keeps dying at its start."""
     standby_pause_s: float = 2.0
     """Pause before a standby is started, after its worker is ready or another one was needed;
     doubles while workers die without a job having come to its end."""

@@ -12,6 +12,7 @@ Over a socket that only the two have, the broker says in JSON, one datagram each
                                    its standard input, or {"refused": words}
     {"do": "release", "pid": N}    that process is a worker now: it ends with this broker
     {"do": "remember", …}          for the next broker
+    {"do": "sign"}                 it lives: said a few times within the silence that is allowed
 
 and is told {"ended": pid, "status": N} of processes that are the keeper's children. The first
 datagram to a broker is its settings, with what was remembered and the processes that wait.
@@ -97,6 +98,8 @@ class _Keeper:
     broker: subprocess.Popen[bytes] | None = None
     line: sockets.socket | None = None
     """To the broker that lives."""
+    heard_at: float = 0.0
+    """When the broker last gave a sign, by the monotonic clock."""
     is_to_end: bool = False
 
     def run(self) -> int:
@@ -166,17 +169,25 @@ class _Keeper:
     def _watch(self, broker: subprocess.Popen[bytes]) -> int:
         """Wait until the broker has ended, and see that it does when it is to."""
         assert self.line is not None
-        deadline, patience_s = float("inf"), None
+        silence_s = float(self.config["limits"]["broker_silence_s"])
+        deadline = float("inf")
+        looked_at = self.heard_at = time.monotonic()
         while (status := broker.poll()) is None:
-            ready, _, _ = select.select([self.bell, self.line], [], [], patience_s)
-            if self.bell in ready and self._is_told_to_end(0.0) and patience_s is None:
-                deadline, patience_s = time.monotonic() + STOP_S, 1.0
+            ready, _, _ = select.select([self.bell, self.line], [], [], min(1.0, silence_s / 4))
+            looked_at, before = time.monotonic(), looked_at
+            if looked_at - before > silence_s / 2:
+                self.heard_at = looked_at  # this process was stopped as well: no sign of anything
+            if self.bell in ready and self._is_told_to_end(0.0) and deadline == float("inf"):
+                deadline = looked_at + STOP_S
                 broker.terminate()
             if self.line in ready:
                 self._hear(self.line)
             self._reap()
-            if time.monotonic() > deadline:
+            if looked_at > deadline:
                 logger.warning("the broker did not end within %g s and is killed", STOP_S)
+                broker.kill()
+            elif looked_at - self.heard_at > silence_s and deadline == float("inf"):
+                logger.error("the broker hung: no sign of it for %g s; it is killed", silence_s)
                 broker.kill()
         return status
 
@@ -193,6 +204,7 @@ class _Keeper:
 
     def _hear(self, line: sockets.socket) -> None:
         order = json.loads(line.recv(DATAGRAM_BYTES))
+        self.heard_at = time.monotonic()
         if order["do"] == "release":
             if order["pid"] in self.spares:
                 self.spares[order["pid"]].is_released = True

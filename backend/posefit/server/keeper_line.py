@@ -82,6 +82,10 @@ class KeeperLine:
         """Processes that have begun already and wait for work; the last is to be taken first."""
         socket.settimeout(ANSWER_S)
 
+    def give_sign(self) -> None:
+        """Say that this broker lives."""
+        self._say({"do": "sign"})
+
     def remember(self, **what: Any) -> None:
         """Let the next broker know, in `remembered`."""
         self._say({"do": "remember", "what": what})

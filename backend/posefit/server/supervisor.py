@@ -231,6 +231,8 @@ class Supervisor:
         limits = self.config.limits
         if worker.is_standby:
             return pause_after_death(limits.standby_pause_s, worker.failed_starts)
+        if worker.failed_starts == 0 and worker.deaths_in_a_row <= 1:
+            return 0.0  # it has worked, so the next one will
         return min(limits.worker_restart_s * 2 ** min(worker.failed_starts, 10), RESTART_LIMIT_S)
 
     def _replace(self, worker: Worker) -> None:
