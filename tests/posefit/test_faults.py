@@ -337,3 +337,50 @@ def test_a_tunnel_that_closes_each_connection_is_not_taken_for_a_backend_that_wa
         job = client.submit(PingRequest("echo:again"))
         with running_backend(tmp_path, bind=backend.address):
             assert client.wait(job, PATIENCE_S).payload.text == "again"
+
+
+JUMPING_CLOCK = """
+import os, time
+_time, _time_ns = time.time, time.time_ns
+
+def _jumped():
+    with open(os.environ["CLOCK_JUMP"]) as file:
+        return float(file.read() or 0)
+
+time.time = lambda: _time() + _jumped()
+time.time_ns = lambda: _time_ns() + int(1e9 * _jumped())
+"""
+"""Loaded by every Python that finds it first on its path."""
+
+
+def test_a_clock_that_jumps_costs_no_job_no_worker_and_no_session(tmp_path, monkeypatch):
+    """Two days ahead and four back, in the midst of jobs, for the broker and its worker."""
+    jump = tmp_path / "jump"
+    jump.write_text("0")
+    (tmp_path / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("CLOCK_JUMP", str(jump))
+    limits = ["--limits.heartbeat-s", "0.1", "--limits.client-silence-s", "2"]
+    with running_backend(tmp_path, "--is-kept", *limits) as backend, connected(backend) as client:
+        before, session = ask(client, "pid"), client.session
+        set_clock(jump, days=10)
+        assert float(ask(client, "time")) > time.time() + 5 * 86400, "the clock has jumped"
+        job = client.submit(PingRequest(f"until:{tmp_path / 'enough'}"))
+        assert eventually(lambda: client.report()["jobs"]["running"] == 1)
+        for days in (2, -2, 30 * 365, 0):
+            set_clock(jump, days)
+            since = client.report()["uptime_s"]
+            assert eventually(lambda since=since: client.report()["uptime_s"] > since + 0.3)
+            assert client.report()["jobs"]["running"] == 1
+        (tmp_path / "enough").touch()
+        assert client.wait(job, PATIENCE_S).payload.text == "it is there"
+        assert ask(client, "pid") == before
+        assert client.session == session
+        assert client.report()["worker_deaths"] == 0
+
+
+def set_clock(jump, days):
+    """Let the clock of what reads the file be so many days from the true one, at once."""
+    (jump.parent / "next jump").write_text(str(86400 * days))
+    (jump.parent / "next jump").replace(jump)

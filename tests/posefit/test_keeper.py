@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backend with a keeper: its broker may be killed at any moment; nothing outlives the keeper."""
 
+import json
 import os
 import re
 import signal
@@ -214,6 +215,25 @@ def test_a_second_backend_at_the_same_address_is_refused_and_harms_nothing(tmp_p
         assert ready.read_text().strip() == backend.address
         with connected(backend) as client:
             assert ask(client, "echo:x") == "x"
+
+
+def test_a_crash_of_the_broker_leaves_a_report(tmp_path):
+    options = [*KEPT, "--crash-folder", str(tmp_path / "crashes")]
+    with running_backend(tmp_path, *options) as backend, connected(backend) as client:
+        os.kill(broker_of(backend), signal.SIGSEGV)
+        assert ask(client, "echo:x") == "x"
+        (path,) = (tmp_path / "crashes").iterdir()
+        report = json.loads(path.read_text())
+        assert report["cause"] == "the broker has ended (signal 11)"
+        assert any("broker.py" in line for line in report["traceback"])
+
+
+def test_an_orderly_end_is_no_crash(tmp_path):
+    options = [*KEPT, "--crash-folder", str(tmp_path / "crashes")]
+    with running_backend(tmp_path, *options) as backend, connected(backend) as client:
+        ask(client, "echo:x")
+        assert backend.stop() == 0
+    assert not (tmp_path / "crashes").exists()
 
 
 def test_a_broker_that_cannot_live_is_not_started_for_ever(monkeypatch, caplog):

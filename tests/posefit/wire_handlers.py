@@ -27,9 +27,11 @@ def run_job(request: Request, context: JobContext) -> Record | None:
     actions = {
         "echo": lambda: PingResult(argument, request.data),
         "pid": lambda: PingResult(str(os.getpid())),
+        "time": lambda: PingResult(str(time.time())),
         "fail": lambda: _raise(SequenceError("the sequence has no frames: send at least one")),
         "bug": lambda: {}["nothing"],
         "steps": lambda: _take_steps(float(argument), context),
+        "until": lambda: _wait_for(Path(argument), context),
         "sleep": lambda: _sleep_deaf(float(argument)),
         "crash": lambda: os._exit(7),
         "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
@@ -58,6 +60,13 @@ def _take_steps(seconds: float, context: JobContext) -> PingResult:
         context.progress(step / count, "stepping", f"step {step}")
         time.sleep(0.02)
     return PingResult("stepped")
+
+
+def _wait_for(path: Path, context: JobContext) -> PingResult:
+    while not path.exists():
+        context.check_cancelled()
+        time.sleep(0.02)
+    return PingResult("it is there")
 
 
 def _sleep_deaf(seconds: float) -> PingResult:

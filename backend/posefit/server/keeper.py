@@ -30,12 +30,14 @@ import signal
 import socket as sockets
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..child_processes import kill_process
+from ..worker.crash_report import write_crash_report
 from ..worker.start import start_process
 from .bell import ring_at_end
 
@@ -54,6 +56,7 @@ PAUSE_S, PAUSE_LIMIT_S = 0.5, 30.0
 STOP_S = 15.0
 """Time for a broker to end by itself, its workers included."""
 DATAGRAM_BYTES = 65536
+_MOST_FAULTS = 1 << 20
 _FINAL = (0, 2)
 """Exit statuses after which another try makes no sense: it was told to end, or cannot start."""
 
@@ -138,12 +141,12 @@ class _Keeper:
             with contextlib.suppress(OSError):  # the broker will try as well, and say why
                 self._start_spare()
         mine, its = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_DGRAM)
-        with mine, its:
+        with mine, its, tempfile.TemporaryFile() as faults:
             for end in (mine, its):
                 end.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, 4 * DATAGRAM_BYTES)
             self.broker = subprocess.Popen(
-                [sys.executable, "-m", BROKER, str(its.fileno())],
-                pass_fds=[its.fileno()], stdin=subprocess.PIPE,
+                [sys.executable, "-m", BROKER, str(its.fileno()), str(faults.fileno())],
+                pass_fds=[its.fileno(), faults.fileno()], stdin=subprocess.PIPE,
             )  # fmt: skip
             its.close()
             self.line = mine
@@ -158,6 +161,9 @@ class _Keeper:
                 while True:  # what it has said last
                     self._hear(mine)
             self.line = None
+            if status not in _FINAL and not self.is_to_end:
+                faults.seek(0)
+                self._report(status, faults.read(_MOST_FAULTS).decode("utf-8", "replace"))
         assert self.broker.stdin is not None
         self.broker.stdin.close()
         self.broker = None
@@ -165,6 +171,14 @@ class _Keeper:
             kill_process(spare.process)
         self._reap()
         return status
+
+    def _report(self, status: int, faults: str) -> None:
+        """Write down a death that nobody asked for."""
+        if self.config["crash_folder"]:
+            write_crash_report(
+                Path(self.config["crash_folder"]), f"the broker has ended ({_words(status)})",
+                kind="broker", traceback=faults,
+            )  # fmt: skip
 
     def _watch(self, broker: subprocess.Popen[bytes]) -> int:
         """Wait until the broker has ended, and see that it does when it is to."""
