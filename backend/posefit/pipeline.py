@@ -177,9 +177,11 @@ class _Steps:
                 parts.append(part)
                 if self._shape != "fixed":
                     self._start = replace(self._start, betas=parts[0].parameters.betas)
-                self._run.hooks.progress(0.15 + 0.8 * done / len(kept), "refining")
-                if done < len(kept) == len(self._windows):  # what all of them give comes at once
-                    self._run.hooks.publish(self._joined(parts))
+                hooks = self._run.hooks
+                hooks.progress(0.15 + 0.8 * done / len(kept), "refining")
+                is_whole = len(kept) == len(self._windows)
+                if hooks.publish is not None and is_whole and done < len(kept):
+                    hooks.publish(self._joined(parts))  # what all of them give comes at once
         return parts
 
     def _find_what_is_shared(

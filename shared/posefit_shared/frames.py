@@ -91,6 +91,20 @@ class Camera:
         if fault := camera_fault(self.intrinsics, self.world_to_camera):
             raise ValueError(fault)
 
+    def cut(self, x: int, y: int, size: tuple[int, int]) -> Camera:
+        """The same camera for a part of its picture; what was checked is not checked again.
+
+        Args:
+            x, y: the part's first pixel.
+            size: its width and height, positive.
+        """
+        intrinsics = self.intrinsics.copy()
+        intrinsics[:2, 2] -= (x, y)
+        intrinsics.setflags(write=False)
+        part = object.__new__(Camera)
+        part.__dict__.update(self.__dict__, intrinsics=intrinsics, image_size=size)
+        return part
+
     @property
     def position(self) -> Array:
         """(3,) where the camera stands in the world."""

@@ -109,3 +109,18 @@ def test_a_wrong_camera_is_refused_in_words(change, words):
     good = {"intrinsics": np.eye(3), "world_to_camera": np.eye(4), "image_size": (4, 4)}
     with pytest.raises(ValueError, match=words):
         Camera(**{**good, **change})
+
+
+def test_a_part_of_a_picture_has_the_camera_that_it_would_be_given():
+    k = np.array([[500.0, 0, 320], [0, 510.0, 240], [0, 0, 1]])
+    whole = Camera(k, np.eye(4), (640, 480), np.array([0.1, 0, 0, 0, 0]))
+    part = whole.cut(100, 50, (200, 100))
+    moved = k.copy()
+    moved[:2, 2] -= (100, 50)
+    given = Camera(moved, np.eye(4), (200, 100), whole.distortion)
+    for name in ("intrinsics", "world_to_camera", "distortion"):
+        assert (getattr(part, name) == getattr(given, name)).all()
+    assert part.image_size == given.image_size
+    assert whole.intrinsics[0, 2] == 320
+    with pytest.raises(ValueError, match="read-only"):
+        part.intrinsics[0, 0] = 1.0

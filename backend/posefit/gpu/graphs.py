@@ -42,8 +42,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MOST_RECORDINGS = 64
-"""Recordings kept, the least used are dropped: each holds the memory of its arguments."""
+MOST_RECORDINGS = 192
+"""Recordings kept, the least used are dropped: each holds the memory of its arguments. A frame, a
+clip's first look, its windows and its last one take some fifteen each."""
 
 Result = TypeVar("Result")
 Class = TypeVar("Class", bound=type)

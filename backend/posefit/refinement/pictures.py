@@ -298,9 +298,11 @@ def _cut_out(
 ) -> Picture | None:
     """The box's part of the picture, a view of it; the box is in undistorted pixels, the picture in
     distorted ones."""
-    k = camera.intrinsics
-    ideal = (_RING * (box[2] / 2) + box[:2] - k[:2, 2]) @ np.linalg.inv(k[:2, :2]).T
-    bent = coordinate_frames.distort_points(camera.distortion, ideal) @ k[:2, :2].T + k[:2, 2]
+    k, around = camera.intrinsics, _RING * (box[2] / 2) + box[:2]
+    bent = around
+    if camera.distortion.any():
+        ideal = (around - k[:2, 2]) @ np.linalg.inv(k[:2, :2]).T
+        bent = coordinate_frames.distort_points(camera.distortion, ideal) @ k[:2, :2].T + k[:2, 2]
     height, width = image.shape[:2]
     if not np.isfinite(bent).all():
         return None  # a lens that no picture was taken with
@@ -308,9 +310,5 @@ def _cut_out(
     x1, y1 = np.clip(np.ceil(bent.max(0)), 0, (width, height)).astype(int)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return None
-    moved = k.copy()
-    moved[:2, 2] -= (x0, y0)
     size = (int(x1 - x0), int(y1 - y0))
-    return Picture(
-        image[y0:y1, x0:x1], Camera(moved, camera.world_to_camera, size, camera.distortion)
-    )
+    return Picture(image[y0:y1, x0:x1], camera.cut(int(x0), int(y0), size))

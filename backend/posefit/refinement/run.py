@@ -64,8 +64,8 @@ class Hooks:
     """Told how much is done, 0 to 1, and what is being done."""
     check_cancelled: Callable[[], None] = lambda: None
     """Raises to stop; called at least once for each batch of frames."""
-    publish: Callable[[PoseSequence], None] = lambda sequence: None
-    """Given each provisional revision of the whole sequence."""
+    publish: Callable[[PoseSequence], None] | None = None
+    """Given each provisional revision of the whole sequence; None: nobody wants them."""
 
 
 @dataclass(frozen=True)
