@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..body import load_body
+from ..displacement.inference import cpu_has_bfloat16
 from ..footage import FootageError, open_footage
 from ..keypoints.blazepose import MODEL_FILE
 from ..rasterizer import rasterize
@@ -69,7 +70,9 @@ def _packages() -> Finding:
 
 def _device() -> Finding:
     if not torch.cuda.is_available():
-        return Finding("Device", True, f"CPU, {torch.get_num_threads()} threads; no CUDA device")
+        numbers = "bfloat16" if cpu_has_bfloat16() else "float32"
+        threads = torch.get_num_threads()
+        return Finding("Device", True, f"CPU, {threads} threads, {numbers}; no CUDA device")
     gpu = torch.cuda.get_device_properties(0)
     return Finding("Device", True, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
 

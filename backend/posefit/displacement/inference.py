@@ -31,7 +31,13 @@ from .network import CorrespondenceNetwork, cells_of_mask
 from .runtime import GraphNetwork, graph_of, open_graph
 from .weights import Calibration, WeightsError, load_network, preferred_form, shipped_weights
 
-__all__ = ["NetworkEstimator", "fast_estimator", "large_estimator"]
+__all__ = [
+    "NetworkEstimator",
+    "cpu_has_bfloat16",
+    "fast_estimator",
+    "fast_precision",
+    "large_estimator",
+]
 
 MULTIPLE = 32
 """Crop sides must be multiples of this."""
@@ -238,9 +244,12 @@ def fast_precision(device: torch.device, network: DisplacementNetwork) -> torch.
 
     The fast network stays in float32 on CPUs, as its graph does.
     """
-    if device.type == "cuda":
-        return torch.bfloat16
-    is_native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    is_used = device.type == "cpu" and isinstance(network, CorrespondenceNetwork)
-    is_used = is_used and torch.backends.mkldnn.is_available()
-    return torch.bfloat16 if is_used and is_native() else torch.float32
+    is_large = isinstance(network, CorrespondenceNetwork)
+    reduced = device.type == "cuda" or (device.type == "cpu" and is_large and cpu_has_bfloat16())
+    return torch.bfloat16 if reduced else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16 itself; others emulate it, slowly."""
+    is_native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # older torch: not known
+    return torch.backends.mkldnn.is_available() and is_native()
