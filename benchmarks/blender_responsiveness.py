@@ -3,12 +3,13 @@
 
     .venv-bpy52/bin/python benchmarks/blender_responsiveness.py [--output rows.json]
 
-A sequence of 5 000 frames is imported as the button does it. Then three armatures of as many keyed
-frames are refined one after another by the scripted backend of the tests, which answers at once,
-first with half of the frames: what is left is the extension's own work on the main thread. A step
-of the session is what Blender's timer calls; while one runs, Blender does not draw. Given is the
-longest step of each kind, by the thread's own time. Runs with the module `bpy`, without a window,
-so pushing undo steps and drawing are not in it.
+Three sequences of 5 000 frames are imported as the button does it, in a session that has not read
+the body's file yet. Then three armatures of as many keyed frames are refined one after another by
+the scripted backend of the tests, which turns every joint and answers at once, first with half of
+the frames: what is left is the extension's own work on the main thread. A step of the session is
+what Blender's timer calls; while one runs, Blender does not draw. Given is the longest step of each
+kind by the wall clock, the longest by the thread's own time, and the median. Runs with the module
+`bpy`, without a window, so pushing undo steps and drawing are not in it.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests/blender_addon")]
 import bpy  # noqa: E402
 import numpy as np  # noqa: E402
 from scene_makers import camera_fields, random_sequence, write_footage  # noqa: E402
-from scripted_backend import ScriptedBackend, half_done, turned_result  # noqa: E402
+from scripted_backend import ScriptedBackend, turned_result  # noqa: E402
 
 import blender_addon  # noqa: E402
+from posefit_shared.messages import RefineRequest, RefineResult  # noqa: E402
 from posefit_shared.sequence import write_sequence  # noqa: E402
 from posefit_shared.settings import RefineSettings  # noqa: E402
 
@@ -45,6 +47,26 @@ class Span:
     wall: float
     own: float
     """Of which the main thread computed; less where other programs had the processor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spans:
+    """How long one kind of thing took, milliseconds."""
+
+    count: int
+    """How often it was done."""
+    wall: float
+    """The longest, by the clock."""
+    own: float
+    """The longest, by the main thread's own time."""
+    median: float
+    """The typical one, by the main thread's own time."""
+
+    @staticmethod
+    def of(spans: list[Span]) -> Spans:
+        """Several of them."""
+        own = [span.own for span in spans]
+        return Spans(len(spans), max(span.wall for span in spans), max(own), float(np.median(own)))
 
 
 class Watch:
@@ -73,9 +95,10 @@ def main() -> None:
         spans = measure(arguments.frames, arguments.armatures)
     finally:
         blender_addon.unregister()
-    print(f"{'milliseconds':<48} {'wall':>9} {'own':>9}")
+    print(f"{'milliseconds':<44} {'count':>6} {'wall':>8} {'own':>8} {'median':>8}")
     for name, span in spans.items():
-        print(f"{name:<48} {span.wall:>9.1f} {span.own:>9.1f}")
+        numbers = f"{span.wall:>8.1f} {span.own:>8.1f} {span.median:>8.1f}"
+        print(f"{name:<44} {span.count:>6} {numbers}")
     if arguments.output is not None:
         load = os.getloadavg()[0]
         about = {
@@ -89,37 +112,42 @@ def main() -> None:
         arguments.output.write_text(text + "\n", encoding="utf-8")
 
 
-def measure(frames: int, armatures: int) -> dict[str, Span]:
+def measure(frames: int, armatures: int) -> dict[str, Spans]:
     """All figures."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         footage = write_footage(Path(folder) / "footage", frames, (32, 24))
-        spans = import_pressed(rng, frames, Path(folder) / "pressed.npz")
+        spans = import_pressed(rng, frames, armatures, Path(folder))
         shots = [add_shot(rng, f"Shot{k}", frames, footage) for k in range(armatures)]
         spans |= refine_all(shots, frames) | decide_all(shots)
-    return spans | {f"keys of 24 bones × {KEYED_FRAMES} frames (median)": key_writing(rng)}
+    spans[f"keys of 24 bones × {KEYED_FRAMES} frames"] = key_writing(rng)
+    return {name: Spans.of(several) for name, several in spans.items()}
 
 
-def import_pressed(rng: np.random.Generator, frames: int, path: Path) -> dict[str, Span]:
-    """Import a file as the button does, and time every step of the session; the body goes again."""
-    from blender_addon.rigs import body_builder
+def import_pressed(
+    rng: np.random.Generator, frames: int, people: int, folder: Path
+) -> dict[str, list[Span]]:
+    """Import files as the button does, and time every step of the session; all goes again."""
     from blender_addon.session import SESSION
 
-    moving = camera_fields(rng, frames, moving=True)
-    write_sequence(path, random_sequence(rng, count=frames, **moving))
+    names = [f"person{k}.npz" for k in range(people)]
+    for name in names:
+        moving = camera_fields(rng, frames, moving=True)
+        write_sequence(folder / name, random_sequence(rng, count=frames, **moving))
     watch = Watch()
-    body_builder.load_body("free")
-    spans = {"the first reading of the free body": watch.read()}
-    watch = Watch()
-    bpy.ops.posefit.import_sequence(filepath=str(path), in_turns=True)
-    spans["press of Import Sequence"] = watch.read()
-    (job,) = SESSION.jobs
-    steps = []
-    while job.is_open:
-        steps.append(_step(SESSION))
-    assert not job.is_problem, job.words
-    spans["step that builds an imported body"] = steps.pop()
-    spans["longest step that keys an imported body"] = max(steps, key=lambda span: span.own)
+    bpy.ops.posefit.import_sequence(
+        directory=str(folder), files=[{"name": name} for name in names], in_turns=True
+    )
+    spans = {"press of Import Sequence": [watch.read()]}
+    preparing, placing = [], []
+    while any(job.is_open for job in SESSION.jobs):
+        open_before = sum(job.is_open for job in SESSION.jobs)
+        span = _step(SESSION)
+        is_placed = sum(job.is_open for job in SESSION.jobs) < open_before
+        (placing if is_placed else preparing).append(span)
+    assert not any(job.is_problem for job in SESSION.jobs), [job.words for job in SESSION.jobs]
+    spans["step that prepares an imported body"] = preparing
+    spans["step that puts an imported body in place"] = placing
     bpy.ops.wm.read_factory_settings(use_empty=True)
     return spans
 
@@ -136,7 +164,22 @@ def add_shot(rng: np.random.Generator, name: str, frames: int, footage: Path) ->
     return sequence_import.import_sequence(bpy.context, motion, options).armature
 
 
-def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, Span]:
+def all_turned(request: RefineRequest) -> RefineResult:
+    """Every joint turned and the root shifted: all channels have other values."""
+    motion = request.sequence
+    return turned_result(request, poses=motion.poses + np.float32(0.05))
+
+
+def half_turned(request: RefineRequest) -> list[RefineResult]:
+    """A revision with the first half of the frames done."""
+    whole, motion = all_turned(request), request.sequence
+    half = len(motion) // 2
+    poses = np.concatenate([whole.poses[:half], motion.poses[half:]])
+    trans = np.concatenate([whole.trans[:half], motion.trans[half:]])
+    return [turned_result(request, "kept", poses=poses, trans=trans)]
+
+
+def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, list[Span]]:
     """Refine all armatures, and time every step of the session."""
     from blender_addon.jobs.refine_job import RefineJob
     from blender_addon.session import SESSION
@@ -145,7 +188,7 @@ def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, Span]:
     steps: dict[str, list[Span]] = {kind: [] for kind in (*kinds, "does the rest")}
     settings = RefineSettings(refine_shape=False)
     asking = []
-    with ScriptedBackend(answer=turned_result, provisional=half_done) as backend:
+    with ScriptedBackend(answer=all_turned, provisional=half_turned) as backend:
         SESSION.connect(backend.address)
         while not SESSION.is_connected:
             SESSION.step()
@@ -174,20 +217,17 @@ def refine_all(shots: list[bpy.types.Object], frames: int) -> dict[str, Span]:
         words = [job.words for job in SESSION.jobs if isinstance(job, RefineJob)]
         SESSION.disconnect()
     assert all("frames refined" in one for one in words), words
-    longest = {"longest press of Refine Range": max(asking, key=lambda span: span.own)}
-    for kind, spans in steps.items():
-        if spans:
-            longest[f"longest step that {kind}"] = max(spans, key=lambda span: span.own)
-    return longest
+    found = {f"step that {kind}": spans for kind, spans in steps.items() if spans}
+    return {"press of Refine Range": asking} | found
 
 
-def decide_all(shots: list[bpy.types.Object]) -> dict[str, Span]:
+def decide_all(shots: list[bpy.types.Object]) -> dict[str, list[Span]]:
     """Move the first armature's slider, accept at that amount in several ways, reject the last."""
     from blender_addon.results import comparison
     from blender_addon.results.accepted_keys import AcceptOptions
     from blender_addon.session import SESSION
 
-    spans = {}
+    spans: dict[str, list[Span]] = {}
     for amount in (0.5, 0.6):
         for shot in shots:
             shot.posefit_comparison["amount"] = amount  # without the update, which waits for all
@@ -196,20 +236,20 @@ def decide_all(shots: list[bpy.types.Object]) -> dict[str, Span]:
             first = "first move of the slider" if amount == 0.5 else "next move of the slider"
             spans.setdefault(first, []).append(watch.read())
         bpy.context.view_layer.update()
-        blends = spans.setdefault("longest step that blends", [])
+        blends = spans.setdefault("step that blends", [])
         while SESSION.previews.is_open:
             blends.append(_step(SESSION))
     ways = {"as computed": AcceptOptions(), "fewest keys": AcceptOptions(keys="FEWEST")}
     for shot, (way, options) in zip(shots, ways.items(), strict=False):
         job = SESSION.accept(bpy.context, shot, options)
-        steps = spans.setdefault(f"longest step that accepts, {way}", [])
+        steps = spans.setdefault(f"step that accepts, {way}", [])
         while job.is_open:
             steps.append(_step(SESSION))
         assert not job.is_problem, job.words
     watch = Watch()
     comparison.reject(bpy.context, shots[-1])
     spans["reject"] = [watch.read()]
-    return {name: max(rows, key=lambda span: span.own) for name, rows in spans.items()}
+    return spans
 
 
 def _step(session: object) -> Span:
@@ -218,32 +258,29 @@ def _step(session: object) -> Span:
     return watch.read()
 
 
-def key_writing(rng: np.random.Generator) -> Span:
-    """Putting keys of all bones on a body without any; the median of several times."""
-    from blender_addon.keys.keyframe_writer import key_motion
-    from blender_addon.rigs import rig
-    from blender_addon.scenes.scene_reader import read_rig
-    from blender_addon.sequences import sequence_import
+def key_writing(rng: np.random.Generator) -> list[Span]:
+    """Putting keys of all bones into an action for a body, several times."""
+    from blender_addon.keys.keyframe_writer import build_first_motion
+    from blender_addon.rigs import body_builder, rig
+    from blender_addon.rigs.rig_of_body import rig_of_body
+    from blender_addon.slices import to_end
 
     motion = random_sequence(rng, count=KEYED_FRAMES)
     frames = list(range(1, KEYED_FRAMES + 1))
+    still = rig_of_body(body_builder.load_body("free"), np.zeros(10))
+    at_frames = dataclasses.replace(
+        still,
+        scene_frames=tuple(frames),
+        object_matrices=np.repeat(still.object_matrices, len(frames), axis=0),
+        above_root=np.repeat(still.above_root, len(frames), axis=0),
+    )
+    bones = rig.pose_to_motion(motion.poses, motion.trans, at_frames)
     taken = []
     for k in range(KEY_REPEATS):
-        options = sequence_import.ImportOptions(f"Body{k}", with_camera=False)
-        armature = sequence_import.import_sequence(bpy.context, motion, options).armature
-        armature.animation_data_clear()
-        still = read_rig(armature)
-        at_frames = dataclasses.replace(
-            still,
-            scene_frames=tuple(frames),
-            object_matrices=np.repeat(still.object_matrices, len(frames), axis=0),
-            above_root=np.repeat(still.above_root, len(frames), axis=0),
-        )
-        bones = rig.pose_to_motion(motion.poses, motion.trans, at_frames)
         watch = Watch()
-        key_motion(armature, still.match.bones, frames, bones, f"Keys{k}")
+        to_end(build_first_motion(f"Keys{k}", still.match.bones, frames, bones))
         taken.append(watch.read())
-    return sorted(taken, key=lambda span: span.own)[len(taken) // 2]
+    return taken
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from .jobs.refine_job import RefineJob
 from .jobs.remote_job import RemoteJob
 from .jobs.scene_job import SceneJob
 from .jobs.sequence_export import ExportJob
-from .jobs.sequence_job import FileJob
+from .jobs.sequence_job import FileJob, SequenceJob
 from .results import accept_refinement
 from .results.accepted_keys import AcceptOptions
 from .rigs.rig import SceneError
@@ -171,13 +171,7 @@ class Session(JobRunner):
         return job
 
     def bring_in(self, context: bpy.types.Context, job: FileJob) -> None:
-        """Begin to build a body from what was read of a file bit by bit; returns at once.
-
-        Raises:
-            SceneError: body or footage do not fit it; nothing was begun.
-            BodyFileError: the body's file cannot be read.
-        """
-        job.check()
+        """Begin to build a body from what was read of a file bit by bit; returns at once."""
         self._queue(context, job)
 
     def ask(self, context: bpy.types.Context, job: RemoteJob) -> None:
@@ -296,6 +290,13 @@ class Session(JobRunner):
     def after_undo(self) -> None:
         """What was read and built so far may be gone: the next step begins it anew."""
         self._is_undone = True
+
+    def before_save(self) -> None:
+        """Make whole what the file must hold whole, and leave out what is half built."""
+        self.previews.finish()
+        for job in self._jobs:
+            if isinstance(job, SequenceJob):  # a mesh hangs on an object, and would be saved
+                job.build_anew()
 
     def after_edit(self, graph: bpy.types.Depsgraph) -> None:
         """Something in the file was changed: what is built from it is begun anew."""

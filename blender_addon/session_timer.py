@@ -11,9 +11,10 @@ import time
 import bpy
 from bpy.app.handlers import persistent
 
+from .keys.unfinished import drop_unfinished
 from .session import SESSION
 
-BUSY_SECONDS, IDLE_SECONDS = 0.05, 0.5
+BUSY_SECONDS, IDLE_SECONDS = 0.03, 0.5
 """Time between steps while something is under way, and while nothing is."""
 
 
@@ -57,12 +58,13 @@ def _redraw(region_types: tuple[str, ...]) -> None:
 @persistent
 def _on_load(*_: object) -> None:
     SESSION.cancel_all("another file was opened: its result was dropped")
+    drop_unfinished()  # Blender's own auto-save asks nobody
     SESSION.previews.look_for_all()
 
 
 @persistent
 def _on_save(*_: object) -> None:
-    SESSION.previews.finish()
+    SESSION.before_save()
 
 
 @persistent

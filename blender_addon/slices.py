@@ -7,16 +7,21 @@ Between two slices anything may happen to the file, so such a generator keeps no
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-Result = TypeVar("Result")
+from posefit_shared.slices import to_end
 
-SLICE_SECONDS = 0.02
-"""How long the slices of one turn may hold Blender before it gets the turn back."""
+__all__ = ["CHUNK", "LONG_NEXT", "SLICE_SECONDS", "chunks", "to_end"]
+
+LONG_NEXT = "the next slice is long"
+"""What is yielded before work that cannot be divided: it then has a turn of its own."""
+
+SLICE_SECONDS = 0.012
+"""How long the slices of one turn may hold Blender before it gets the turn back; the last of them
+may take longer, by as much as a slice is long."""
 
 CHUNK = 128
 """Frames that are worked on at once: some milliseconds for a body's joints."""
@@ -26,12 +31,3 @@ def chunks(count: int) -> Iterator[npt.NDArray[np.int64]]:
     """The places 0 to `count` in chunks, one after the other; an empty one where there are none."""
     for start in range(0, max(count, 1), CHUNK):
         yield np.arange(start, min(start + CHUNK, count))
-
-
-def to_end(slices: Generator[Any, None, Result]) -> Result:
-    """What work in slices gives, done at once."""
-    while True:
-        try:
-            next(slices)
-        except StopIteration as done:
-            return done.value

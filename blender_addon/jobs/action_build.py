@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from typing import Any
 
 import bpy
 import numpy as np
@@ -18,13 +19,14 @@ from posefit_shared.body_files import BodyFileError
 from posefit_shared.sequence import SequenceError
 
 from ..keys.fcurves import ActionSlot, slot_of
-from ..keys.keyframe_writer import RemovedError, drop_unfinished
+from ..keys.unfinished import RemovedError, drop_unfinished
 from ..results import blended_preview
 from ..rigs.lookup import find_object
 from ..rigs.rig import SceneError
 from ..rigs.rig_match import match_armature
+from ..slices import LONG_NEXT
 
-Slices = Generator[float | None, None, ActionSlot]
+Slices = Generator[Any, None, ActionSlot]
 """Work that gives an action, with pauses."""
 
 MOST_BEGINNINGS = 4
@@ -71,6 +73,8 @@ class ActionBuild:
         state = self.state()
         if state is None or self.is_stale or self._made_from != state:
             self._begin()
+            if deadline < float("inf") and self._beginnings <= MOST_BEGINNINGS:
+                return False  # what comes first may be long: it has a turn of its own
         elif self.built is not None and self.built.action is not None:
             return True
         if self._beginnings > MOST_BEGINNINGS:
@@ -78,8 +82,8 @@ class ActionBuild:
         assert self._slices is not None
         try:
             while True:
-                next(self._slices)
-                if time.monotonic() >= deadline:
+                said = next(self._slices)
+                if time.monotonic() >= deadline or (said is LONG_NEXT and deadline < float("inf")):
                     return False
         except StopIteration as done:
             self.built = done.value

@@ -11,12 +11,8 @@ import numpy as np
 
 from ..keys.fcurves import ActionSlot, new_action
 from ..keys.joint_channels import GivenSource, joint_channels
-from ..keys.keyframe_writer import (
-    UNFINISHED,
-    RemovedError,
-    build_motion,
-    still_there,
-)
+from ..keys.keyframe_writer import build_motion
+from ..keys.unfinished import UNFINISHED, RemovedError, still_there
 from ..results import comparison, findings, key_marks
 from ..rigs import body_builder, rig
 from .action_build import ArmatureBuild

@@ -23,7 +23,7 @@ from posefit_shared.sequence import SequenceError
 
 from ..connection.backend_link import BackendLink
 from ..connection.connection_view import ConnectionView
-from ..keys.keyframe_writer import drop_unfinished
+from ..keys.unfinished import drop_unfinished
 from ..results.blended_preview import PreviewFilling
 from ..rigs.lookup import in_scene
 from ..rigs.rig import SceneError
@@ -50,6 +50,7 @@ class JobRunner:
         self._shown: tuple | None = None
         self._is_undone = False
         self._turn = 0
+        self._may_place = True
         self._arrived: deque[object] = deque()
         self.previews = PreviewFilling()
         """What the slider shows, as far as it is not blended yet."""
@@ -81,10 +82,12 @@ class JobRunner:
         if not any(bpy.app.is_job_running(name) for name in BLENDERS_JOBS):
             work += [self._read_scenes, self._place_next]
         self._turn += 1
+        self._may_place = True
         for place in range(len(work)):
             has_worked = work[(self._turn + place) % len(work)](deadline)
             if has_worked and time.monotonic() >= deadline:
                 return
+            self._may_place = self._may_place and not has_worked
 
     def _exchange(self) -> None:
         """Send what is to be sent, and fetch what has come."""
@@ -218,8 +221,8 @@ class JobRunner:
         if not job_queue.can_be_placed(job):
             job.words = f"done, and put in place when scene {job.scene} is shown"
             return False
-        if not _is_built(job, deadline):
-            return True
+        if not _is_built(job, deadline) or not self._may_place:
+            return True  # putting in place cannot be divided: it has a turn of its own
         # Under Python 3.11 an operator within an override may run Python without the lock while
         # another thread has it: no override where none is needed.
         override = bpy.context.temp_override(window=windows[0]) if windows else nullcontext()

@@ -31,7 +31,7 @@ def finished_rows(asked: Sequence, result: RefineResult) -> Rows:
     Returns:
         (N,) their places in what was sent, rising; none where the revision is for other frames.
     """
-    rows = _rows(asked.frame_indices, result.frame_indices)
+    rows = asked_rows(asked, result)
     if rows is None or result.poses.shape[1:] != asked.poses.shape[1:]:
         return np.zeros(0, np.int64)
     turned = np.abs(result.poses - asked.poses[rows]).max(axis=(1, 2)) > LEAST_MOVE
@@ -47,7 +47,7 @@ def only_rows(asked: Sequence, result: RefineResult, rows: Rows) -> RefineResult
         result: what came back.
         rows: (N,) as `finished_rows` gave them.
     """
-    places = _rows(asked.frame_indices, result.frame_indices)
+    places = asked_rows(asked, result)
     assert places is not None  # `finished_rows` found some
     chosen = np.flatnonzero(np.isin(places, rows))
     return replace(
@@ -62,8 +62,10 @@ def only_rows(asked: Sequence, result: RefineResult, rows: Rows) -> RefineResult
     )
 
 
-def _rows(asked: npt.NDArray[np.int64], found: npt.NDArray[np.int64]) -> Rows | None:
-    """(N,) where each found frame lies among those asked for; none where that is not clear."""
+def asked_rows(motion: Sequence, result: RefineResult) -> Rows | None:
+    """(N,) where each frame of a result lies in what was asked; none where that is not clear."""
+    asked, found = motion.frame_indices, result.frame_indices
+    assert asked is not None
     if np.array_equal(asked, found):
         return np.arange(len(asked))
     places = {int(frame): row for row, frame in enumerate(asked)}

@@ -19,17 +19,16 @@ from posefit_shared.settings import RefineSettings
 from ..control.artist_control import read_freedom
 from ..control.freedom import Freedom
 from ..keys.strips import check_can_be_keyed
-from ..overlays.stick_figure import figure_lines, joint_places
 from ..rigs.library_link import check_can_be_animated
 from ..rigs.lookup import find_object, find_scene, found
-from ..rigs.rig import frames_at
 from ..scenes.camera_lens import LensBefore, read_lens
 from ..scenes.other_characters import CharacterReading, other_people, read_others
 from ..scenes.scene_reader import SceneReading, SceneRequest, SeenFrom
 from ..scenes.texture_image import TexturePicture, read_texture
 from .apply_refinement import apply_refinement
 from .build_refinement import RefinementBuild
-from .partial_result import Rows, finished_rows, only_rows
+from .finished_figures import FinishedFigures
+from .partial_result import finished_rows, only_rows
 from .refinement import Refinement
 from .remote_job import RemoteJob, name_body, name_media
 from .scene_job import SceneJob
@@ -58,8 +57,8 @@ class RefineJob(SceneJob, RemoteJob):
     """What was read, worked out."""
     finished: tuple[int, ...] = field(default=(), kw_only=True)
     """Places in the request of the frames that the newest revision has solved."""
-    figures: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict, kw_only=True)
-    """Those frames, by scene frame, as (L, 3) ends of lines in the world."""
+    figures: FinishedFigures | None = field(default=None, kw_only=True)
+    """Those frames as they are drawn."""
     build: RefinementBuild | None = field(default=None, kw_only=True)
     """Its action, as far as it is built."""
 
@@ -148,7 +147,7 @@ class RefineJob(SceneJob, RemoteJob):
         if not is_final:
             rows = finished_rows(self.request.sequence, payload)
             self.finished = tuple(rows.tolist())
-            self.figures = _figures(self.request, payload, rows) if len(rows) else {}
+            self.figures = FinishedFigures(self.request, payload, rows)
 
     def refinement(self) -> Refinement | None:
         """What has come of it so far: all frames, or those that are done."""
@@ -182,16 +181,7 @@ class RefineJob(SceneJob, RemoteJob):
     def drop(self) -> None:
         """Forget what has come of it."""
         super().drop()
-        self.finished, self.figures = (), {}
-
-
-def _figures(
-    request: SceneRequest, result: RefineResult, rows: Rows
-) -> dict[int, npt.NDArray[np.float32]]:
-    done = only_rows(request.sequence, result, rows)
-    frames = frames_at(request.frames, rows)
-    lines = figure_lines(joint_places(done.poses, done.trans, frames), frames.match.parents)
-    return dict(zip(frames.scene_frames, lines, strict=True))
+        self.finished, self.figures = (), None
 
 
 def prepare_request(

@@ -135,11 +135,10 @@ class FileJob(SequenceJob):
     """How it stands, for the panel."""
 
     def check(self) -> None:
-        """Whether body and footage fit the sequence.
+        """Whether footage fits the sequence, and the body, if its file was read already.
 
         Raises:
             SceneError: they do not.
-            BodyFileError: the body file cannot be read.
         """
         check_sequence(self.sequence, self.options)
 

@@ -102,7 +102,7 @@ class EstimateJob(RemoteSequenceJob):
             seen = yield from matrices_over(bpy.context, name, scene_frames)
             world_to_camera = scene_camera.world_to_cameras(seen, 1.0)
             yield
-            body = body_builder.load_body(options.body)
+            body = yield from body_builder.loading(options.body)
             betas = motion.betas if motion.betas.ndim == 1 else motion.betas.mean(axis=0)
             pelvis = body_builder.rest_joints(body, betas)[0]
             motion = seen_from(motion, world_to_camera, pelvis)

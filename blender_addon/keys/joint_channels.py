@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import bpy
@@ -100,6 +100,11 @@ class SideSource:
         """The motion, for one call."""
         return Side(self.slot.curves, self.still)
 
+    def keys(self, channel: Channel) -> Keys:
+        """A channel's keys; none where it has no curve."""
+        curve = fcurves.curve_of(self.slot, channel)
+        return curve_keys.no_keys() if curve is None else fcurves.read_keys(curve)
+
 
 @dataclass(frozen=True)
 class GivenSource:
@@ -177,10 +182,20 @@ def blend_values(
     return (1 - amount) * before + amount * after
 
 
-def changed_span(joint: JointChannel, original: Side, refined: Side) -> tuple[float, float] | None:
-    """The frames between which a property may differ; none where it is the same."""
-    spans = [curve_keys.changed_span(original.keys(c), refined.keys(c)) for c in joint.channels]
-    found = [span for span in spans if span is not None]
+def changed_span(
+    joint: JointChannel, original: SideSource, refined: SideSource
+) -> Generator[None, None, tuple[float, float] | None]:
+    """The frames between which a property may differ; none where it is the same.
+
+    Yields:
+        Where it may pause: after each curve.
+    """
+    found = []
+    for channel in joint.channels:
+        span = curve_keys.changed_span(original.keys(channel), refined.keys(channel))
+        if span is not None:
+            found.append(span)
+        yield
     return (min(s[0] for s in found), max(s[1] for s in found)) if found else None
 
 

@@ -104,11 +104,11 @@ def fewest_keys(
         Indices of frames, the first and the last among them.
     """
     frames = np.asarray(frames, np.float64)
-    aims = []
+    first = positions_of(values[:1], np.zeros(1, np.intp))
+    aims = np.empty((len(frames), *first.shape[1:]))
     for rows in chunks(len(frames)):
-        aims.append(positions_of(values[rows], rows))
+        aims[rows] = positions_of(values[rows], rows)
         yield
-    aims = np.concatenate(aims)
 
     def fits(start: int, end: int) -> Generator[None, None, bool]:
         if end - start < 2:

@@ -19,53 +19,20 @@ from posefit_shared import rotations
 
 from ..control.freedom import Freedom
 from ..rigs.bone_rotations import BoneMotion, continuous_wxyz
-from ..rigs.lookup import find_object
-from ..slices import to_end
 from .fcurves import (
     ActionSlot,
     Channel,
     empty_action,
     ensure_curve,
-    new_action,
     sample,
     set_keys,
     use_action,
 )
 from .rotation_values import from_matrices, rotation_channel
 from .transform_sampling import bone_prefix
+from .unfinished import UNFINISHED, RemovedError, still_there
 
 Array = npt.NDArray[np.float64]
-
-UNFINISHED = ".posefit unfinished"
-"""Name of an action that is being built; Blender's lists leave out names that begin with a dot."""
-
-
-class RemovedError(Exception):
-    """What was being built, or what it was built for, was removed: it must begin anew."""
-
-
-def key_motion(
-    armature: bpy.types.Object,
-    bones: Sequence[str],
-    scene_frames: Sequence[int],
-    motion: BoneMotion,
-    action_name: str,
-    freedom: Freedom | None = None,
-) -> bpy.types.Action:
-    """Key bone transforms in a new action at once; `build_motion` says what is keyed.
-
-    Args:
-        armature: the object to animate.
-        bones, scene_frames, motion, freedom: as `build_motion` takes them.
-        action_name: name of the new action.
-
-    Returns:
-        The new action, in use by the armature.
-    """
-    uid = armature.session_uid
-    begun = new_action(armature, UNFINISHED)
-    built = to_end(build_motion(uid, begun, bones, scene_frames, motion, freedom))
-    return use_built(armature, built, action_name)
 
 
 def build_motion(
@@ -174,25 +141,6 @@ def use_built(armature: bpy.types.Object, built: ActionSlot, action_name: str) -
     action.name = action_name
     use_action(armature, action, built.handle)
     return action
-
-
-def drop_unfinished() -> None:
-    """Remove all that was being built: an undo may have brought some back."""
-    for action in list(bpy.data.actions):
-        if action.name.startswith(UNFINISHED) and action.users == 0:
-            bpy.data.actions.remove(action)
-
-
-def still_there(uid: int) -> bpy.types.Object:
-    """The object of that number.
-
-    Raises:
-        RemovedError: it is gone.
-    """
-    armature = find_object(uid)
-    if armature is None:
-        raise RemovedError
-    return armature
 
 
 def refined_action_name(armature: bpy.types.Object) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from posefit_shared.body_files import FREE_BODY, BodyFileError
 
-from ..rigs import body_builder
+from ..rigs import body_builder, new_body
 from ..rigs.rig import SceneError
 
 POSE_CORRECTIVES = dict(
@@ -88,12 +88,12 @@ def _add_body(
     except BodyFileError as error:
         operator.report({"ERROR"}, str(error))
         return {"CANCELLED"}
-    options = body_builder.BodyOptions(
+    options = new_body.BodyOptions(
         name="Body" if source == FREE_BODY else body.name,
         source=source,
         pose_correctives=operator.pose_correctives,
     )
-    armature = body_builder.build_body(context, body, np.zeros(10), options)
+    armature = new_body.build_body(context, body, np.zeros(10), options)
     body_builder.stand_at(armature, body, context.scene.cursor.location)
     return {"FINISHED"}
 

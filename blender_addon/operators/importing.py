@@ -16,7 +16,7 @@ from ..jobs.sequence_jobs import ImportJob
 from ..rigs.rig import SceneError
 from ..sequences.local_sequences import NamedMotion, read_file
 from ..sequences.sequence_import import ImportOptions, size_of_clip
-from ..sequences.sequences_import import import_motions, options_for
+from ..sequences.sequences_import import import_motions, plan_motions
 from .asking import wait_property
 
 
@@ -69,8 +69,8 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
     wait: wait_property("what the backend reads is there too")
     in_turns: bpy.props.BoolProperty(
         name="In Turns",
-        description="Build the body of a single motion bit by bit, as a job; scripts have it at "
-        "once, the button has not",
+        description="Build bodies bit by bit, a job each; scripts have them at once, the button "
+        "has not",
         options={"SKIP_SAVE", "HIDDEN"},
     )
 
@@ -82,10 +82,11 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             motions, others = self._read()
-            if self.in_turns and len(motions) == 1 and not others:
-                self._bring_in(context, motions[0])
-                return {"CANCELLED"}  # nothing is changed yet: no undo step
-            notes = import_motions(context, motions, self._options(""))
+            notes = []
+            if self.in_turns:
+                self._bring_in(context, motions)
+            elif motions:
+                notes = import_motions(context, motions, self._options(""))
             jobs = [self._job(context.scene, path) for path in others]
             for job in jobs:
                 session.SESSION.ask(context, job)
@@ -97,12 +98,18 @@ class POSEFIT_OT_import_sequence(bpy.types.Operator):
             return {"CANCELLED"}
         if notes:
             self.report({"WARNING"}, "; ".join(notes))
-        return {"FINISHED"}
+        # What is only begun has changed nothing: no undo step.
+        return {"CANCELLED"} if self.in_turns else {"FINISHED"}
 
-    def _bring_in(self, context: bpy.types.Context, named: NamedMotion) -> None:
-        options = options_for(named, self._options(named.name))
-        job = FileJob(context.scene.name, named.name, options, named.motion)
-        session.SESSION.bring_in(context, job)
+    def _bring_in(self, context: bpy.types.Context, motions: list[NamedMotion]) -> None:
+        jobs = [
+            FileJob(context.scene.name, named.name, options, named.motion)
+            for named, options in plan_motions(motions, self._options(""))
+        ]
+        for job in jobs:
+            job.check()
+        for job in jobs:
+            session.SESSION.bring_in(context, job)
 
     def _read(self) -> tuple[list[NamedMotion], list[Path]]:
         """What was read here, and the files that only the backend may know."""

@@ -22,7 +22,7 @@ def figures_at(scene: bpy.types.Scene) -> list:
     found = []
     for job in SESSION.jobs:
         if isinstance(job, RefineJob) and job.scene_uid == scene.session_uid:
-            lines = job.figures.get(scene.frame_current)
+            lines = None if job.figures is None else job.figures.at(scene.frame_current)
             if lines is not None:
                 found.append(lines)
     return found

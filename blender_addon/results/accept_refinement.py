@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 
 from ..keys import fcurves, strips
 from ..keys.fcurves import ActionSlot
 from ..keys.joint_channels import SideSource
-from ..keys.keyframe_writer import UNFINISHED, RemovedError, still_there
+from ..keys.unfinished import UNFINISHED, RemovedError, still_there
 from ..rigs.rig import SceneError
-from ..slices import to_end
+from ..slices import LONG_NEXT, to_end
 from . import comparison, findings, key_marks
 from .accepted_keys import AcceptOptions, AcceptPlan, NewKeys, keys_of_plan, make_plan
 
@@ -47,7 +48,7 @@ def check(armature: bpy.types.Object) -> None:
         )
 
 
-def building(armature_uid: int, options: AcceptOptions) -> Generator[None, None, Accepted]:
+def building(armature_uid: int, options: AcceptOptions) -> Generator[Any, None, Accepted]:
     """Build the action with what is accepted, beside the refined one, which stays as it is.
 
     Args:
@@ -72,6 +73,7 @@ def building(armature_uid: int, options: AcceptOptions) -> Generator[None, None,
         raise RemovedError
     if not keys and key_marks.KEY not in slot.action:
         return Accepted(slot, words)
+    yield LONG_NEXT
     slot = fcurves.copy_of(slot, UNFINISHED)
     yield
     yield from _writing(slot, plan, keys)

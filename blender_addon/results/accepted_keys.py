@@ -26,7 +26,7 @@ from ..keys.joint_channels import (
     frames_between,
     joint_channels,
 )
-from ..keys.keyframe_writer import still_there
+from ..keys.unfinished import still_there
 from ..rigs.rig import SceneError, find_rest_scale
 from ..rigs.rig_match import match_armature
 from . import compared_sides
@@ -109,13 +109,13 @@ def make_plan(armature_uid: int, options: AcceptOptions) -> Generator[None, None
     reach: dict[JointChannel, Span] = {}
     changed = set()
     for joint in joints:
-        one, other = original.side(), refined.side()
-        if (span := changed_span(joint, one, other)) is not None:
-            changed.add(joint)
-            if options.bones is None or joint.bone in options.bones:
-                taken[joint] = span
-                reach[joint] = _reach(one, other, joint, span)
-        yield
+        if (span := (yield from changed_span(joint, original, refined))) is None:
+            continue
+        changed.add(joint)
+        if options.bones is None or joint.bone in options.bones:
+            taken[joint] = span
+            reach[joint] = _reach(original.side(), refined.side(), joint, span)
+            yield
     if not changed:
         raise SceneError(
             f"The refined action of {name} has the same keys as the original: nothing to "
@@ -157,8 +157,7 @@ def keys_of_plan(
     else:
         keys, said = (yield from _computed_keys(plan)), ""
     for joint in sorted(plan.changed - plan.spans.keys(), key=plan.joints.index):
-        original = plan.original.side()
-        keys |= {channel: original.keys(channel) for channel in joint.channels}
+        keys |= {channel: plan.original.keys(channel) for channel in joint.channels}
         yield
     return keys, said
 
@@ -169,12 +168,14 @@ def _computed_keys(plan: AcceptPlan) -> Generator[None, None, NewKeys]:
     for joint, (first, last) in plan.spans.items():
         if plan.is_as_refined(joint):
             continue
-        sides = plan.sides()
         ends = [end for end, cut in zip((first, last), plan.cut[joint], strict=True) if cut]
-        times = sides.refined.times(joint)
-        times = np.unique([*times[(times >= first) & (times <= last)], *ends])
-        values = sides.blended(joint, times)
+        times = plan.sides().refined.times(joint)
+        times = np.union1d(times[(times >= first) & (times <= last)], ends)
+        yield
+        values = plan.sides().blended(joint, times)
         for channel, column in zip(joint.channels, values.T, strict=True):
+            yield
+            sides = plan.sides()
             keys = sides.refined.keys(channel)
             for end in ends:
                 keys = _split(sides.refined, channel, keys, end)
@@ -244,15 +245,16 @@ def _fewest_keys(
     off_mm = yield from key_reduction.reduction_error_mm(frames, values, chosen, positions_of)
     result = {}
     for joint, column in columns.items():
-        sides = plan.sides()
         for channel, numbers in zip(joint.channels, column[chosen].T, strict=True):
+            yield
+            sides = plan.sides()
             base = _base(plan, sides.original, joint, channel)
             for end in (first, last):
                 base = _split(sides.original, channel, base, end)
             inside = curve_keys.merge_keys(base, frames[chosen], numbers)
             inside = curve_keys.linear_keys(curve_keys.keys_at(inside, frames[chosen]))
             result[channel] = curve_keys.put_between(base, inside, first, last)
-        yield
+    yield
     said = f" with {len(chosen)} linear keys for {len(frames)} frames, at most {off_mm:.1f} mm off"
     return result, said
 

@@ -19,7 +19,6 @@ from ..keys import curve_keys, fcurves
 from ..keys.curve_keys import SAME_VALUE
 from ..keys.fcurves import remove_unused, use_action
 from ..keys.joint_channels import (
-    JointChannel,
     blend,
     blend_values,
     changed_span,
@@ -78,14 +77,21 @@ def filling(armature_uid: int) -> Generator[None, None, None]:
     if armature is None:
         return
     amount = armature.posefit_comparison.amount
+    original, refined = compared_sides.sources(armature)
     for joint in joint_channels(armature):
-        if (armature := _still_open(armature_uid, amount)) is None:
+        span = yield from changed_span(joint, original, refined)
+        if _still_open(armature_uid, amount) is None:
             return
-        keys = _blended_keys(armature, joint, amount)
-        for channel, wanted in keys.items():
+        if span is None:
+            continue
+        frames = frames_between(*span)
+        values = blend(joint, original.side(), refined.side(), amount, frames)
+        for channel, column in zip(joint.channels, values.T, strict=True):
             yield
             if (armature := _still_open(armature_uid, amount)) is None:
                 return
+            inside = curve_keys.merge_keys(curve_keys.no_keys(), frames, column)
+            wanted = curve_keys.put_between(refined.keys(channel), inside, *span)
             settings = armature.posefit_comparison
             curve = fcurves.ensure_curve(
                 settings.preview, settings.refined_slot, channel, joint.bone
@@ -177,20 +183,3 @@ def _still_open(armature_uid: int, amount: float) -> bpy.types.Object | None:
     if armature is None or not is_open(armature):
         return None
     return armature if armature.posefit_comparison.amount == amount else None
-
-
-def _blended_keys(
-    armature: bpy.types.Object, joint: JointChannel, amount: float
-) -> dict[fcurves.Channel, curve_keys.Keys]:
-    """All keys of a property's curves, blended where the motions differ; none where nowhere."""
-    original, refined = compared_sides.sides(armature)
-    span = changed_span(joint, original, refined)
-    if span is None:
-        return {}
-    frames = frames_between(*span)
-    values = blend(joint, original, refined, amount, frames)
-    result = {}
-    for channel, column in zip(joint.channels, values.T, strict=True):
-        inside = curve_keys.merge_keys(curve_keys.no_keys(), frames, column)
-        result[channel] = curve_keys.put_between(refined.keys(channel), inside, *span)
-    return result

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..keys import fcurves
-from ..keys.curve_keys import KINDS, SAME_FRAME
+from ..keys.curve_keys import SAME_FRAME
 from ..keys.fcurves import ActionSlot
 from ..keys.joint_channels import JointChannel, joint_channels
 from ..slices import to_end
@@ -103,19 +103,18 @@ def marking(
         row = found.bones.index(joint.bone)
         for channel in joint.channels:
             yield
-            curve = slot.curves.get(channel)
+            curve = fcurves.curve_of(slot, channel)
             if curve is None:
                 continue
-            keys = fcurves.read_keys(curve)
-            types = keys.kinds[:, KINDS.index("type")]
-            marked = marked_types(types, keys.times, found.frames, wanted[:, row])
+            times, types = fcurves.read_types(curve)
+            marked = marked_types(types, times, found.frames, wanted[:, row])
             changed = np.flatnonzero(marked != types)
             if not len(changed):
                 continue
             curve.keyframe_points.foreach_set("type", marked)
             marks.append(np.stack([np.full(len(changed), len(paths)), changed, marked[changed]]))
             marks[-1] = marks[-1].astype(np.float32)
-            marks[-1][1] = keys.times[changed]
+            marks[-1][1] = times[changed]
             paths.append(f"{channel[0]}\t{channel[1]}")
     if (action := slot.action) is None:
         return
@@ -142,16 +141,16 @@ def taking_off(slot: ActionSlot) -> Generator[None, None, None]:
     if action is None or KEY not in action:
         return
     marks = np.array(action[KEY].get("marks", ()), np.float32).reshape(3, -1)
-    for place, path in enumerate(action[KEY]["paths"].split("\n")):
+    paths = action[KEY]["paths"]
+    for place, path in enumerate(paths.split("\n") if paths else ()):
         yield
         data_path, _, index = path.partition("\t")
-        curve = slot.curves.get((data_path, int(index or 0)))
+        curve = fcurves.curve_of(slot, (data_path, int(index or 0)))
         if curve is None:
             continue
         _, frames, types = marks[:, marks[0] == place]
-        keys = fcurves.read_keys(curve)
-        now = keys.kinds[:, KINDS.index("type")]
-        marked = marked_types(np.zeros_like(now), keys.times, frames, types)
+        times, now = fcurves.read_types(curve)
+        marked = marked_types(np.zeros_like(now), times, frames, types)
         is_ours = (marked != KEYFRAME) & (now == marked)
         curve.keyframe_points.foreach_set("type", np.where(is_ours, KEYFRAME, now).astype(np.int32))
     if (action := slot.action) is not None and KEY in action:

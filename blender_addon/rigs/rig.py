@@ -251,11 +251,12 @@ def motion_slices(
 ) -> Generator[None, None, bone_rotations.BoneMotion]:
     """What `pose_to_motion` gives, worked out some frames at a time."""
     poses, trans = np.asarray(poses), np.asarray(trans)
-    parts = []
+    motion = bone_rotations.BoneMotion(np.empty((*poses.shape, 3)), np.empty(trans.shape))
     for rows in chunks(len(poses)):
-        parts.append(pose_to_motion(poses[rows], trans[rows], frames_at(frames, rows)))
+        part = pose_to_motion(poses[rows], trans[rows], frames_at(frames, rows))
+        motion.rotations[rows], motion.root_locations[rows] = part.rotations, part.root_locations
         yield
-    return bone_rotations.join_motions(parts)
+    return motion
 
 
 def _nearest_quarter_turn(rotation: Array) -> Array:

@@ -15,7 +15,7 @@ from .bone_rotations import orthonormal
 
 
 def rig_of_body(body: BodyArrays, betas: npt.ArrayLike) -> rig.RigFrames:
-    """What reading the armature gives that `body_builder.build_body` makes, without frames.
+    """What reading the armature gives that `new_body.build_body` makes, without frames.
 
     Args:
         body: the model's arrays.

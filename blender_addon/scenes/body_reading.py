@@ -16,7 +16,7 @@ from ..keys.fcurves import curves_of
 from ..rigs import body_builder, rig
 from ..rigs.bone_rotations import chain_posed_matrices, orthonormal
 from ..rigs.rig_match import match_armature
-from ..slices import chunks
+from ..slices import chunks, to_end
 from .frame_stepping import SLICE_SECONDS, at_frame, find
 
 Array = npt.NDArray[np.float64]
@@ -68,11 +68,12 @@ class BodyReading:
         matrices = self.matrices
         scale = rig.object_scale(matrices.armature[0])
         units = self.still.units_per_metre * scale
-        parts = []
-        for rows in chunks(len(matrices.bones)):
-            parts.append(self._posed(rows, units))
+        count, joints = len(matrices.bones), len(self.chain.names) - self.chain.above
+        above_root, trans = np.empty((count, 4, 4)), np.empty((count, 3))
+        poses = np.empty((count, joints, 3))
+        for rows in chunks(count):
+            above_root[rows], poses[rows], trans[rows] = self._posed(rows, units)
             yield
-        above_root, poses, trans = (np.concatenate(part) for part in zip(*parts, strict=True))
         frames = replace(
             self.still,
             scene_frames=self.scene_frames,
@@ -118,8 +119,7 @@ def read_body(
     Raises:
         SceneError: it is no SMPL armature, or was removed.
     """
-    still = read_still(armature)
-    chain, name = read_chain(armature, still.match), armature.name
+    still, chain, name = yield from still_slices(armature)
     yield 0.0
     matrices = yield from read_matrices(context, find(name), "", chain, scene_frames)
     return BodyReading(still, chain, matrices, tuple(scene_frames))
@@ -127,6 +127,46 @@ def read_body(
 
 def read_still(armature: bpy.types.Object) -> rig.RigFrames:
     """What does not change with the frame; scale and place of the object are filled in later."""
+    return to_end(still_slices(armature))[0]
+
+
+def still_slices(
+    armature: bpy.types.Object,
+) -> Generator[float, None, tuple[rig.RigFrames, Chain, str]]:
+    """The same with the bones that are read and the armature's name.
+
+    Args:
+        armature: an SMPL armature; not used after a pause.
+
+    Yields:
+        Where it may pause: reading a body's file for the first time takes long.
+
+    Raises:
+        SceneError: it is no SMPL armature.
+        BodyFileError: the body's file cannot be read.
+    """
+    still = _still_of_bones(armature)
+    chain, name = read_chain(armature, still.match), armature.name
+    source, content_hash = armature.get(body_builder.BODY_KEY), armature.get(body_builder.HASH_KEY)
+    if source is None:
+        return still, chain, name
+    betas = body_builder.read_betas(armature)
+    del armature
+    reading = body_builder.loading(str(source))
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            body = done.value
+            break
+        yield 0.0
+    if body.content_hash == content_hash:
+        still = replace(still, rest_pelvis=body_builder.rest_joints(body, betas)[0])
+    return still, chain, name
+
+
+def _still_of_bones(armature: bpy.types.Object) -> rig.RigFrames:
+    """What the bones say; the model's rest pelvis may lie a little beside theirs."""
     match = match_armature(armature)
     parents = {bone: armature.data.bones[bone].parent for bone in match.bones}
     above = {bone: None if parent is None else parent.name for bone, parent in parents.items()}
@@ -140,22 +180,11 @@ def read_still(armature: bpy.types.Object) -> rig.RigFrames:
         rest=rest,
         rest_axes=rest_axes,
         units_per_metre=scale,
-        rest_pelvis=_rest_pelvis(armature, rest_axes.T @ rest[0, :3, 3] / scale),
+        rest_pelvis=rest_axes.T @ rest[0, :3, 3] / scale,
         scene_frames=(),
         object_matrices=np.eye(4)[None],
         above_root=np.eye(4)[None],
     )
-
-
-def _rest_pelvis(armature: bpy.types.Object, from_bones: Array) -> Array:
-    """(3,) the model's rest pelvis: from its body file where that is known, else from the bones."""
-    source, content_hash = armature.get(body_builder.BODY_KEY), armature.get(body_builder.HASH_KEY)
-    if source is None:
-        return from_bones
-    body = body_builder.load_body(str(source))
-    if body.content_hash != content_hash:
-        return from_bones
-    return body_builder.rest_joints(body, body_builder.read_betas(armature))[0]
 
 
 def read_matrices(
@@ -220,20 +249,24 @@ def _evaluate_frames(
     scene_frames: Sequence[int],
 ) -> Generator[float, None, tuple[list[Array], Array]]:
     """Objects, and the first one's bones, as Blender evaluates them frame by frame, in slices."""
-    rows: list[tuple[list[Array], Array]] = []
-    while len(rows) < len(scene_frames):
+    count, done = len(scene_frames), 0
+    placed = [np.empty((count, 4, 4)) for _ in names]
+    posed = np.empty((count, len(chain.names), 4, 4))
+    while done < count:
         deadline = time.monotonic() + SLICE_SECONDS
         scene = context.scene
-        with at_frame(scene, scene_frames[len(rows)]):
-            while len(rows) < len(scene_frames):
-                if scene.frame_current != scene_frames[len(rows)]:
-                    scene.frame_set(scene_frames[len(rows)])
-                rows.append(_evaluated(context, names, chain.names))
+        with at_frame(scene, scene_frames[done]):
+            while done < count:
+                if scene.frame_current != scene_frames[done]:
+                    scene.frame_set(scene_frames[done])
+                where, posed[done] = _evaluated(context, names, chain.names)
+                for column, matrix in zip(placed, where, strict=True):
+                    column[done] = matrix
+                done += 1
                 if time.monotonic() > deadline:
                     break
-        yield len(rows) / len(scene_frames)
-    placed = [np.stack(column) for column in zip(*(row[0] for row in rows), strict=True)]
-    return placed, np.stack([row[1] for row in rows])
+        yield done / count
+    return placed, posed
 
 
 def _evaluated(

@@ -16,7 +16,7 @@ from ..rigs.rig import SceneError
 
 Array = npt.NDArray[np.float64]
 
-SLICE_SECONDS = 0.03
+SLICE_SECONDS = 0.02
 """How long frame-by-frame reading may hold Blender before it gives it back."""
 
 

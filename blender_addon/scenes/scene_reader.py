@@ -21,7 +21,7 @@ from posefit_shared import body_files, sequence
 from ..rigs import body_builder, rig
 from ..slices import to_end
 from . import scene_camera, scene_view
-from .body_reading import BodyReading, Chain, Matrices, read_chain, read_matrices, read_still
+from .body_reading import BodyReading, Chain, Matrices, read_matrices, read_still, still_slices
 from .frame_stepping import find, matrices_over
 
 Array = npt.NDArray[np.float64]
@@ -136,19 +136,18 @@ def read_range(
     """
     scene = context.scene
     view = scene_view.view_to_refine(scene, armature, scene_frames) if view is None else view
-    still = read_still(armature)
     fields = {
         "betas": body_builder.read_betas(armature),
-        "model_type": still.match.model_type,
         "body": str(armature.get(body_builder.HASH_KEY, "")),
         "gender": str(armature.get(body_builder.GENDER_KEY, "neutral")),
         "mocap_framerate": scene.render.fps / scene.render.fps_base,
         **view.fields,
     }
-    name, body = armature.name, str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
+    body = str(armature.get(body_builder.BODY_KEY, body_files.FREE_BODY))
     body = body if body == body_files.FREE_BODY else bpy.path.abspath(body)
-    chain = read_chain(armature, still.match)
     # Between slices anything may be deleted: from here on, things are looked up by name.
+    still, chain, name = yield from still_slices(armature)
+    fields["model_type"] = still.match.model_type
     yield 0.0
     armature = find(name)
     seen = None

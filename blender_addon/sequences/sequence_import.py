@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from posefit_shared import frames, sequence
 
-from ..keys.fcurves import ActionSlot, ensure_curve, new_action, set_keys, use_action
+from ..keys.fcurves import ActionSlot
 from ..keys.keyframe_writer import build_first_motion, use_built
-from ..rigs import body_builder, rig
-from ..rigs.bone_rotations import continuous_wxyz
+from ..rigs import body_builder, new_body, rig
 from ..rigs.rig import SceneError
 from ..rigs.rig_of_body import rig_of_body
-from ..scenes import scene_camera, scene_footage
+from ..scenes import scene_footage
 from ..slices import to_end
+from .sequence_camera import camera_slices, place_camera
 from .sequence_placing import moved
 
 Array = npt.NDArray[np.float64]
@@ -45,11 +45,13 @@ class ImportOptions:
     """Also make the pose correctives."""
     first_scene_frame: int = 1
     """Scene frame of the footage's first frame."""
+    scene_range: tuple[int, int] | None = None
+    """First and last frame that the scene gets with the camera; none: the sequence's."""
 
 
 @dataclass(frozen=True)
 class PreparedSequence:
-    """A sequence whose motion is keyed, and whose body is still to be built."""
+    """A sequence whose motion is keyed, and whose mesh and camera wait for their scene."""
 
     motion: sequence.Sequence
     """The sequence, as it will stand in the scene."""
@@ -59,6 +61,12 @@ class PreparedSequence:
     scene_frames: tuple[int, ...]
     slot: ActionSlot
     """The action, which nothing uses yet."""
+    build: new_body.BodyOptions
+    """How the body is built."""
+    mesh: int
+    """Blender's number of its mesh."""
+    camera: int | None
+    """Blender's number of its camera; none where it comes without."""
     notes: tuple[str, ...]
     """Sentences that the user should read."""
 
@@ -87,20 +95,20 @@ def import_sequence(
 
 
 def check_sequence(motion: sequence.Sequence, options: ImportOptions) -> None:
-    """Whether body and footage fit a sequence.
+    """Whether footage fits a sequence, and the body, if its file was read already.
 
     Raises:
         SceneError: they do not.
-        BodyFileError: the body file cannot be read.
     """
-    _check_body(motion, body_builder.load_body(options.body))
+    if (body := body_builder.loaded(options.body)) is not None:
+        _check_body(motion, body)
     _load_fitting_clip(motion, options)
 
 
 def prepare_sequence(
     motion: sequence.Sequence, options: ImportOptions
 ) -> Generator[None, None, PreparedSequence]:
-    """Key a sequence's motion, bit by bit, in an action that waits for its body.
+    """Key a sequence's motion, and make its camera and mesh, bit by bit beside the scene.
 
     Yields:
         Where it may pause.
@@ -108,9 +116,9 @@ def prepare_sequence(
     Raises:
         SceneError: the body does not fit the sequence.
         BodyFileError: the body file cannot be read.
-        RemovedError: the action was removed in a pause.
+        RemovedError: something of it was removed in a pause.
     """
-    body = body_builder.load_body(options.body)
+    body = yield from body_builder.loading(options.body)
     notes = _check_body(motion, body)
     betas = motion.betas if motion.betas.ndim == 1 else motion.betas.mean(axis=0)
     if motion.betas.ndim == 2 and np.ptp(motion.betas, axis=0).max() > 1e-4:
@@ -130,28 +138,35 @@ def prepare_sequence(
     )
     bones = yield from rig.motion_slices(motion.poses, motion.trans, at_frames)
     slot = yield from build_first_motion(options.name, still.match.bones, scene_frames, bones)
-    return PreparedSequence(motion, options, betas, scene_frames, slot, tuple(notes))
+    camera = None
+    if options.with_camera and motion.has_camera:
+        camera = yield from camera_slices(motion, scene_frames, f"{options.name}.camera")
+    build = new_body.BodyOptions(
+        options.name, options.body, motion.gender, options.pose_correctives
+    )
+    mesh = yield from new_body.mesh_slices(body, betas, build)
+    return PreparedSequence(
+        motion, options, betas, scene_frames, slot, build, mesh, camera, tuple(notes)
+    )
 
 
 def place_sequence(context: bpy.types.Context, prepared: PreparedSequence) -> Imported:
-    """Build the body of a sequence whose keys are there, its camera and its footage.
+    """Put a sequence's body, its motion, its camera and its footage into the scene.
 
     Raises:
-        SceneError: the footage does not fit the sequence; nothing was built.
+        SceneError: the footage does not fit the sequence; nothing was changed.
         BodyFileError: the body file cannot be read.
+        RemovedError: something that was prepared is gone.
     """
     motion, options = prepared.motion, prepared.options
     clip = _load_fitting_clip(motion, options)
     body = body_builder.load_body(options.body)
-    build = body_builder.BodyOptions(
-        options.name, options.body, motion.gender, options.pose_correctives
-    )
-    armature = body_builder.build_body(context, body, prepared.betas, build)
+    armature = new_body.place_body(context, body, prepared.betas, prepared.build, prepared.mesh)
     use_built(armature, prepared.slot, options.name)
     notes = list(prepared.notes)
     camera = None
     if options.with_camera:
-        camera = _build_view(context, motion, clip, list(prepared.scene_frames), options)
+        camera = _set_up_view(context, prepared, clip)
         notes += [] if camera else ["the file has no camera"]
     return Imported(armature, camera, tuple(notes))
 
@@ -186,41 +201,6 @@ def size_of_clip(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def build_camera(
-    context: bpy.types.Context, motion: sequence.Sequence, scene_frames: list[int], name: str
-) -> bpy.types.Object:
-    """A camera with the lens and motion of a sequence's, keyed where it changes."""
-    data = bpy.data.cameras.new(name)
-    camera = bpy.data.objects.new(name, data)
-    context.collection.objects.link(camera)
-    camera.rotation_mode = "QUATERNION"
-    count, first = len(motion), motion.camera(0)
-    assert motion.intrinsics is not None
-    assert motion.world_to_camera is not None
-    size = first.image_size
-    lenses = [frames.lens_from_intrinsics(one, size) for one in motion.intrinsics.reshape(-1, 3, 3)]
-    data.sensor_fit = "HORIZONTAL"
-    data.sensor_width = lenses[0]["sensor_width_mm"]
-    table = np.array([[one["lens_mm"], one["shift_x"], one["shift_y"]] for one in lenses])
-    table = np.broadcast_to(table, (count, 3))  # one lens for all frames is said once
-    columns = zip(("lens", "shift_x", "shift_y"), table.T, strict=True)
-    _set_or_key(data, {(path, 0): values for path, values in columns}, scene_frames)
-    world = frames.opencv_to_blender_camera(motion.world_to_camera.reshape(-1, 4, 4))
-    world = np.broadcast_to(world, (count, 4, 4))
-    wxyz = continuous_wxyz(world[:, :3, :3])
-    channels = {("location", k): world[:, k, 3] for k in range(3)}
-    channels |= {("rotation_quaternion", k): wxyz[:, k] for k in range(4)}
-    _set_or_key(camera, channels, scene_frames)
-    if np.any(first.distortion):
-        camera[scene_camera.DISTORTION_KEY] = first.distortion.tolist()
-    render = context.scene.render
-    render.resolution_x, render.resolution_y = size
-    render.resolution_percentage = 100
-    render.pixel_aspect_x = lenses[0]["pixel_aspect_x"]
-    render.pixel_aspect_y = lenses[0]["pixel_aspect_y"]
-    return camera
-
-
 def show_footage(
     scene: bpy.types.Scene, camera: bpy.types.Object, clip: bpy.types.MovieClip, first_frame: int
 ) -> None:
@@ -241,45 +221,23 @@ def set_frame_rate(scene: bpy.types.Scene, rate: float) -> None:
     scene.render.fps_base = scene.render.fps / rate
 
 
-def _build_view(
-    context: bpy.types.Context,
-    motion: sequence.Sequence,
-    clip: bpy.types.MovieClip | None,
-    scene_frames: list[int],
-    options: ImportOptions,
+def _set_up_view(
+    context: bpy.types.Context, prepared: PreparedSequence, clip: bpy.types.MovieClip | None
 ) -> bpy.types.Object | None:
-    scene = context.scene
+    scene, motion, options = context.scene, prepared.motion, prepared.options
     camera = None
-    if motion.has_camera:
-        camera = build_camera(context, motion, scene_frames, f"{options.name}.camera")
+    if prepared.camera is not None:
+        camera = place_camera(context, motion, f"{options.name}.camera", prepared.camera)
         scene.camera = camera
     rate = motion.mocap_framerate
     if clip is not None and camera is not None:
         show_footage(scene, camera, clip, options.first_scene_frame)
         rate = clip.fps if clip.source == "MOVIE" and clip.fps > 0 else rate
     set_frame_rate(scene, rate)
-    scene.frame_start, scene.frame_end = min(scene_frames), max(scene_frames)
-    scene.frame_set(scene_frames[0])
+    shown = prepared.scene_frames
+    scene.frame_start, scene.frame_end = options.scene_range or (min(shown), max(shown))
+    scene.frame_set(shown[0])
     return camera
-
-
-def _set_or_key(
-    owner: bpy.types.ID, channels: dict[tuple[str, int], Array], scene_frames: list[int]
-) -> None:
-    """Set channels that hold still, key those that move."""
-    moving = any(np.ptp(values) > 1e-9 for values in channels.values())
-    if moving:
-        slot = new_action(owner, owner.name)
-        use_action(owner, slot.action, slot.handle)
-    for (path, index), values in channels.items():
-        if moving:
-            curve = ensure_curve(slot.action, slot.handle, (path, index), "Camera")
-            set_keys(curve, scene_frames, values)
-        current = getattr(owner, path)
-        if isinstance(current, float):
-            setattr(owner, path, values[0])
-        else:
-            current[index] = values[0]
 
 
 def _check_body(motion: sequence.Sequence, body: body_builder.BodyArrays) -> list[str]:

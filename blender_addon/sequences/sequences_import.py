@@ -7,29 +7,45 @@ from collections.abc import Sequence as Row
 from dataclasses import replace
 
 import bpy
+import numpy as np
 
 from posefit_shared.body_files import BodyFileError
-from posefit_shared.sequence import Sequence
 
 from ..rigs.rig import SceneError
 from .local_sequences import NamedMotion, have_one_camera
 from .sequence_import import ImportOptions, import_sequence
 
 
-def options_for(named: NamedMotion, options: ImportOptions) -> ImportOptions:
-    """How one motion comes in: by its own name, and with its own footage where none is given."""
-    return replace(options, name=named.name, footage=options.footage or named.footage)
+def plan_motions(
+    motions: Row[NamedMotion], options: ImportOptions
+) -> list[tuple[NamedMotion, ImportOptions]]:
+    """How each motion comes in: a camera that another one came with is not made again.
+
+    Args:
+        motions: what is to be built.
+        options: how; the name is each motion's own, and so is the footage where none is given.
+    """
+    frames = np.concatenate([one.motion.frame_indices for one in motions])
+    frames = frames + options.first_scene_frame
+    scene_range = int(frames.min()), int(frames.max())
+    plan: list[tuple[NamedMotion, ImportOptions]] = []
+    for named in motions:
+        is_new = not any(have_one_camera(other.motion, named.motion) for other, _ in plan)
+        own = replace(
+            options,
+            name=named.name,
+            footage=options.footage or named.footage,
+            with_camera=options.with_camera and is_new,
+            scene_range=scene_range if len(motions) > 1 else None,
+        )
+        plan.append((named, own))
+    return plan
 
 
 def import_motions(
     context: bpy.types.Context, motions: Row[NamedMotion], options: ImportOptions
 ) -> list[str]:
-    """Build a body for each motion; a camera that another one came with is not made again.
-
-    Args:
-        context: whose scene it is.
-        motions: what to build.
-        options: how; the name is each motion's own, and so is the footage where none is given.
+    """Build a body for each motion, at once, as `plan_motions` plans it.
 
     Returns:
         Sentences that the artist should read.
@@ -39,25 +55,13 @@ def import_motions(
         BodyFileError: the body file cannot be read.
     """
     notes: list[str] = []
-    seen: list[Sequence] = []
-    spans: list[tuple[int, int]] = []
-    for named in motions:
-        motion = named.motion
-        is_new = not any(have_one_camera(other, motion) for other in seen)
-        own = options_for(named, options)
-        own = replace(own, with_camera=own.with_camera and is_new)
+    for place, (named, own) in enumerate(plan_motions(motions, options)):
         try:
-            imported = import_sequence(context, motion, own)
+            imported = import_sequence(context, named.motion, own)
         except (SceneError, BodyFileError) as error:
-            if not seen:
+            if not place:
                 raise
             notes.append(f"{named.name}: {error}")
             continue
-        seen.append(motion)
-        frames = options.first_scene_frame + motion.frame_indices
-        spans.append((int(frames.min()), int(frames.max())))
         notes += [note for note in imported.notes if note not in notes]
-    if len(spans) > 1 and options.with_camera:
-        context.scene.frame_start = min(first for first, _ in spans)
-        context.scene.frame_end = max(last for _, last in spans)
     return notes

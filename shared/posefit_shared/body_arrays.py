@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from . import skeleton
+from .slices import to_end
 
-__all__ = ["BodyArrays", "BodyFileError", "default_joint_names"]
+__all__ = ["BodyArrays", "BodyFileError", "default_joint_names", "hashing"]
 
 _MAX_VERTICES = 200_000
 _MAX_JOINTS = 256
 _HASHED_BETAS = 10
 _WEIGHT_SUM_TOLERANCE = 0.02
+_HASH = "_content_hash"
+_HASHED_AT_ONCE = 1 << 21
+"""Bytes between two pauses: some milliseconds."""
 
 
 class BodyFileError(ValueError):
@@ -58,7 +62,6 @@ class BodyArrays:
         if not self.joint_names:
             object.__setattr__(self, "joint_names", default_joint_names(len(self.parents)))
         _check_extras(self)
-        object.__setattr__(self, "_content_hash", _content_hash(self))
 
     @property
     def content_hash(self) -> str:
@@ -68,7 +71,7 @@ class BodyArrays:
         weights and parents, so that it is the same for an .npz and a .pkl of one body and for any
         number of coefficients read. Names, landmarks and texture coordinates do not count.
         """
-        return self._content_hash  # type: ignore[attr-defined]
+        return to_end(hashing(self))
 
     @property
     def num_betas(self) -> int:
@@ -164,7 +167,10 @@ def _check_extras(body: BodyArrays) -> None:
         )
 
 
-def _content_hash(body: BodyArrays) -> str:
+def hashing(body: BodyArrays) -> Generator[None, None, str]:
+    """A body's `content_hash`, worked out once and then kept; yields where it may pause."""
+    if (known := body.__dict__.get(_HASH)) is not None:
+        return known
     digest = hashlib.sha256(b"posefit body 1")
     arrays = (
         body.v_template,
@@ -177,5 +183,10 @@ def _content_hash(body: BodyArrays) -> str:
     )
     for array in arrays:
         digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
-    return digest.hexdigest()
+        rows = max(1, _HASHED_AT_ONCE * len(array) // max(array.nbytes, 1))
+        for start in range(0, len(array), rows):
+            part = array[start : start + rows]
+            digest.update(np.ascontiguousarray(part, dtype=array.dtype.newbyteorder("<")).data)
+            yield
+    object.__setattr__(body, _HASH, digest.hexdigest())
+    return body.__dict__[_HASH]

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Generator
 from importlib import resources
 from pathlib import Path
 from typing import IO, Any
@@ -19,16 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from . import model_pickle, skeleton
-from .body_arrays import BodyArrays, BodyFileError, default_joint_names
+from .body_arrays import BodyArrays, BodyFileError, default_joint_names, hashing
 from .damaged_files import DAMAGED_ARRAYS
+from .slices import to_end
 
-__all__ = ["FREE_BODY", "BodyArrays", "BodyFileError", "read_body"]
+__all__ = ["FREE_BODY", "BodyArrays", "BodyFileError", "body_slices", "read_body"]
 
 FREE_BODY = "free"
 """Name of the body that ships with the project."""
 
 _MAX_FILE_BYTES = 2 << 30
 _MAX_JOINTS = 256
+_READ_AT_ONCE = 1 << 20
+"""Bytes that are unpacked between two pauses, and numbers that are converted."""
 _REQUIRED = (
     "v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table",
 )  # fmt: skip
@@ -84,16 +88,26 @@ def read_body(source: str | Path, *, num_betas: int = 10) -> BodyArrays:
     Raises:
         BodyFileError: the file is missing, not a body model, damaged, or asks to run code.
     """
+    return to_end(body_slices(source, num_betas=num_betas))
+
+
+def body_slices(source: str | Path, *, num_betas: int = 10) -> Generator[None, None, BodyArrays]:
+    """`read_body` with pauses, its content hash worked out too; a .pkl is read in one slice.
+
+    Raises:
+        BodyFileError: as `read_body` raises it.
+    """
     if num_betas < 1:
         raise BodyFileError(f"num_betas is {num_betas}, expected at least 1")
     if source == FREE_BODY:
         asset = resources.files(__name__.rpartition(".")[0]).joinpath("assets", "free_body.npz")
         with asset.open("rb") as stream:
-            return _assemble(_read_npz(stream.read()), FREE_BODY, FREE_BODY, num_betas)
+            fields = yield from _read_npz(stream.read())
+        return (yield from _assemble(fields, FREE_BODY, FREE_BODY, num_betas))
     path = Path(source).expanduser()
     data = _read_file(path)
     if data.startswith(b"PK\x03\x04"):
-        fields = _read_npz(data)
+        fields = yield from _read_npz(data)
     elif path.suffix.lower() in (".pkl", ".pickle"):
         fields = _read_pkl(data, path)
     else:
@@ -101,7 +115,7 @@ def read_body(source: str | Path, *, num_betas: int = 10) -> BodyArrays:
             f"{path} is neither an .npz nor a .pkl file; give an SMPL, SMPL-H or SMPL-X model "
             f'file, or "{FREE_BODY}"'
         )
-    return _assemble(fields, path.stem, str(path), num_betas)
+    return (yield from _assemble(fields, path.stem, str(path), num_betas))
 
 
 def _read_file(path: Path) -> bytes:
@@ -126,7 +140,7 @@ def _read_pkl(data: bytes, path: Path) -> dict[str, Any]:
         raise BodyFileError(f"{path} was refused as a body model: {error}") from error
 
 
-def _read_npz(data: bytes) -> dict[str, Any]:
+def _read_npz(data: bytes) -> Generator[None, None, dict[str, Any]]:
     fields: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -135,7 +149,7 @@ def _read_npz(data: bytes) -> dict[str, Any]:
                 info = members.get(f"{key}.npy")
                 if info is not None:
                     with archive.open(info) as stream:
-                        fields[key] = _read_npy(stream, info.file_size, key)
+                        fields[key] = yield from _read_npy(stream, info.file_size, key)
     except BodyFileError:
         raise
     except DAMAGED_ARRAYS as error:
@@ -143,7 +157,7 @@ def _read_npz(data: bytes) -> dict[str, Any]:
     return fields
 
 
-def _read_npy(stream: IO[bytes], size: int, key: str) -> npt.NDArray[Any]:
+def _read_npy(stream: IO[bytes], size: int, key: str) -> Generator[None, None, npt.NDArray[Any]]:
     """One array whose stated shape is checked against its stored size before it is built."""
     if size > _MAX_FILE_BYTES:
         raise BodyFileError(f"{key} unpacks to {size >> 20} MiB, too large for a body model")
@@ -161,13 +175,18 @@ def _read_npy(stream: IO[bytes], size: int, key: str) -> npt.NDArray[Any]:
         raise BodyFileError(
             f"{key} has type {dtype}, expected plain numbers; save it again without objects"
         )
-    raw = stream.read(size)
+    raw = bytearray()
+    while piece := stream.read(_READ_AT_ONCE):
+        raw += piece
+        yield
     if len(raw) != math.prod(shape) * dtype.itemsize:
         raise BodyFileError(f"{key} says shape {shape} but the file holds {len(raw)} bytes of it")
     return np.frombuffer(raw, dtype=dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
-def _assemble(fields: dict[str, Any], name: str, source: str, num_betas: int) -> BodyArrays:
+def _assemble(
+    fields: dict[str, Any], name: str, source: str, num_betas: int
+) -> Generator[None, None, BodyArrays]:
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:
         raise BodyFileError(
@@ -184,15 +203,15 @@ def _assemble(fields: dict[str, Any], name: str, source: str, num_betas: int) ->
     vt, ft = fields.get("vt"), fields.get("ft")
     has_uv = vt is not None and ft is not None
     try:
-        return BodyArrays(
-            v_template=_float32(numbers["v_template"]),
+        body = BodyArrays(
+            v_template=(yield from _float32(numbers["v_template"])),
             faces=faces,
-            shapedirs=_float32(shapedirs[:, :, :count]),
-            posedirs=_float32(numbers["posedirs"]),
-            J_regressor=_float32(numbers["J_regressor"]),
-            lbs_weights=_float32(numbers["weights"]),
+            shapedirs=(yield from _float32(shapedirs[:, :, :count])),
+            posedirs=(yield from _float32(numbers["posedirs"])),
+            J_regressor=(yield from _float32(numbers["J_regressor"])),
+            lbs_weights=(yield from _float32(numbers["weights"])),
             parents=parents,
-            vt=_float32(_numeric(vt, "vt", source)) if has_uv else None,
+            vt=(yield from _float32(_numeric(vt, "vt", source))) if has_uv else None,
             ft=_integers(_numeric(ft, "ft", source), "ft", source) if has_uv else None,
             joint_names=_joint_names(fields.get("joint_names"), len(parents)),
             landmarks=_landmarks(
@@ -202,6 +221,9 @@ def _assemble(fields: dict[str, Any], name: str, source: str, num_betas: int) ->
         )
     except BodyFileError as error:
         raise BodyFileError(f"body file {source}: {error}") from error
+    yield
+    yield from hashing(body)
+    return body
 
 
 def _numeric(value: Any, key: str, source: str) -> npt.NDArray[Any]:
@@ -211,10 +233,20 @@ def _numeric(value: Any, key: str, source: str) -> npt.NDArray[Any]:
     return array
 
 
-def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        result = np.ascontiguousarray(array, dtype=np.float32)
-    return result + np.float32(0.0)  # −0 becomes 0, so that equal bodies have equal hashes
+def _float32(array: npt.NDArray[Any]) -> Generator[None, None, npt.NDArray[np.float32]]:
+    """The numbers as float32, −0 as 0, so that equal bodies have equal hashes."""
+    result = np.empty(array.shape, np.float32)
+    if not result.ndim:
+        result[...] = array + np.float32(0.0)
+        return result
+    rows = max(1, _READ_AT_ONCE * len(array) // max(array.size, 1))
+    for start in range(0, len(array), rows):
+        part = slice(start, start + rows)
+        with np.errstate(over="ignore"):
+            result[part] = array[part]
+        result[part] += np.float32(0.0)
+        yield
+    return result
 
 
 def _integers(array: npt.NDArray[Any], key: str, source: str) -> npt.NDArray[np.int32]:

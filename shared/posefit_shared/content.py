@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from .slices import to_end
+
 ContentKind = Literal["body", "character", "media", "texture"]
 READ_BYTES = 1 << 20
 
@@ -40,12 +42,7 @@ def read_content(source: bytes | str | Path, kind: ContentKind = "media") -> Con
     Raises:
         OSError: the file cannot be read.
     """
-    slices = content_slices(source, kind)
-    while True:
-        try:
-            next(slices)
-        except StopIteration as done:
-            return done.value
+    return to_end(content_slices(source, kind))
 
 
 def content_slices(

@@ -47,16 +47,28 @@ def part(motion, indices):
     return BoneMotion(motion.rotations[indices], motion.root_locations[indices])
 
 
+def key_motion(armature, bones, frames, motion, action_name, freedom=None):
+    """Key bone transforms in a new action, built as a job builds it, and have it in use."""
+    from blender_addon.keys import fcurves, keyframe_writer
+    from blender_addon.keys.unfinished import UNFINISHED
+    from blender_addon.slices import to_end
+
+    begun = fcurves.new_action(armature, UNFINISHED)
+    building = keyframe_writer.build_motion(
+        armature.session_uid, begun, bones, frames, motion, freedom
+    )
+    return keyframe_writer.use_built(armature, to_end(building), action_name)
+
+
 def add_animated_body(context, motion, frames, modes=MODES):
     """A body with an action `Walk`."""
     import bpy
-    from blender_addon.keys import keyframe_writer
 
     bpy.ops.posefit.add_body()
     armature = context.object
     for name, mode in modes.items():
         armature.pose.bones[name].rotation_mode = mode
-    keyframe_writer.key_motion(armature, BONES, frames, motion, "Walk")
+    key_motion(armature, BONES, frames, motion, "Walk")
     armature.animation_data.action.name = "Walk"
     context.scene.frame_set(context.scene.frame_current)
     return armature
@@ -69,7 +81,7 @@ def refine(context, armature, frames, motion):
 
     before = comparison.state_before(armature)
     name = keyframe_writer.refined_action_name(armature)
-    keyframe_writer.key_motion(armature, BONES, frames, motion, name)
+    key_motion(armature, BONES, frames, motion, name)
     comparison.remember(armature, before)
     context.scene.frame_set(context.scene.frame_current)
 

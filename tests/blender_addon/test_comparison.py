@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from comparison_makers import (
     add_animated_body,
+    key_motion,
     keys_of,
     part,
     record,
@@ -233,7 +234,6 @@ def test_a_refinement_from_the_middle_of_the_slider_keeps_what_it_did_not_contai
 
 def test_reject_puts_the_shape_back(context, body):
     import bpy
-    from blender_addon.keys import keyframe_writer
     from blender_addon.results import comparison
     from blender_addon.rigs import body_builder
 
@@ -243,7 +243,7 @@ def test_reject_puts_the_shape_back(context, body):
     before = comparison.state_before(armature)
     body_builder.set_betas(body_builder.mesh_of(armature), np.linspace(-1, 1, 10))
     body_builder.fit_joints(context, armature, body)
-    keyframe_writer.key_motion(
+    key_motion(
         armature, [b.name for b in armature.data.bones], FRAMES, turned(motion), "Walk.posefit"
     )
     comparison.remember(armature, before)

@@ -52,11 +52,11 @@ def clip(tmp_path, context):
 @pytest.fixture
 def camera(context, clip):
     """A moving camera somewhere in the scene with the clip behind it, from scene frame 11 on."""
-    from blender_addon.sequences import sequence_import
+    from blender_addon.sequences import sequence_camera, sequence_import
 
     rng = np.random.default_rng(3)
     motion = random_sequence(rng, count=COUNT, **camera_fields(rng, COUNT, moving=True))
-    built = sequence_import.build_camera(context, motion, list(range(11, 11 + COUNT)), "Filmed")
+    built = sequence_camera.build_camera(context, motion, list(range(11, 11 + COUNT)), "Filmed")
     sequence_import.show_footage(context.scene, built, sequence_import.load_clip(clip), 11)
     context.scene.camera = built
     context.scene.frame_start, context.scene.frame_end = 1, 14

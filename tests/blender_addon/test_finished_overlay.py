@@ -32,7 +32,7 @@ def test_the_figure_lies_on_the_bones_that_are_keyed_afterwards(context, shot, s
         connect(session, backend)
         job = session.refine(context, shot, range(3, 11), KEEP_SHAPE)
         step_until(session, lambda: job.finished)
-        assert sorted(job.figures) == [3, 4, 5, 6]
+        assert job.figures.scene_frames == [3, 4, 5, 6]
         context.scene.frame_set(8)
         assert not finished_overlay.figures_at(context.scene)
         context.scene.frame_set(5)

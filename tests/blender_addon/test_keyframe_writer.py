@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from comparison_makers import key_motion
 from scene_makers import random_sequence
 
 from posefit_shared import rotations, skeleton
@@ -36,9 +37,7 @@ def all_keys(owner):
 
 
 def write(armature, frames, motion, name="Walk.posefit"):
-    from blender_addon.keys import keyframe_writer
-
-    return keyframe_writer.key_motion(armature, skeleton.SMPL_JOINT_NAMES, frames, motion, name)
+    return key_motion(armature, skeleton.SMPL_JOINT_NAMES, frames, motion, name)
 
 
 def test_a_refined_frame_changes_that_frame_alone_in_a_copy_of_the_action(armature):

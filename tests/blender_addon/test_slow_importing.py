@@ -77,11 +77,11 @@ def test_many_turns_come_to_the_same_as_one(context, session, pressed, motion):
     (job,) = session.jobs
     turns = 0
     while job.is_open:
-        assert not bpy.data.objects
+        assert not context.scene.objects
         session.step()
         turns += 1
     assert job.words == f"{COUNT} frames imported as walk"
-    assert turns > 24 * 4  # a turn for each curve
+    assert turns > 24 * 4 + 24  # a turn for each curve, and for each bone's weights
     there = bpy.data.objects["walk"]
     assert there.animation_data.action.name == "walk"
     assert context.scene.camera.name == "walk.camera"
@@ -120,6 +120,78 @@ def test_until_the_last_turn_nothing_is_used_and_cancelling_leaves_nothing(
     session.stop()
     assert data_blocks() == before
     assert not session.is_busy
+
+
+def test_what_is_built_beside_the_scene_goes_when_it_is_cancelled(context, session, pressed):
+    import bpy
+
+    before = data_blocks()
+    pressed()
+    step_until(session, lambda: any(mesh.shape_keys for mesh in bpy.data.meshes))
+    made = data_blocks().keys() - before.keys()
+    assert {kind for kind, _ in made} == {"objects", "actions", "meshes", "cameras", "shape_keys"}
+    assert all(name.startswith(".") for kind, name in made if kind != "shape_keys")
+    assert not context.scene.objects
+    session.stop()
+    assert data_blocks() == before
+
+
+def test_what_is_half_built_is_not_saved(context, session, pressed, tmp_path):
+    import bpy
+
+    pressed()
+    step_until(session, lambda: any(mesh.shape_keys for mesh in bpy.data.meshes))
+    path = tmp_path / "saved.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
+    with bpy.data.libraries.load(str(path)) as (there, _):
+        kinds = ("objects", "actions", "meshes", "cameras")
+        found = [name for kind in kinds for name in getattr(there, kind)]
+    assert not [name for name in found if name.startswith(".posefit")]
+    job = finished(session)
+    assert not job.is_problem, job.words
+    assert bpy.data.objects["walk"].animation_data.action.name == "walk"
+
+
+def test_a_body_that_does_not_fit_is_said_by_the_job(context, session, pressed, motion, tmp_path):
+    from posefit_shared.sequence import write_sequence
+
+    hands = random_sequence(np.random.default_rng(1), count=3, joints=52, model_type="smplh")
+    write_sequence(tmp_path / "walk.npz", hands)
+    from blender_addon.rigs import body_builder
+
+    body_builder._shelf.cache_clear()
+    assert pressed() == {"CANCELLED"}
+    job = finished(session)
+    assert job.is_problem
+    assert "the sequence poses 52 joints" in job.words
+    assert not data_blocks()
+    with pytest.raises(RuntimeError, match="poses 52 joints"):
+        pressed()  # the body is known now
+
+
+def test_several_files_come_in_one_after_the_other(context, session, rng, tmp_path):
+    import bpy
+
+    fields = camera_fields(rng)
+    for index, name in enumerate(("anna", "ben", "cleo")):
+        indices = np.arange(3) + 4 * index
+        other = random_sequence(rng, count=3, frame_indices=indices, **fields)
+        write_sequence(tmp_path / f"{name}.npz", other)
+    files = [{"name": f"{name}.npz"} for name in ("anna", "ben", "cleo")]
+    folder = str(tmp_path)
+    outcome = bpy.ops.posefit.import_sequence(directory=folder, files=files, in_turns=True)
+    assert outcome == {"CANCELLED"}
+    assert [job.label for job in session.jobs] == ["anna", "ben", "cleo"]
+    first, *later = session.jobs
+    step_until(session, lambda: not first.is_open)
+    assert first.words == "3 frames imported as anna"
+    assert all(job.is_open for job in later)
+    assert (context.scene.frame_start, context.scene.frame_end) == (1, 11)
+    finished(session)
+    bodies = [item.name for item in context.scene.objects if item.type == "ARMATURE"]
+    assert sorted(bodies) == ["anna", "ben", "cleo"]
+    assert [item.name for item in bpy.data.cameras] == ["anna.camera"]
+    assert (context.scene.frame_start, context.scene.frame_end) == (1, 11)
 
 
 def test_one_undo_takes_it_back_and_one_meanwhile_begins_it_anew(context, session, pressed):
