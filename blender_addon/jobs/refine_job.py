@@ -24,7 +24,7 @@ from ..rigs.lookup import find_object, find_scene, found
 from ..scenes.camera_lens import LensBefore, read_lens
 from ..scenes.other_characters import CharacterReading, other_people, read_others
 from ..scenes.scene_reader import SceneReading, SceneRequest, SeenFrom
-from ..scenes.texture_image import TexturePicture, read_texture
+from ..scenes.texture_image import TexturePicture, texture_slices
 from .apply_refinement import apply_refinement
 from .build_refinement import RefinementBuild
 from .finished_figures import FinishedFigures
@@ -118,7 +118,7 @@ class RefineJob(SceneJob, RemoteJob):
         if context.scene.posefit.use_others:
             armature = found(self.armature_uid, self.armature)
             self.others = yield from read_others(context, armature, self.scene_frames)
-        self.texture = read_texture(found(self.armature_uid, self.armature))
+        self.texture = yield from texture_slices(found(self.armature_uid, self.armature))
         return reading
 
     def preparation(self, client: Client) -> Generator[None, None, Prepared]:
@@ -213,6 +213,9 @@ def prepare_request(
     media = yield from name_media(client, request.footage, by_upload)
     body = yield from name_body(client, request.body)
     people = yield from other_people(request, others)
+    painted = (
+        None if texture is None else client.upload((yield from texture.png_slices()), "texture")
+    )
     more_views = []
     for other in request.others:
         more_views.append((yield from _view_reference(client, other, by_upload)))
@@ -221,7 +224,7 @@ def prepare_request(
         media=media,
         body=body,
         settings=settings,
-        texture=None if texture is None else client.upload(texture.png(), "texture"),
+        texture=painted,
         locked_joints=freedom.locked_joints(request.frames.match),
         stiffness=freedom.joint_stiffness(request.frames.match),
         pinned_frames=freedom.pinned_positions(request.frames.scene_frames),

@@ -19,9 +19,12 @@ from posefit_shared.client import Client
 from posefit_shared.messages import Priority, Record
 from posefit_shared.payloads import PreviewRequest, PreviewResult
 
+from ..rigs.lookup import found
 from ..scenes import scene_camera, scene_view
+from ..scenes.png_image import fill_image, png_slices
 from ..scenes.scene_reader import SceneReading, read_range
-from ..scenes.texture_image import TexturePicture, read_texture
+from ..scenes.texture_image import TexturePicture, texture_slices
+from .picture_build import PictureBuild
 from .remote_job import RemoteJob, name_body
 from .scene_job import SceneJob
 
@@ -64,25 +67,41 @@ class RenderingJob(SceneJob, RemoteJob):
     ) -> Generator[float, None, SceneReading]:
         """Read the frame through the scene's camera; footage is not needed."""
         scene_camera.scene_camera(context.scene)
-        self.texture = read_texture(armature)
         view = scene_view.view_to_export(context.scene, self.scene_frames, with_camera=True)
-        return read_range(context, armature, self.scene_frames, view)
+        reading = yield from read_range(context, armature, self.scene_frames, view)
+        self.texture = yield from texture_slices(found(self.armature_uid, self.armature))
+        return reading
 
     def preparation(self, client: Client) -> Generator[None, None, PreviewRequest]:
         """Work out what was read, name the body."""
         assert self.reading is not None
         return _request(client, self.reading, self.modalities, self.longest_side, self.texture)
 
+    def build_until(self, context: bpy.types.Context, deadline: float) -> bool:
+        """Make the pictures PNGs."""
+        return self._begun().until(deadline)
+
+    def _begun(self) -> PictureBuild:
+        if self.build is None:
+            self.build = PictureBuild(_pngs_of(self.result))
+        return self.build
+
     def apply(self, context: bpy.types.Context) -> str:
         """Put each picture into an image of its own, and the first into an open image editor."""
-        result = self.result
         images = [
-            write_image(image_name(modality), picture)
-            for modality, picture in zip(result.modalities, result.images, strict=True)
+            write_image(image_name(modality), png)
+            for modality, png in zip(self.result.modalities, self._begun().to_end(), strict=True)
         ]
         show_image(context, images)
         names = ", ".join(image.name for image in images)
         return f"frame {self.scene_frames[0]} is rendered, see the image editor: {names}"
+
+
+def _pngs_of(result: PreviewResult) -> Generator[None, None, list[bytes]]:
+    found = []
+    for picture in result.images:
+        found.append((yield from png_slices(picture)))
+    return found
 
 
 def image_name(modality: str) -> str:
@@ -106,17 +125,10 @@ def fitted(
     return shrink @ np.asarray(intrinsics, np.float64), (width, height)
 
 
-def write_image(name: str, picture: npt.NDArray[np.uint8]) -> bpy.types.Image:
-    """An image that is saved with the file, from a picture (H, W, 4) with its first row on top."""
-    height, width = picture.shape[:2]
-    image = bpy.data.images.get(name)
-    if image is None:
-        image = bpy.data.images.new(name, width, height, alpha=True)
-    elif tuple(image.size) != (width, height):
-        image.scale(width, height)
-    image.pixels.foreach_set((picture[::-1].astype(np.float32) / 255.0).ravel())
-    image.update()
-    image.pack()
+def write_image(name: str, png: bytes) -> bpy.types.Image:
+    """The image of that name, made where there is none, with a PNG that is saved with the file."""
+    image = bpy.data.images.get(name) or bpy.data.images.new(name, 1, 1, alpha=True)
+    fill_image(image, png)
     return image
 
 
@@ -142,6 +154,7 @@ def _request(
     assert motion.intrinsics is not None  # the scene has a camera
     assert motion.world_to_camera is not None
     assert motion.image_size is not None
+    worn = None if texture is None else client.upload((yield from texture.png_slices()), "texture")
     whole = motion.intrinsics.reshape(-1, 3, 3)[0]
     intrinsics, size = fitted(whole, motion.image_size, longest_side)
     return PreviewRequest(
@@ -151,5 +164,5 @@ def _request(
         image_size=size,
         modalities=modalities,
         body=body,
-        texture=None if texture is None else client.upload(texture.png(), "texture"),
+        texture=worn,
     )

@@ -18,6 +18,7 @@ from ..rigs.lookup import find_object
 from ..rigs.rig import SceneError
 from ..scenes.scene_reader import SceneReading
 from ..scenes.texture_image import TexturePicture, write_texture
+from .picture_build import PictureBuild
 from .remote_job import RemoteJob, name_body, name_media
 from .rendering_job import show_image
 from .scene_job import SceneJob
@@ -47,6 +48,15 @@ class TextureJob(SceneJob, RemoteJob):
         assert self.reading is not None
         return _request(client, self.reading, self.by_upload, self.resolution)
 
+    def build_until(self, context: bpy.types.Context, deadline: float) -> bool:
+        """Make the texture a PNG."""
+        return self._begun().until(deadline)
+
+    def _begun(self) -> PictureBuild:
+        if self.build is None:
+            self.build = PictureBuild(_png_of(self.result))
+        return self.build
+
     def apply(self, context: bpy.types.Context) -> str:
         """Put the texture into an image of the armature's."""
         armature = find_object(self.armature_uid)
@@ -56,13 +66,19 @@ class TextureJob(SceneJob, RemoteJob):
                 "Undo and keep the result, or drop it"
             )
         result = self.result
-        coverage = np.clip(result.coverage * 255.0 + 0.5, 0, 255).astype(np.uint8)
-        rgba = np.concatenate([result.rgb, coverage[..., None]], -1)
-        picture = TexturePicture(rgba, result.uv_hash)
-        image = write_texture(armature, picture, f"{armature.name}.texture")
+        (png,) = self._begun().to_end()
+        image = write_texture(armature, png, result.uv_hash, f"{armature.name}.texture")
         show_image(context, [image])
         seen = float((result.coverage > 0).mean())
         return f"texture {image.name} is painted, {seen:.0%} of it was seen in the footage"
+
+
+def _png_of(result: TextureResult) -> Generator[None, None, list[bytes]]:
+    """The picture with its coverage as alpha."""
+    coverage = np.clip(result.coverage * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    rgba = np.concatenate([result.rgb, coverage[..., None]], -1)
+    yield
+    return [(yield from TexturePicture(rgba, result.uv_hash).png_slices())]
 
 
 def _request(

@@ -7,8 +7,7 @@ becomes known. The image is *channel packed*, so that editors show colours where
 
 from __future__ import annotations
 
-import struct
-import zlib
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import bpy
@@ -16,9 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..rigs.rig import SceneError
+from ..slices import to_end
+from .png_image import fill_image, png_slices
 
 UV_HASH_KEY = "posefit_uv_hash"
 """Custom property of an image: the texture coordinates that it was painted for."""
+_TEXELS_AT_ONCE = 1 << 17
+"""That are read between two pauses."""
 LARGEST_SIDE = 4096
 """Texels along a side; a larger image is refused."""
 _PNG_HASH_KEY = b"posefit uv hash"
@@ -33,44 +36,46 @@ class TexturePicture:
     uv_hash: str = ""
     """Which texture coordinates it was painted for; empty: unknown."""
 
-    def png(self) -> bytes:
-        """The picture as a PNG that the backend reads."""
-        height, width = self.rgba.shape[:2]
-        rows = np.zeros((height, 1 + 4 * width), np.uint8)  # each row begins with its filter: none
-        rows[:, 1:] = self.rgba.reshape(height, -1)
-        header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-        chunks = [(b"IHDR", header)]
-        if self.uv_hash:
-            chunks.append((b"tEXt", _PNG_HASH_KEY + b"\0" + self.uv_hash.encode("latin-1")))
-        chunks += [(b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b"")]
-        return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    def png_slices(self) -> Generator[None, None, bytes]:
+        """The picture as a PNG that the backend reads; yields where it may pause."""
+        texts = {_PNG_HASH_KEY: self.uv_hash.encode("latin-1")} if self.uv_hash else {}
+        return png_slices(self.rgba, texts)
 
 
 def write_texture(
-    armature: bpy.types.Object, picture: TexturePicture, name: str
+    armature: bpy.types.Object, png: bytes, uv_hash: str, name: str
 ) -> bpy.types.Image:
-    """Give an armature a texture: a new image, or its own one painted anew."""
-    height, width = picture.rgba.shape[:2]
+    """Give an armature a texture: a new image, or its own one painted anew.
+
+    Args:
+        armature: whose it is.
+        png: the picture.
+        uv_hash: which texture coordinates it was painted for; empty: unknown.
+        name: what a new image is called.
+    """
     image = armature.posefit_texture
     if image is None or image.library is not None:
-        image = bpy.data.images.new(name, width, height, alpha=True)
+        image = bpy.data.images.new(name, 1, 1, alpha=True)
         image.alpha_mode = "CHANNEL_PACKED"
         armature.posefit_texture = image
-    elif tuple(image.size) != (width, height):
-        image.scale(width, height)
-    image.pixels.foreach_set((picture.rgba[::-1].astype(np.float32) / 255.0).ravel())
-    image[UV_HASH_KEY] = picture.uv_hash
-    image.update()
-    image.pack()
+    fill_image(image, png)
+    image[UV_HASH_KEY] = uv_hash
     return image
 
 
 def read_texture(armature: bpy.types.Object) -> TexturePicture | None:
+    """`texture_slices` to their end at once."""
+    return to_end(texture_slices(armature))
+
+
+def texture_slices(armature: bpy.types.Object) -> Generator[float, None, TexturePicture | None]:
     """The texture that refining an armature uses, as it is painted now; none where it has none.
+
+    Args:
+        armature: whose it is; not used after a pause.
+
+    Yields:
+        Where it may pause: the share that is done, 0 to 1.
 
     Raises:
         SceneError: its image cannot be read, or is too large.
@@ -89,18 +94,32 @@ def read_texture(armature: bpy.types.Object) -> TexturePicture | None:
             f"image {image.name}, the texture of {armature.name}, is {width} x {height}: expected "
             f"at most {LARGEST_SIDE} a side, scale it down (Image > Resize)"
         )
-    values = np.empty(width * height * image.channels, np.float32)
+    channels, is_float = image.channels, image.is_float
+    uv_hash = str(image.get(UV_HASH_KEY, ""))
+    values = np.empty(width * height * channels, np.float32)
     image.pixels.foreach_get(values)
-    if image.is_float:  # scene linear, where eight-bit images hold what the file has
+    del armature, image
+    rows = values.reshape(height, width, channels)[::-1]
+    rgba = np.empty((height, width, 4), np.uint8)
+    at_once = max(1, _TEXELS_AT_ONCE // width)
+    for start in range(0, height, at_once):
+        yield start / height
+        some = slice(start, start + at_once)
+        rgba[some] = _eight_bits(rows[some], is_float)
+    return TexturePicture(rgba, uv_hash)
+
+
+def _eight_bits(values: npt.NDArray[np.float32], is_linear: bool) -> npt.NDArray[np.uint8]:
+    """Rows (H, W, 4) of an image's values (H, W, 1 to 4)."""
+    if is_linear:  # scene linear, where eight-bit images hold what the file has
         values = _srgb(values)
-    bytes_ = np.clip(values * 255.0 + 0.5, 0, 255).astype(np.uint8)
-    pixels = bytes_.reshape(height, width, image.channels)[::-1]
-    rgba = np.full((height, width, 4), 255, np.uint8)
-    if image.channels < 3:
+    pixels = np.clip(values * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    rgba = np.full((*pixels.shape[:2], 4), 255, np.uint8)
+    if pixels.shape[2] < 3:
         rgba[..., :3] = pixels[..., :1]
     else:
-        rgba[..., : image.channels] = pixels
-    return TexturePicture(rgba, str(image.get(UV_HASH_KEY, "")))
+        rgba[..., : pixels.shape[2]] = pixels
+    return rgba
 
 
 def _srgb(linear: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -10,6 +10,7 @@ from session_makers import add_shot, connect, finished
 from test_session import session
 
 from posefit_shared.payloads import PreviewResult, RefineRequest, TextureRequest, TextureResult
+from posefit_shared.slices import to_end
 
 __all__ = ["session"]
 
@@ -89,7 +90,7 @@ def test_what_is_painted_over_is_what_refining_and_renderings_use(shot, session,
     assert not finished(session).is_problem
     now = texture_image.read_texture(shot)
     assert now.rgba[-1, 0].tolist() == [0, 0, 255, 255]
-    wanted = hashlib.sha256(now.png()).hexdigest()
+    wanted = hashlib.sha256(to_end(now.png_slices())).hexdigest()
     assert backend.requests[1].texture == wanted
     assert bpy.ops.posefit.show_renderings() == {"FINISHED"}
     finished(session)
@@ -100,12 +101,26 @@ def test_what_is_painted_over_is_what_refining_and_renderings_use(shot, session,
     assert backend.requests[3].texture is None
 
 
+def test_a_texture_that_is_built_anew_replaces_what_was_painted(shot, session, backend):
+    build(shot, session)
+    image = shot.posefit_texture
+    before = np.array(image.pixels[:])
+    image.scale(2 * SIDE, SIDE)
+    image.pixels.foreach_set(np.full(4 * 2 * SIDE * SIDE, 0.5, np.float32))
+    build(shot, session)
+    assert shot.posefit_texture == image
+    assert tuple(image.size) == (SIDE, SIDE)
+    assert np.array(image.pixels[:]) == pytest.approx(before)
+    assert image.packed_file is not None
+    assert not image.is_dirty
+
+
 def test_the_png_is_one_that_others_read(context, tmp_path):
     import bpy
     from blender_addon.scenes.texture_image import TexturePicture
 
     rgba = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)
-    data = TexturePicture(rgba, "12ab").png()
+    data = to_end(TexturePicture(rgba, "12ab").png_slices())
     assert b"posefit uv hash\x0012ab" in data
     path = tmp_path / "texture.png"
     path.write_bytes(data)
