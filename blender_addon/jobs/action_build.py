@@ -19,7 +19,7 @@ from posefit_shared.body_files import BodyFileError
 from posefit_shared.sequence import SequenceError
 
 from ..keys.fcurves import ActionSlot, slot_of
-from ..keys.unfinished import RemovedError, drop_unfinished
+from ..keys.unfinished import RemovedError, drop_unfinished, unfinished_uids
 from ..results import blended_preview
 from ..rigs.lookup import find_object
 from ..rigs.rig import SceneError
@@ -40,6 +40,7 @@ class ActionBuild:
         self._slices: Slices | None = None
         self._made_from: tuple = ()
         self._beginnings = 0
+        self._made: set[int] = set()
         self.built: ActionSlot | None = None
         """The action, once it is whole."""
         self.is_stale = False
@@ -49,6 +50,11 @@ class ActionBuild:
     def source_uids(self) -> frozenset[int]:
         """Blender's numbers of the actions that it is made from."""
         raise NotImplementedError
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was built is still there."""
+        return self.built is not None and self.built.action is not None
 
     def begin(self) -> Slices:
         """The work in slices; keeps no bpy object across a pause.
@@ -71,14 +77,27 @@ class ActionBuild:
             SequenceError: the motion cannot be used.
         """
         state = self.state()
-        if state is None or self.is_stale or self._made_from != state:
+        is_gone = self.built is not None and not self.is_whole
+        if state is None or self.is_stale or is_gone or self._made_from != state:
             self._begin()
             if deadline < float("inf") and self._beginnings <= MOST_BEGINNINGS:
                 return False  # what comes first may be long: it has a turn of its own
-        elif self.built is not None and self.built.action is not None:
+        elif self.built is not None:
             return True
         if self._beginnings > MOST_BEGINNINGS:
             deadline = float("inf")
+        try:
+            return self._build_until(deadline)
+        except RemovedError:
+            self.drop()
+            return False
+        except (SceneError, BodyFileError, SequenceError):
+            self.drop()  # what is asked for it again begins anew, and hears the same
+            raise
+
+    def _build_until(self, deadline: float) -> bool:
+        """Build on until a time, and note what is made: other builds may be half done beside it."""
+        others = unfinished_uids() - self._made
         assert self._slices is not None
         try:
             while True:
@@ -88,12 +107,8 @@ class ActionBuild:
         except StopIteration as done:
             self.built = done.value
             return deadline == float("inf")  # else what follows has a turn of its own
-        except RemovedError:
-            self.drop()
-            return False
-        except (SceneError, BodyFileError, SequenceError):
-            self.drop()  # what is asked for it again begins anew, and hears the same
-            raise
+        finally:
+            self._made |= unfinished_uids() - others
 
     def to_end(self) -> ActionSlot:
         """The action, built at once as far as it is missing.
@@ -113,7 +128,8 @@ class ActionBuild:
         if self._slices is not None:
             self._slices.close()
         self._slices, self.built, self._made_from, self.is_stale = None, None, (), False
-        drop_unfinished()
+        drop_unfinished(self._made)
+        self._made = set()
 
     def _begin(self) -> None:
         self.drop()

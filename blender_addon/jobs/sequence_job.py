@@ -14,7 +14,7 @@ import bpy
 from posefit_shared.sequence import Sequence
 
 from ..keys.fcurves import ActionSlot
-from ..rigs.lookup import find_scene
+from ..rigs.lookup import find_object, find_scene
 from ..rigs.rig import SceneError
 from ..sequences.sequence_import import (
     Imported,
@@ -49,6 +49,14 @@ class SequenceBuild(ActionBuild):
     def source_uids(self) -> frozenset[int]:
         """The action that moves the camera which the motion stands before, where there is one."""
         return frozenset({self._made_from[0].uid} - {0}) if self._made_from else frozenset()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether action, mesh and camera are still there."""
+        if not super().is_whole or self.prepared is None:
+            return False
+        parts = (self.prepared.mesh, self.prepared.camera)
+        return all(uid is None or find_object(uid) is not None for uid in parts)
 
     def state(self) -> tuple:
         """What of the scene it depends on."""

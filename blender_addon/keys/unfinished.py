@@ -30,10 +30,23 @@ def still_there(uid: int) -> bpy.types.Object:
     return item
 
 
-def drop_unfinished() -> None:
-    """Remove all that was being built: an undo may have brought some back."""
-    data = bpy.data
-    for kind in (data.objects, data.meshes, data.cameras, data.actions):  # what uses others first
+def unfinished_uids() -> set[int]:
+    """Blender's numbers of all that is being built."""
+    kinds = _kinds()
+    return {i.session_uid for kind in kinds for i in kind if i.name.startswith(UNFINISHED)}
+
+
+def drop_unfinished(uids: set[int] | None = None) -> None:
+    """Remove what was being built, those of these numbers or (none) all.
+
+    Also after an undo, which may have brought some back.
+    """
+    for kind in _kinds():
         for item in [item for item in kind if item.name.startswith(UNFINISHED)]:
-            if item.users == 0:
+            if item.users == 0 and (uids is None or item.session_uid in uids):
                 kind.remove(item)
+
+
+def _kinds() -> tuple:
+    """Where such things are, what uses others first."""
+    return bpy.data.objects, bpy.data.meshes, bpy.data.cameras, bpy.data.actions

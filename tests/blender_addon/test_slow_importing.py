@@ -136,6 +136,19 @@ def test_what_is_built_beside_the_scene_goes_when_it_is_cancelled(context, sessi
     assert data_blocks() == before
 
 
+def test_what_somebody_else_removes_meanwhile_is_built_anew(context, session, pressed):
+    import bpy
+
+    pressed()
+    step_until(session, lambda: any(mesh.shape_keys for mesh in bpy.data.meshes))
+    for item in list(bpy.data.objects):
+        bpy.data.objects.remove(item)  # as Purge Unused Data does
+    job = finished(session)
+    assert not job.is_problem, job.words
+    assert sorted(item.name for item in bpy.data.objects) == ["walk", "walk.camera", "walk.mesh"]
+    assert all(not name.startswith(".") for kind, name in data_blocks())
+
+
 def test_what_is_half_built_is_not_saved(context, session, pressed, tmp_path):
     import bpy
 

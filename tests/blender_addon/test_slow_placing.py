@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from scene_makers import random_sequence
 from scripted_backend import ScriptedBackend, turned_result
 from session_makers import add_shot, connect, finished, step_until
 
@@ -131,3 +132,27 @@ def test_a_shape_that_changes_with_it_is_built_for_the_joints_to_come(context, s
     after = scene_reader.read_now(context, shot, frames).sequence
     shift = after.trans - before.trans
     assert shift == pytest.approx(np.tile([0.1, -0.2, 0.05], (2, 1)), abs=1e-4)
+
+
+def test_one_that_ends_takes_nothing_of_another_that_is_being_built(context, shot, session):
+    import bpy
+    from blender_addon.jobs.sequence_job import FileJob
+    from blender_addon.sequences.sequence_import import ImportOptions
+
+    motion = random_sequence(np.random.default_rng(5), count=4)
+    first, second = (
+        FileJob(context.scene.name, name, ImportOptions(name, with_camera=False), motion)
+        for name in ("One", "Two")
+    )
+    for job in (first, second):
+        session.bring_in(context, job)
+        while not job.build_until(context, 0.0):
+            pass
+    assert len([name for name in actions() if name.startswith(".")]) == 2
+    session.stop(first.job_id)
+    assert len([name for name in actions() if name.startswith(".")]) == 1
+    built = second.build.built
+    assert second.build.until(0.0)
+    assert second.build.built == built  # and not begun anew
+    assert not finished(session).is_problem
+    assert bpy.data.objects["Two"].animation_data.action.name == "Two"
