@@ -6,14 +6,17 @@ import threading
 import numpy as np
 import pytest
 import synthetic_clip as made
+import torch
 
 from posefit.ahead import Ahead, frames_ahead
 from posefit.body import pose_body
-from posefit.footage import FootageError
+from posefit.commands.demo import ASSETS
+from posefit.footage import FootageError, open_footage
 from posefit.parameters import parameters_of_sequence
 from posefit.refinement.pictures import PicturesAhead, boxes_of_clip, load_pictures
 from posefit.refinement.windows import split_windows
-from posefit.views import view_of_sequence
+from posefit.views import View, view_of_sequence
+from posefit_shared.frames import Camera
 
 
 def is_over():
@@ -73,7 +76,8 @@ def test_a_disk_that_never_answers_holds_nobody(monkeypatch, caplog):
     answers.set()
 
 
-def test_windows_get_the_pictures_of_their_frames_and_each_is_decoded_once(free_body):
+@pytest.mark.parametrize("in_two", [False, True])
+def test_windows_get_the_pictures_of_their_frames_and_each_is_decoded_once(free_body, in_two):
     truth = made.true_sequence(free_body, 9, np.random.default_rng(1))
     footage = made.filmed(free_body, truth)
     view = view_of_sequence(truth, footage)
@@ -82,7 +86,7 @@ def test_windows_get_the_pictures_of_their_frames_and_each_is_decoded_once(free_
     read, decode = [], footage.read
     footage.read = lambda index: read.append(index) or decode(index)
     boxes = boxes_of_clip([view], free_body, parameters)
-    with PicturesAhead([view], boxes, free_body.device) as ahead:
+    with PicturesAhead([view], boxes, free_body.device, in_two=in_two) as ahead:
         for window in split_windows(9, 4, 2):
             frames = [*range(window.start, window.stop)]
             (pictures,) = ahead.take(frames)
@@ -92,3 +96,21 @@ def test_windows_get_the_pictures_of_their_frames_and_each_is_decoded_once(free_
                     picture.camera.intrinsics, whole[frame].camera.intrinsics
                 )
     assert read == [*range(9)]
+
+
+@pytest.mark.parametrize("in_two", [False, True])
+def test_a_film_that_breaks_off_ends_both_threads_where_its_frame_was_wanted(in_two):
+    with open_footage(ASSETS / "cam01.mp4") as footage:
+        width, height = footage.size
+        lens = np.array([[1000.0, 0, width / 2], [0, 1000.0, height / 2], [0, 0, 1]])
+        camera = Camera(lens, np.eye(4), footage.size)
+        view = View("camera", footage, np.array([0, 1, 2, len(footage)]), (camera,))
+        boxes = [np.tile([width / 2, height / 2, 200.0], (4, 1))]
+        with PicturesAhead([view], boxes, torch.device("cpu"), in_two=in_two) as ahead:
+            (pictures,) = ahead.take([0, 1, 2])
+            assert [picture.image.shape for picture in pictures] == [pictures[0].image.shape] * 3
+            expected = footage.read(1)[height // 2 - 100, width // 2 - 100]
+            assert (pictures[1].image[0, 0] == expected).all()
+            with pytest.raises(FootageError, match="was asked for"):
+                ahead.take([3])
+    assert is_over()

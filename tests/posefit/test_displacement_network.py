@@ -28,12 +28,11 @@ from posefit.displacement.inputs import (
     without_modalities,
 )
 from posefit.displacement.kinds import make_network
+from posefit.displacement.layers import Residual, convex_upsample
 from posefit.displacement.losses import displacement_loss
 from posefit.displacement.network import (
     CorrespondenceNetwork,
     NetworkConfig,
-    Residual,
-    convex_upsample,
 )
 from posefit.displacement.weights import Calibration, WeightsError, load_network, save_network
 from posefit.modalities import Modalities

@@ -14,17 +14,17 @@ from posefit.displacement.correlation import (
     scatter_cells,
 )
 from posefit.displacement.fused import fuse_layers
+from posefit.displacement.layers import convex_upsample
 from posefit.displacement.network import (
     SMALL_NETWORK,
     CorrespondenceNetwork,
     NetworkConfig,
-    convex_upsample,
 )
 from posefit.displacement.photometric import carry_back
-from posefit.displacement.reading import carried_cells, upsampled, windows_of_body
 from posefit.gpu import rotations
 from posefit.gpu.choice import takes_kernels
 from posefit.gpu.copies import Packed, copy_all
+from posefit.gpu.matching import carried_cells, upsampled, windows_of_body
 from posefit.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posefit.solver.kinematics import bind_points, pose_points
 from posefit.solver.rotation_vectors import inverse_left_jacobian

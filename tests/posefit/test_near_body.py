@@ -10,10 +10,10 @@ import torch
 from posefit.displacement.inference import NetworkEstimator, fast_precision
 from posefit.displacement.inputs import MODALITY_CHANNELS, RENDER_CHANNELS, network_inputs
 from posefit.displacement.kinds import make_network
+from posefit.displacement.layers import STRIDE
 from posefit.displacement.near_body import MARGIN, NOTHING, body_window, predict_near_body
 from posefit.displacement.network import (
     SMALL_NETWORK,
-    STRIDE,
     CorrespondenceNetwork,
     cells_of_mask,
 )

@@ -268,6 +268,29 @@ def test_each_gpu_gets_a_worker(monkeypatch, visible, device, workers, expected)
     assert choose_devices(device, workers) == expected
 
 
+@pytest.mark.parametrize(
+    ("sizes", "limit", "expected"),
+    [
+        ("24576\n81920\n", "", ["auto:0", "auto:1", "auto:0", "auto:1"]),
+        ("24576\n8192\n", "", ["auto:0", "auto:1"]),
+        ("24576\n81920\n", "6", ["auto:0", "auto:1"]),
+        ("", "", ["auto:0", "auto:1"]),
+    ],
+)
+def test_batches_put_two_processes_on_gpus_that_hold_them(
+    monkeypatch, tmp_path, sizes, limit, expected
+):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{sizes}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("POSEFIT_GPU_MEMORY_GIB", limit)
+    assert choose_devices("auto", None, each=2) == expected
+    assert choose_devices("auto", 1, each=2) == ["auto:0"]
+    assert choose_devices("cpu", None, each=2) == ["cpu"]
+
+
 def test_a_scratch_folder_is_private_and_goes_away_and_a_live_one_is_left_alone(tmp_path):
     with scratch_folder(tmp_path) as first:
         assert first.stat().st_mode & 0o077 == 0

@@ -38,7 +38,7 @@ class BatchConfig:
     defaults: Job = field(default_factory=lambda: Job("defaults"))
     """Body and settings of jobs that do not state their own."""
     workers: int | None = None
-    """Processes; one for each GPU, or one, unless given."""
+    """Processes; two for each GPU (one where its memory is below 16 GiB), or one, unless given."""
     retries: int = 1
     """How often a job is tried again after a crash or a hang."""
     device: str = "auto"
@@ -110,7 +110,8 @@ def executor_of(config: BatchConfig) -> Executor:
         return RayTasks(
             config.ray, {**machine, "device": config.device}, config.ray_resources, config.limits
         )
-    devices = choose_devices(config.device, config.workers)
+    # Two at once fill the gaps in which a GPU waits for the host (docs/performance.md).
+    devices = choose_devices(config.device, config.workers, each=2)
     return LocalProcesses(devices, machine, config.limits)
 
 

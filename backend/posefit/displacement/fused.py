@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .network import CorrespondenceNetwork, Residual
+from .layers import Residual
+from .network import CorrespondenceNetwork
 
 __all__ = ["fuse_layers"]
 

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from .correlation import query_budget
 from .inputs import MODALITY_CHANNELS
-from .network import STRIDE, CorrespondenceNetwork, cells_of_mask
+from .layers import STRIDE
+from .network import CorrespondenceNetwork, cells_of_mask
 
 __all__ = ["MARGIN", "BodyWindow", "body_window", "predict_near_body"]
 

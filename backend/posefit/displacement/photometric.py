@@ -67,7 +67,7 @@ class PhotometricEvidence(nn.Module):
             flow: in cells, as `carry_back` takes it; no gradient passes into it.
         """
         if takes_kernels(flow):
-            from .reading import carried_cells  # Warp takes half a second to import
+            from ..gpu.matching import carried_cells  # Warp takes half a second to import
 
             cells = carried_cells(image, texture, flow, self.stride, self.first.weight.dtype)
             return self.last(functional.relu(self.first(cells)))

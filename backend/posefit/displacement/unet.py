@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from .global_block import GlobalBlock
 from .inputs import MODALITY_CHANNELS, RENDER_CHANNELS
-from .network import OUTPUTS, STRIDE, Residual, conv_norm, convex_upsample
+from .layers import OUTPUTS, STRIDE, Residual, conv_norm, convex_upsample
 from .photometric import PhotometricEvidence, carry_back
 
 __all__ = ["UNet", "UNetConfig", "local_correlation"]

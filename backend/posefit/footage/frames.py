@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,22 @@ class Footage(ABC):
         Raises:
             FootageError: there is no such frame, or it cannot be decoded.
         """
+
+    def decoded(self, index: int) -> Any:
+        """Frame `index` as its decoder has it, for `shown`; both together are `read`.
+
+        Raises:
+            FootageError: as `read`.
+        """
+        return self.read(index)
+
+    def shown(self, decoded: Any, index: int) -> RgbImage:
+        """The picture of what `decoded` gave; may run in another thread than the decoder.
+
+        Raises:
+            FootageError: as `read`.
+        """
+        return decoded
 
     @property
     def times(self) -> npt.NDArray[np.float64]:

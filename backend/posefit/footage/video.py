@@ -99,6 +99,9 @@ class VideoFootage(Footage):
         return np.searchsorted(self._stamps, shown).astype(np.int64)
 
     def read(self, index: int) -> RgbImage:
+        return self.shown(self.decoded(index), index)
+
+    def decoded(self, index: int) -> Any:
         if len(self) <= index < self._expected:
             raise self._broken_off(index)
         self._check_index(index)
@@ -114,7 +117,10 @@ class VideoFootage(Footage):
                 f"frame {index} of {self.path.name} is {frame.width}×{frame.height} pixels, the "
                 f"first {self._stored[0]}×{self._stored[1]}: export it again in one size"
             )
-        image = self._shown(frame)
+        return frame
+
+    def shown(self, decoded: Any, index: int) -> RgbImage:
+        image = self._shown(decoded)
         if image.shape[1::-1] != self.size:
             raise FootageError(
                 f"frame {index} of {self.path.name} is shown at {image.shape[1]}×{image.shape[0]} "

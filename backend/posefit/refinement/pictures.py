@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,7 @@ from torch import Tensor
 from posefit_shared import frames as coordinate_frames
 from posefit_shared.frames import Camera
 
-from ..ahead import frames_ahead
+from ..ahead import Ahead, frames_ahead
 from ..body import BodyModel, PoseParameters, pose_body
 from ..crop import boxes_around
 from ..gpu.graphs import replayed
@@ -194,6 +196,8 @@ class PicturesAhead:
         device: that looks at them.
         waiting: called now and then while a picture is not there yet; may raise to stop.
         frames: that will be taken, rising; all of them unless given.
+        in_two: decoding in one thread, the rest in another: by default for a GPU, which may want
+            more frames than one thread can make, on a machine that has cores for both.
     """
 
     def __init__(
@@ -203,6 +207,8 @@ class PicturesAhead:
         device: torch.device,
         waiting: Callable[[], None] = lambda: None,
         frames: Sequence[int] | None = None,
+        *,
+        in_two: bool | None = None,
     ) -> None:
         self._exit = ExitStack()
         self._device = device
@@ -212,10 +218,14 @@ class PicturesAhead:
         self._rows = []
         with ExitStack() as opened:
             for view, of_view in zip(views, boxes, strict=True):
+                decoded = partial(_decoded, view, of_view)
+                if device.type == "cuda" if in_two is None else in_two:
+                    raw = opened.enter_context(
+                        Ahead(lambda k, take=decoded: take(self._frames[k]), len(self._frames), 4)
+                    )
+                    decoded = lambda frame, raw=raw: next(raw)  # noqa: E731  # in their order
                 rows = frames_ahead(
-                    lambda frame, view=view, of_view=of_view: _owned(
-                        view, frame, of_view[frame], self._device
-                    ),
+                    partial(_owned, view, of_view, device, decoded),
                     self._frames, _bytes_of(view, of_view), waiting,
                     room=_GPU_ROOM if device.type == "cuda" else 1,
                 )  # fmt: skip
@@ -283,11 +293,25 @@ def _picture(view: View, frame: int, box: npt.NDArray[np.float64]) -> Picture | 
     return _cut_out(view.footage.read(int(view.frame_indices[frame])), box, view.camera(frame))
 
 
+def _decoded(view: View, boxes: npt.NDArray[np.float64], frame: int) -> Any:
+    """A frame as its decoder has it; None where nobody looks at it."""
+    if not view.has_picture(frame) or not np.isfinite(boxes[frame]).all():
+        return None
+    return view.footage.decoded(int(view.frame_indices[frame]))
+
+
 def _owned(
-    view: View, frame: int, box: npt.NDArray[np.float64], device: torch.device
+    view: View,
+    boxes: npt.NDArray[np.float64],
+    device: torch.device,
+    decoded: Callable[[int], Any],
+    frame: int,
 ) -> Picture | None:
     """`_picture` without the frame that it was cut out of, in memory that a GPU can read."""
-    picture = _picture(view, frame, box)
+    raw, picture = decoded(frame), None
+    if raw is not None:
+        image = view.footage.shown(raw, int(view.frame_indices[frame]))
+        picture = _cut_out(image, boxes[frame], view.camera(frame))
     if picture is None or device.type != "cuda":
         return keep_pictures([picture], "cpu")[0]
     return replace(picture, image=page_locked(np.asarray(picture.image)))

@@ -10,12 +10,17 @@ import subprocess
 __all__ = ["choose_devices"]
 
 
-def choose_devices(device: str, workers: int | None) -> list[str]:
+_PROCESS_MIB = 8 << 10
+"""Memory of a GPU that one process of a batch is given room for; long clips take 5.5 GiB."""
+
+
+def choose_devices(device: str, workers: int | None, *, each: int = 1) -> list[str]:
     """The device of each worker, found without torch.
 
     Args:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: how many; none: one for each GPU, or one.
+        each: how many on each GPU that has memory for them, unless `workers` says how many.
 
     Returns:
         Names as torch has them; `auto:N` leaves the choice to the worker, who has torch.
@@ -25,6 +30,8 @@ def choose_devices(device: str, workers: int | None) -> list[str]:
         names = [f"{device}:{index}" for index in range(max(gpus, 1))]
     else:
         names = [device]
+    if workers is None and each > 1 and device != "cpu" and _holds(each):
+        names = names * each
     count = len(names) if workers is None else max(workers, 1)
     return [names[index % len(names)] for index in range(count)]
 
@@ -44,3 +51,19 @@ def _count_gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
+
+
+def _holds(processes: int) -> bool:
+    """Whether every NVIDIA GPU has memory for so many processes, as far as can be known."""
+    if os.environ.get("POSEFIT_GPU_MEMORY_GIB"):
+        return False  # each process would take that much
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return False
+    query = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    sizes = [int(line) for line in answer.stdout.split("\n") if line.strip().isdigit()]
+    return bool(sizes) and min(sizes) >= processes * _PROCESS_MIB

@@ -156,9 +156,12 @@ def self_penetration_term(
         A row a pair, zero where the overlap has not grown.
     """
     if takes_kernels(skeleton.joints):
-        from .kernel_terms import contact_rows  # Warp takes half a second to import
+        from ..gpu.terms import contact_rows  # Warp takes half a second to import
 
-        rows = contact_rows(skeleton, capsules, allowed, precision_root)
+        rows = contact_rows(
+            skeleton.joints, skeleton.joint_shape_jacobian, skeleton.is_below, capsules.ends,
+            capsules.radii, capsules.pairs, allowed, precision_root,
+        )  # fmt: skip
         return Term.of_rows(rows, rows[:, -1].square().sum(-1))
     near = _closest(capsules, skeleton.joints)
     excess = (near.depth - allowed).clamp_min(0.0)

@@ -142,9 +142,12 @@ def pixel_term(
         Two rows a point.
     """
     if camera is None and points.follows is None and takes_kernels(points.positions):
-        from .kernel_terms import pixel_rows  # Warp takes half a second to import
+        from ..gpu.terms import pixel_rows  # Warp takes half a second to import
 
-        rows, costs = pixel_rows(points, projection, targets, precision, robust_scale, min_depth)
+        rows, costs = pixel_rows(
+            points.positions, points.arms, points.shape_jacobian, projection, targets, precision,
+            robust_scale, min_depth,
+        )  # fmt: skip
         return Term.of_rows(rows.flatten(2), costs.sum(-1))
     pixels, by_position, depth = project_points(points.positions, projection, min_depth)
     by_camera = None

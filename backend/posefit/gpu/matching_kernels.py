@@ -8,7 +8,7 @@ from typing import Any, no_type_check  # annotations are Warp's: no type checker
 
 import warp as wp
 
-from ..gpu import warp_runtime  # noqa: F401  # starts Warp, quietly
+from . import warp_runtime  # noqa: F401  # starts Warp, quietly
 
 wp.set_module_options({"enable_backward": False})
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an update of the correspondence network reads at the current flow, a launch each.
 
-On a GPU, where nobody asks for gradients; training and CPUs compute the same by torch
-(`correlation`, `photometric`).
+`displacement.network` comes here on a GPU, where nobody asks for gradients; training and CPUs
+compute the same by torch (`displacement.correlation`, `.photometric`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import warp as wp
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..gpu.warp_runtime import launch, warp_array
-from . import kernels
+from . import matching_kernels as kernels
+from .warp_runtime import launch, warp_array
 
 __all__ = ["carried_cells", "upsampled", "windows_of_body"]
 
