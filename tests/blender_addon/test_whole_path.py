@@ -4,6 +4,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -247,6 +248,32 @@ def test_a_backend_that_blender_started_and_that_is_killed_midway_is_said(
     assert shot.animation_data.action == old
     SESSION.step()
     assert SESSION.connection.kind == "lost"
+    SESSION.disconnect()
+    SESSION._jobs.clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc of Linux")
+def test_a_refinement_outlives_the_broker_of_the_backend_that_blender_started(
+    context, shot, addon, backend_python, tmp_path, monkeypatch
+):
+    from blender_addon.operators.connection import media_roots
+    from blender_addon.session import SESSION
+
+    from posefit_shared.settings import RefineSettings
+
+    monkeypatch.chdir(HANDLERS)
+    SESSION.start_backend(backend_python, media_roots(), tmp_path / "backend", OPTIONS)
+    step_until(SESSION, lambda: SESSION.is_connected, 60)
+    SESSION.refine(context, shot, range(1, 9), RefineSettings(prior_weight=4.0))
+    job = SESSION.jobs[-1]
+    step_until(SESSION, lambda: job.fraction > 0)
+    keeper = SESSION._link.backend.process.pid
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    brokers = [pid for pid in children if b"kept" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(int(brokers[0]), signal.SIGKILL)
+    step_until(SESSION, lambda: not job.is_open, 60)
+    assert not job.is_problem
+    assert SESSION.is_connected
     SESSION.disconnect()
     SESSION._jobs.clear()
 
