@@ -19,6 +19,7 @@ from wire_backend import (
     running_backend,
 )
 
+from posefit.commands.serving import run_backend
 from posefit.server import keeper
 from posefit.server.config import ServeConfig, ServeLimits, config_of_map, map_of_config
 from posefit_shared.client import BackendUnavailable, Client
@@ -270,3 +271,18 @@ def test_settings_reach_the_broker_as_they_were(tmp_path):
         ),
     ):  # fmt: skip
         assert config_of_map(map_of_config(config)) == config
+
+
+def test_where_no_file_can_be_handed_over_the_backend_runs_without_a_keeper(monkeypatch):
+    """As on Windows, though Blender asks for one there too."""
+    told = []
+    monkeypatch.setattr(keeper, "can_keep", lambda: False)
+    monkeypatch.setattr(keeper, "keep", lambda config: pytest.fail("a keeper was started"))
+    monkeypatch.setattr("posefit.server.broker.serve", lambda *words: told.append(words) or 0)
+    monkeypatch.setattr("posefit.commands.serving.start_process", _refuse)
+    assert run_backend(ServeConfig(bind="tcp://127.0.0.1:0", is_kept=True)) == 0
+    assert len(told) == 1
+
+
+def _refuse(preload):
+    raise OSError("nothing is started here")

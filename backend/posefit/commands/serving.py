@@ -63,13 +63,12 @@ def serve(
         exit_with_stdin: End when standard input closes, as it does when the starter dies.
     """
     from ..server.config import ServeConfig
-    from ..server.keeper import can_keep
 
     config = ServeConfig(
         bind=bind, media_roots=media_root, device=device, workers=workers, standby=standby,
         curve=curve, key_folder=key_folder, ready_file=ready_file, log_format=log_format,
         metrics=metrics, crash_folder=crash_folder, exit_with_stdin=exit_with_stdin,
-        is_kept=can_keep(),
+        is_kept=True,
     )  # fmt: skip
     return run_backend(config)
 
@@ -81,11 +80,10 @@ def run_backend(config: ServeConfig) -> int:
         ServeError: it cannot be started so.
     """
     from ..server.config import check_config, map_of_config
+    from ..server.keeper import can_keep, keep
 
     check_config(config)
-    if config.is_kept:
-        from ..server.keeper import keep
-
+    if config.is_kept and can_keep():
         write_log(logging.INFO, config.log_format, "keeper")
         return keep(map_of_config(config))
     write_log(logging.INFO, config.log_format, "broker")
