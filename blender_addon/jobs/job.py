@@ -14,6 +14,9 @@ from typing import Any
 
 from .time_left import TimeLeft, duration_words
 
+LEAST_SECONDS = 1.0
+"""Less is not said: "0 s left" would be read as a promise that was broken."""
+
 
 @dataclass(eq=False)
 class Job:
@@ -47,7 +50,9 @@ class Job:
     def line(self) -> str:
         """How it stands and how long it will still take, for the panel."""
         seconds = self.time_left.seconds(time.monotonic()) if self.is_open else None
-        return self.words if not seconds else f"{self.words}, {duration_words(seconds)} left"
+        if seconds is None or seconds < LEAST_SECONDS:
+            return self.words
+        return f"{self.words}, {duration_words(seconds)} left"
 
     @property
     def is_reading(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from ..results import key_marks, review
+from ..results import comparison, key_marks, review
 from .layout import SidebarPanel, draw_words
 
 SHOWN_FRAMES = 5
@@ -49,7 +49,7 @@ class POSEFIT_PT_review(SidebarPanel, bpy.types.Panel):
         layout.operator(
             "posefit.mark_keys", text=words, icon="KEYTYPE_EXTREME_VEC"
         ).use_marks = not is_marked
-        _draw_overlay(layout, settings)
+        _draw_overlay(layout, settings, has_original=not comparison.problem(armature))
 
 
 def _counted_words(counts: dict[str, int]) -> str:
@@ -62,7 +62,9 @@ def _counted_words(counts: dict[str, int]) -> str:
     return ", ".join(found)
 
 
-def _draw_overlay(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+def _draw_overlay(
+    layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, has_original: bool
+) -> None:
     column = layout.column(align=True)
     column.prop(settings, "colours", text="")
     if settings.colours == "CONFIDENCE":
@@ -76,6 +78,7 @@ def _draw_overlay(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup)
     if settings.colours != "OFF":
         column.prop(settings, "opacity")
     column = layout.column(align=True)
+    column.active = has_original  # once that is decided there is nothing to compare with
     column.prop(settings, "ghost", text="")
     column.prop(settings, "use_arrows", icon="EMPTY_SINGLE_ARROW")
 

@@ -65,12 +65,12 @@ def building(armature_uid: int, options: AcceptOptions) -> Generator[Any, None, 
     plan = yield from make_plan(armature_uid, options)
     keys, said = yield from keys_of_plan(armature_uid, plan, options)
     bones = len({joint.bone for joint in plan.spans})
-    first, last = plan.whole_span
-    frames = f"frame {first:g}" if first == last else f"frames {first:g} to {last:g}"
-    words = f"{bones} bones accepted on {frames}", said
     slot = plan.refined.slot
     if slot.action is None:
         raise RemovedError
+    first, last = _taken_frames(slot.action, *plan.whole_span)
+    frames = f"frame {first:g}" if first == last else f"frames {first:g} to {last:g}"
+    words = f"{bones} bones accepted on {frames}", said
     if not keys and key_marks.KEY not in slot.action:
         return Accepted(slot, words)
     yield LONG_NEXT
@@ -84,6 +84,18 @@ def building(armature_uid: int, options: AcceptOptions) -> Generator[Any, None, 
         taken = options.bones, options.frames
         yield from findings.keeping_accepted(armature, plan.original, accepted, *taken)
     return Accepted(slot, words)
+
+
+def _taken_frames(action: bpy.types.Action, first: float, last: float) -> tuple[float, float]:
+    """The first and the last frame of a span that were refined; its ends where that is not known.
+
+    A span ends on keys that both motions have, beside what was refined.
+    """
+    found = findings.read(action)
+    if found is None:
+        return first, last
+    inside = found.frames[(found.frames >= first) & (found.frames <= last)]
+    return (int(inside[0]), int(inside[-1])) if len(inside) else (first, last)
 
 
 def accept(armature: bpy.types.Object, options: AcceptOptions) -> str:

@@ -160,3 +160,12 @@ def test_frames_of_a_result_may_come_in_any_order(context, armature):
     assert found.frames.tolist() == [4, 5, 6, 7]
     assert found.status == (STATUS[1], STATUS[3], STATUS[2], STATUS[0])
     assert found.confidence == pytest.approx(confidence[[1, 3, 2, 0]])
+
+
+def test_what_was_accepted_is_said_of_the_frames_that_were_refined(context, armature):
+    from blender_addon.results.accept_refinement import accept
+    from blender_addon.results.accepted_keys import AcceptOptions
+
+    armature.posefit_comparison.amount = 0.5
+    words = accept(armature, AcceptOptions())
+    assert "bones accepted on frames 4 to 7 in action" in words

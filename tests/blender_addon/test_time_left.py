@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long a job will still take, from what a backend says or from how far it has come."""
 
+import time
+
 import pytest
+from blender_addon.jobs.job import Job
 from blender_addon.jobs.time_left import TimeLeft, duration_words
 
 
@@ -40,3 +43,13 @@ def test_the_backends_word_counts_and_is_counted_down():
 )
 def test_durations_are_said_as_people_say_them(seconds, words):
     assert duration_words(seconds) == words
+
+
+def test_less_than_a_second_is_not_said():
+    now = time.monotonic()
+    job = Job("Scene", words="solving")
+    job.time_left.report(now, 0.5, eta_s=0.4)
+    assert job.line == "solving"
+    job.time_left.report(now, 0.5, eta_s=3600.0)
+    assert job.line.startswith("solving, ")
+    assert job.line.endswith(" left")
