@@ -152,7 +152,7 @@ def orthonormal(matrices: npt.ArrayLike) -> Array:
             return matrices
         if not off < _NEARLY:
             break
-        # Newton's step towards the polar factor: what is off is squared. A tenth of an SVD's time.
+        # Newton's step towards the polar factor: what is off is squared. A fifth of an SVD's time.
         matrices = matrices @ (1.5 * np.eye(3) - 0.5 * gram)
     left, _, right = np.linalg.svd(matrices)
     return left @ right
