@@ -17,7 +17,10 @@ MODULES = {"fbx": "io_scene_fbx", "glb": "io_scene_gltf2", "bvh": "io_anim_bvh"}
 def kind(request, context):
     """A kind of file whose exporter and importer are there."""
     import addon_utils
+    import bpy
 
+    if request.param == "glb" and bpy.app.version < (4, 5):
+        pytest.skip("glTF's importer makes Blender 4.2 as a module crash when it ends")
     module = MODULES[request.param]
     assert addon_utils.enable(module) is not None
     yield request.param

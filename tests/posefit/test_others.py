@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two people before one camera: what the nearer one hides of the other is known to be hidden."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,10 +204,13 @@ def test_a_job_hands_its_people_to_the_engine(person, passer_by, free_body, monk
         raise RefinementError("far enough")
 
     monkeypatch.setattr(refinement_jobs, "refine_views", refine_views)
-    monkeypatch.setattr(refinement_jobs, "_footage", lambda *_: made.filmed(free_body, person))
+    film = made.filmed(free_body, person)
+    monkeypatch.setattr(refinement_jobs, "lent_footage", lambda path: nullcontext(film))
     for others in (None, on_the_wire(passer_by)):
         request = RefineRequest(person, MediaReference(path="/clip"), others=others)
-        context = SimpleNamespace(check_cancelled=lambda: None)
+        context = SimpleNamespace(
+            check_cancelled=lambda: None, resolve_media=lambda media: Path(media.path)
+        )
         with pytest.raises(RefinementError, match="far enough"):
             refinement_jobs.run_refine(request, free_body, context)
     assert [len(one) for one in told] == [0, 1]
