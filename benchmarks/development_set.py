@@ -8,6 +8,7 @@ solver alone then costs its own time and the looks that it changes.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,7 +80,10 @@ class RememberedEstimator:
                 [found.displacement, found.scale[..., None], found.visibility[..., None]], -1
             )[inside].half()
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(path, values=values.numpy())
+            # Whole or not at all, under a name of its own: several tables may be made at once.
+            partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+            np.savez_compressed(partial, values=values.numpy())
+            partial.replace(path)
             values = values.float()
         field = torch.zeros(*inside.shape, 4)
         field[..., 2] = 1.0
