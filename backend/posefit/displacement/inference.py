@@ -250,6 +250,10 @@ def fast_precision(device: torch.device, network: DisplacementNetwork) -> torch.
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16 itself; others emulate it, slowly."""
+    """Whether this processor computes in bfloat16 itself; others emulate it, slowly.
+
+    `ONEDNN_MAX_CPU_ISA=AVX2` makes one processor compute as an older one would.
+    """
     is_native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # older torch: not known
-    return torch.backends.mkldnn.is_available() and is_native()
+    is_used = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)
+    return torch.backends.mkldnn.is_available() and is_native() and bool(is_used())
