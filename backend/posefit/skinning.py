@@ -9,23 +9,35 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["joint_frames", "pose_feature", "skin"]
+__all__ = ["ancestors_of", "joint_frames", "pose_feature", "skin"]
 
 
 @lru_cache(maxsize=32)
-def _ancestors(
+def ancestors_of(
     parents: tuple[int, ...], device: torch.device
-) -> tuple[Int[Tensor, " joint"], tuple[Int[Tensor, " joint_and_world"], ...]]:
-    """Each joint's parent (the root's: itself), and the ancestors 1, 2, 4, … levels up of joints
-    and of what is above the root, which comes last, until all are that."""
+) -> tuple[Int[Tensor, " joint_and_world"], ...]:
+    """Ancestors 1, 2, 4, … levels up, until all are the world: what a chain doubles by.
+
+    Args:
+        parents: −1 for the root.
+        device: of the indices.
+
+    Returns:
+        Indices of joints; `joint count` stands for the world, above the root, and comes last.
+    """
     world = len(parents)
     level = [parent if parent >= 0 else world for parent in parents] + [world]
     levels = []
-    while any(joint != world for joint in level):
+    while any(joint != world for joint in level) or not levels:
         levels.append(torch.tensor(level, device=device))
         level = [level[joint] for joint in level]
-    upper = torch.tensor([max(parent, 0) for parent in parents], device=device)
-    return upper, tuple(levels)
+    return tuple(levels)
+
+
+@lru_cache(maxsize=32)
+def _upper(parents: tuple[int, ...], device: torch.device) -> Int[Tensor, " joint"]:
+    """Each joint's parent; the root's is itself."""
+    return torch.tensor([max(parent, 0) for parent in parents], device=device)
 
 
 def joint_frames(
@@ -44,13 +56,13 @@ def joint_frames(
         Rotation of each joint from rest, and its posed position; by pointer doubling, log2(depth)
         products of all joints in place of one for each depth of the tree.
     """
-    upper, ancestors = _ancestors(parents, joints.device)
+    upper = _upper(parents, joints.device)
     offsets = torch.cat([joints[:, :1], joints[:, 1:] - joints[:, upper[1:]]], dim=1)
     world = torch.eye(4, dtype=joints.dtype, device=joints.device).expand(len(joints), 1, 4, 4)
     chain = torch.cat([rotations, offsets[..., None]], dim=3)
     chain = torch.cat([chain, world[:, :, 3:].expand(-1, len(parents), -1, -1)], dim=2)
     chain = torch.cat([chain, world], dim=1)
-    for level in ancestors:
+    for level in ancestors_of(parents, joints.device):
         chain = chain[:, level] @ chain
     return chain[:, :-1, :3, :3], chain[:, :-1, :3, 3]
 

@@ -54,7 +54,8 @@ def _align_channels(network: CorrespondenceNetwork) -> None:
     """Channels of zeros where a convolution reads a number that is no multiple of 8: for those
     cuDNN copies its input into such a one at each call. Not for the pictures' three, which it has
     a faster way for than for eight."""
-    update, hidden = network.update, network.config.hidden_channels
+    update = network.update
+    motion = update.gates.in_channels
     for convolution, channels in (
         (_first_convolution(network.render_encoder), 16),
         (_first_convolution(network.context), 16),
@@ -69,7 +70,7 @@ def _align_channels(network: CorrespondenceNetwork) -> None:
         convolution.in_channels = channels
     network.is_aligned = True
     update.tap_channels = _next_multiple(update.tap_channels)
-    update.spare_channels = update.gates.in_channels - hidden - 98
+    update.spare_channels = update.gates.in_channels - motion
 
 
 def _next_multiple(channels: int) -> int:

@@ -70,7 +70,12 @@ class PhotometricEvidence(nn.Module):
             from ..gpu.matching import carried_cells  # Warp takes half a second to import
 
             cells = carried_cells(image, texture, flow, self.stride, self.first.weight.dtype)
-            return self.last(functional.relu(self.first(cells)))
+        else:
+            cells = self._cells(image, texture, flow)
+        return self.last(functional.relu(self.first(cells)))
+
+    def _cells(self, image: Tensor, texture: Tensor, flow: Tensor) -> Tensor:
+        """`gpu.matching.carried_cells`, with gradients."""
         fine = functional.interpolate(
             flow.detach().float() * self.stride,
             scale_factor=float(self.stride),
@@ -80,5 +85,4 @@ class PhotometricEvidence(nn.Module):
         known = texture[:, 3:]
         carried = carry_back(image, fine).to(texture.dtype)
         pixels = torch.cat([carried * known, (carried - texture[:, :3]) * known, known], dim=1)
-        cells = functional.pixel_unshuffle(pixels, self.stride)
-        return self.last(functional.relu(self.first(cells)))
+        return functional.pixel_unshuffle(pixels, self.stride)

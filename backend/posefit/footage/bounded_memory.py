@@ -20,6 +20,8 @@ from pathlib import Path
 
 import av
 
+from ..picture_files import MAX_PIXELS
+
 __all__ = ["bounded_memory", "bound_single_allocations", "room_for"]
 
 logger = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ ROOM_BYTES = 512 << 20
 ROOM_PER_BYTE = 64
 """And so many bytes more for each that the file has: a table's entry takes 4 there, 24 here."""
 MOST_ROOM = 4 << 30
-LARGEST_ALLOCATION = 640 << 20
+LARGEST_ALLOCATION = 4 * MAX_PIXELS + (128 << 20)
 """A picture of as many pixels as are allowed, with 4 bytes for each, and a little."""
 
 _lock = threading.RLock()

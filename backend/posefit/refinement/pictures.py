@@ -142,7 +142,10 @@ def load_pictures(
         FootageError: a frame cannot be decoded.
     """
     boxes = body_boxes(vertices, [view.camera(frame) for frame in frames], margin=_GENEROUS)
-    cut_out = (_picture(view, frame, box) for frame, box in zip(frames, boxes, strict=True))
+    cut_out = (
+        _picture(view, box, frame, _decoded(view, box, frame))
+        for frame, box in zip(frames, boxes, strict=True)
+    )
     return keep_pictures(cut_out, vertices.device)
 
 
@@ -218,7 +221,9 @@ class PicturesAhead:
         self._rows = []
         with ExitStack() as opened:
             for view, of_view in zip(views, boxes, strict=True):
-                decoded = partial(_decoded, view, of_view)
+                decoded = lambda frame, view=view, of_view=of_view: _decoded(  # noqa: E731
+                    view, of_view[frame], frame
+                )
                 if device.type == "cuda" if in_two is None else in_two:
                     raw = opened.enter_context(
                         Ahead(lambda k, take=decoded: take(self._frames[k]), len(self._frames), 4)
@@ -287,17 +292,19 @@ def _bytes_of(view: View, boxes: npt.NDArray[np.float64]) -> int:
     return int(3 * width * height)
 
 
-def _picture(view: View, frame: int, box: npt.NDArray[np.float64]) -> Picture | None:
+def _decoded(view: View, box: npt.NDArray[np.float64], frame: int) -> Any:
+    """A frame as its decoder has it; None where nobody looks at it."""
     if not view.has_picture(frame) or not np.isfinite(box).all():
         return None
-    return _cut_out(view.footage.read(int(view.frame_indices[frame])), box, view.camera(frame))
-
-
-def _decoded(view: View, boxes: npt.NDArray[np.float64], frame: int) -> Any:
-    """A frame as its decoder has it; None where nobody looks at it."""
-    if not view.has_picture(frame) or not np.isfinite(boxes[frame]).all():
-        return None
     return view.footage.decoded(int(view.frame_indices[frame]))
+
+
+def _picture(view: View, box: npt.NDArray[np.float64], frame: int, decoded: Any) -> Picture | None:
+    """What `_decoded` gave, cut out."""
+    if decoded is None:
+        return None
+    image = view.footage.shown(decoded, int(view.frame_indices[frame]))
+    return _cut_out(image, box, view.camera(frame))
 
 
 def _owned(
@@ -308,10 +315,7 @@ def _owned(
     frame: int,
 ) -> Picture | None:
     """`_picture` without the frame that it was cut out of, in memory that a GPU can read."""
-    raw, picture = decoded(frame), None
-    if raw is not None:
-        image = view.footage.shown(raw, int(view.frame_indices[frame]))
-        picture = _cut_out(image, boxes[frame], view.camera(frame))
+    picture = _picture(view, boxes[frame], frame, decoded(frame))
     if picture is None or device.type != "cuda":
         return keep_pictures([picture], "cpu")[0]
     return replace(picture, image=page_locked(np.asarray(picture.image)))

@@ -18,6 +18,7 @@ from ..body_model import kept_with_body
 from ..gpu.choice import takes_kernels
 from ..gpu.graphs import device_constant
 from ..rotations import cross_matrix
+from ..skinning import ancestors_of
 
 __all__ = [
     "Skeleton",
@@ -132,26 +133,15 @@ def _skeleton_model(body: BodyModel, num_betas: int, dtype: torch.dtype) -> Skel
     upper = torch.tensor([max(p, 0) for p in body.parents], device=device)
     has_parent = torch.tensor([float(p >= 0) for p in body.parents], device=device).to(dtype)
     offsets = joints - joints[upper] * has_parent[:, None, None]
-    ancestors = [torch.tensor(row, device=device) for row in _ancestors(body.parents)]
+    ancestors = ancestors_of(body.parents, device)
     return SkeletonModel(
         parent_index=ancestors[0][:-1],
-        ancestors=tuple(ancestors),
+        ancestors=ancestors,
         joint_template=template,
         joint_shapedirs=dirs,
         bones=torch.cat([joints, offsets]).flatten(0, 1),
         is_below=body.is_descendant.to(dtype),
     )
-
-
-def _ancestors(parents: tuple[int, ...]) -> list[list[int]]:
-    """Ancestors 1, 2, 4, … levels up; `joint count` stands for the world, above the root."""
-    world = len(parents)
-    level = [parent if parent >= 0 else world for parent in parents] + [world]
-    levels = []
-    while any(joint != world for joint in level) or not levels:
-        levels.append(level)
-        level = [level[joint] for joint in level]
-    return levels
 
 
 def _global_rotations(
