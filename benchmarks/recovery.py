@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
+from demo_clip import estimated
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "tests/posefit")]
@@ -40,10 +40,7 @@ from wire_backend import (  # noqa: E402
     running_backend,
 )
 
-from posefit.body import load_body  # noqa: E402
-from posefit.commands.demo import ASSETS, MAIN_CAMERA  # noqa: E402
-from posefit.estimate import estimate  # noqa: E402
-from posefit.footage import open_footage  # noqa: E402
+from posefit.commands.demo import ASSETS  # noqa: E402
 from posefit.server.keeper import YOUNG_S  # noqa: E402
 from posefit_shared.client import Client  # noqa: E402
 from posefit_shared.messages import (  # noqa: E402
@@ -52,8 +49,6 @@ from posefit_shared.messages import (  # noqa: E402
     RefineRequest,
     Request,
 )
-from posefit_shared.sequence import Sequence  # noqa: E402
-from posefit_shared.shot import read_shot  # noqa: E402
 
 FRAMES = 12
 MEDIA = ("--media-root", str(ASSETS))
@@ -63,13 +58,7 @@ class Work:
     """Requests for real jobs, each for another frame."""
 
     def __init__(self) -> None:
-        camera = read_shot(ASSETS / "shot.json").camera(MAIN_CAMERA)
-        self.path = camera.footage
-        with open_footage(self.path) as footage:
-            self.sequence: Sequence = estimate(
-                footage, body=load_body("free"), camera=camera.camera,
-                frame_indices=np.arange(FRAMES),
-            )  # fmt: skip
+        self.sequence, self.path = estimated(FRAMES)
         self._asked = 0
 
     def preview(self) -> Request:

@@ -39,6 +39,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
+from demo_clip import estimated, to_and_fro
 from plain_way import PLAIN, adam, energy_of, forward_of, wait
 from solver import make_scene
 
@@ -60,7 +61,6 @@ from posefit.texture_clip import paint_texture
 from posefit.views import view_of_sequence
 from posefit_shared.sequence import Sequence, read_sequence
 from posefit_shared.settings import RefineSettings
-from posefit_shared.shot import read_shot
 
 
 class Decoded(Footage):
@@ -85,16 +85,10 @@ class Clip:
         self.body = load_body("free", device)
         self.settings = RefineSettings(displacement=arguments.network, keypoints=False)
         if arguments.sequence is None:
-            from posefit.commands.demo import ASSETS, MAIN_CAMERA
-            from posefit.estimate import estimate
-
-            camera = read_shot(ASSETS / "shot.json").camera(MAIN_CAMERA)
-            footage = open_footage(camera.footage)
-            self.sequence = estimate(footage, body=load_body("free"), camera=camera.camera)
+            self.sequence, film = estimated()
         else:
-            footage = open_footage(arguments.footage)
-            self.sequence = read_sequence(arguments.sequence)
-        self.footage = Decoded(footage)
+            self.sequence, film = read_sequence(arguments.sequence), arguments.footage
+        self.footage = Decoded(open_footage(film))
         view = view_of_sequence(self.sequence, self.footage)
         self.texture: Texture = (
             paint_texture(self.sequence, [view], self.body)
@@ -104,9 +98,7 @@ class Clip:
 
     def part(self, rows: np.ndarray) -> Sequence:
         """Frames of the clip, to and fro."""
-        period = max(2 * len(self.footage) - 2, 1)
-        at = rows % period
-        at = np.where(at < len(self.footage), at, period - at)
+        at = to_and_fro(len(self.footage), rows)
         return self.sequence.replace(
             poses=self.sequence.poses[at], trans=self.sequence.trans[at], frame_indices=at,
             times=None, confidence=None, status=None,

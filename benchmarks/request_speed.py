@@ -24,6 +24,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from demo_clip import estimated, to_and_fro
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "tests/posefit")]
@@ -37,18 +38,6 @@ from posefit_shared.sequence import Sequence, read_sequence  # noqa: E402
 from posefit_shared.settings import RefineSettings  # noqa: E402
 
 PATIENCE_S = 600.0
-
-
-def estimated() -> tuple[Sequence, Path]:
-    """The demo's first estimate and its film."""
-    from posefit.body import load_body
-    from posefit.commands.demo import ASSETS, MAIN_CAMERA
-    from posefit.estimate import estimate
-    from posefit_shared.shot import read_shot
-
-    camera = read_shot(ASSETS / "shot.json").camera(MAIN_CAMERA)
-    with open_footage(camera.footage) as footage:
-        return estimate(footage, body=load_body("free"), camera=camera.camera), camera.footage
 
 
 def painted(sequence: Sequence, film: Path, folder: Path) -> Path:
@@ -74,15 +63,9 @@ def as_pictures(film: Path, folder: Path) -> Path:
     return folder
 
 
-def to_and_fro(length: int, frames: int) -> np.ndarray:
-    """Frames of a short clip that make one of any length."""
-    rows = np.arange(frames) % max(2 * length - 2, 1)
-    return np.where(rows < length, rows, 2 * length - 2 - rows)
-
-
 def longer(sequence: Sequence, frames: int) -> Sequence:
     """The clip played to and fro, of a film that is so too."""
-    rows = to_and_fro(len(sequence), frames)
+    rows = to_and_fro(len(sequence), np.arange(frames))
     return sequence.replace(
         poses=sequence.poses[rows], trans=sequence.trans[rows], frame_indices=np.arange(frames),
         times=None, confidence=None, status=None,
@@ -97,7 +80,7 @@ def longer_film(film: Path, path: Path, frames: int) -> Path:
         stream.width, stream.height = footage.size
         stream.pix_fmt = "yuv420p"
         pictures = [footage.read(frame) for frame in range(len(footage))]
-        for row in to_and_fro(len(footage), frames):
+        for row in to_and_fro(len(footage), np.arange(frames)):
             frame = av.VideoFrame.from_ndarray(pictures[row], format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -41,29 +41,27 @@ def _count_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return 0
-    try:
-        answer = subprocess.run(
-            [tool, "-L"], capture_output=True, text=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
+    return sum(line.startswith("GPU ") for line in _told_by_driver("-L"))
 
 
 def _holds(processes: int) -> bool:
     """Whether every NVIDIA GPU has memory for so many processes, as far as can be known."""
     if os.environ.get("POSEFIT_GPU_MEMORY_GIB"):
         return False  # each process would take that much
+    lines = _told_by_driver("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    sizes = [int(line) for line in lines if line.strip().isdigit()]
+    return bool(sizes) and min(sizes) >= processes * _PROCESS_MIB
+
+
+def _told_by_driver(*question: str) -> list[str]:
+    """Lines that NVIDIA's tool answers; none where there is no tool or no answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return False
-    query = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        return []
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run(
+            [tool, *question], capture_output=True, text=True, timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    sizes = [int(line) for line in answer.stdout.split("\n") if line.strip().isdigit()]
-    return bool(sizes) and min(sizes) >= processes * _PROCESS_MIB
+        return []
+    return answer.stdout.splitlines()
