@@ -140,7 +140,7 @@ def _process(pid: int) -> dict[str, int]:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         entries = [*Path(f"/proc/{pid}/fd").iterdir()]
-    except FileNotFoundError:  # a worker that has just been killed
+    except (FileNotFoundError, ProcessLookupError):  # a worker that has just been killed
         return {}
     status = dict(line.split(":", 1) for line in lines)
     if "VmRSS" not in status:  # killed, and not buried yet

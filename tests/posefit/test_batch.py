@@ -12,6 +12,7 @@ from pathlib import Path
 
 import batch_handlers
 import pytest
+from wire_backend import is_alive
 
 from posefit.batch import BatchError, read_jobs
 from posefit.batch.command import BatchConfig, run_batch
@@ -332,14 +333,6 @@ def test_the_output_is_free_again_after_a_failure_to_start(tmp_path):
 def test_a_table_gives_its_jobs_in_order(tmp_path):
     table = write_table(tmp_path, "a", "b")
     assert [job.name for job in read_jobs(table)] == ["a", "b"]
-
-
-def is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def wait_until(is_true, limit_s: float = 60.0) -> None:
