@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 
 from posefit.body import load_body
@@ -12,7 +13,7 @@ from posefit.footage import open_footage
 from posefit_shared.sequence import Sequence
 from posefit_shared.shot import read_shot
 
-__all__ = ["estimated", "to_and_fro"]
+__all__ = ["estimated", "longer", "longer_film", "to_and_fro"]
 
 
 def estimated(frames: int | None = None) -> tuple[Sequence, Path]:
@@ -38,3 +39,27 @@ def to_and_fro(length: int, rows: np.ndarray) -> np.ndarray:
     """
     at = rows % max(2 * length - 2, 1)
     return np.where(at < length, at, 2 * length - 2 - at)
+
+
+def longer(sequence: Sequence, frames: int) -> Sequence:
+    """The clip played to and fro, of a film that is so too."""
+    rows = to_and_fro(len(sequence), np.arange(frames))
+    return sequence.replace(
+        poses=sequence.poses[rows], trans=sequence.trans[rows], frame_indices=np.arange(frames),
+        times=None, confidence=None, status=None,
+    )  # fmt: skip
+
+
+def longer_film(film: Path, path: Path, frames: int) -> Path:
+    """The same with the film: H.264 at its rate, a key frame a second."""
+    with open_footage(film) as footage, av.open(str(path), "w") as container:
+        rate = round(footage.fps)
+        stream = container.add_stream("libx264", rate=rate, options={"g": str(rate), "crf": "20"})
+        stream.width, stream.height = footage.size
+        stream.pix_fmt = "yuv420p"
+        pictures = [footage.read(frame) for frame in range(len(footage))]
+        for row in to_and_fro(len(footage), np.arange(frames)):
+            frame = av.VideoFrame.from_ndarray(pictures[row], format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

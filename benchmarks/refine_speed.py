@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast a refinement is: one frame, a clip, the solver alone, and the plain way beside them.
 
-    python benchmarks/refine_speed.py [--device cuda] [--frames 512] [--gpus 1] [--plain]
+    python benchmarks/refine_speed.py [--device cuda] [--frames 512] [--gpus 1] [--plain] [--film]
         [--sequence FILE --footage FOLDER --texture PNG] [--output FILE]
 
 Frames are 1080p and lie decoded in memory; the network is the large one unless --network says
@@ -18,6 +18,7 @@ played to and fro.
   where it is not installed) until the energy is as low as the solver's on the same evidence, at
   most --steps steps. It makes no last look, no verdict, and does not couple frames.
 - `--gpus N --processes M`: clips on N GPUs at once, M processes on each, beside one on one.
+- `--film`: clips are decoded as they go, from a film of their length (H.264, 1080p).
 - `--stages`: milliseconds a frame of each recorded function, which the device is waited for before
   and after; 128 frames at once.
 """
@@ -29,6 +30,7 @@ import json
 import multiprocessing
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +41,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from demo_clip import estimated, to_and_fro
+from demo_clip import estimated, longer, longer_film, to_and_fro
 from plain_way import PLAIN, adam, energy_of, forward_of, wait
 from solver import make_scene
 
@@ -89,6 +91,7 @@ class Clip:
         else:
             self.sequence, film = read_sequence(arguments.sequence), arguments.footage
         self.footage = Decoded(open_footage(film))
+        self.film: Path | None = arguments.film
         view = view_of_sequence(self.sequence, self.footage)
         self.texture: Texture = (
             paint_texture(self.sequence, [view], self.body)
@@ -106,7 +109,17 @@ class Clip:
 
     def refine(self, sequence: Sequence) -> float:
         """Seconds that a refinement takes."""
-        view = view_of_sequence(sequence, self.footage)
+        return self._seconds(sequence, self.footage)
+
+    def refine_whole(self, frames: int) -> float:
+        """The same of a clip of that length, in memory or from its film."""
+        if self.film is None:
+            return self.refine(self.part(np.arange(frames)))
+        with open_footage(self.film) as footage:
+            return self._seconds(longer(self.sequence, frames), footage)
+
+    def _seconds(self, sequence: Sequence, footage: Footage) -> float:
+        view = view_of_sequence(sequence, footage)
         wait(self.body)
         began = time.perf_counter()
         refine_views(sequence, [view], body=self.body, settings=self.settings, texture=self.texture)
@@ -133,13 +146,15 @@ def one_frame(clip: Clip, repeats: int) -> dict[str, float]:
 
 def whole_clip(clip: Clip, frames: int, ready: Callable[[], None] = lambda: None) -> dict:
     """Frames a second of a long clip."""
-    sequence = clip.part(np.arange(frames))
-    first = clip.refine(sequence)
+    first = clip.refine_whole(frames)
     for _ in range(2):
-        clip.refine(sequence)
+        clip.refine_whole(frames)
     ready()
-    seconds = float(np.median([clip.refine(sequence) for _ in range(3)]))
-    row = {"frames": frames, "frames_per_s": frames / seconds, "first_time_s": first}
+    seconds = float(np.median([clip.refine_whole(frames) for _ in range(3)]))
+    row = {
+        "frames": frames, "is_decoded_before": clip.film is None, "frames_per_s": frames / seconds,
+        "first_time_s": first,
+    }  # fmt: skip
     if clip.body.device.type == "cuda":
         row["peak_gib"] = torch.cuda.max_memory_allocated(clip.body.device) / 2**30
     print("clip: " + _told(row), flush=True)
@@ -261,7 +276,10 @@ def on_gpus(arguments: argparse.Namespace, count: int, each: int) -> dict[str, f
     for process in processes:
         process.join()
     total = sum(one["frames_per_s"] for one in rows)
-    row = {"gpus": count, "processes": each, "frames_per_s": total}
+    row = {
+        "gpus": count, "processes": each, "frames_per_s": total,
+        "is_decoded_before": arguments.film is None,
+    }  # fmt: skip
     print("GPUs: " + _told(row), flush=True)
     return row
 
@@ -282,6 +300,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="on each GPU")
     parser.add_argument("--network", default="net-large", choices=("net-large", "net-fast"))
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--film", action="store_true", help="decode clips as they go")
     parser.add_argument("--stages", action="store_true")
     parser.add_argument("--steps", type=int, default=400, help="most Adam steps a round")
     parser.add_argument("--sequence", type=Path)
@@ -289,6 +308,21 @@ def main() -> None:
     parser.add_argument("--texture", type=Path, help="PNG, in place of one painted first")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.film = _film(arguments, Path(folder)) if arguments.film else None
+        report = measured(arguments)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _film(arguments: argparse.Namespace, folder: Path) -> Path:
+    """The clip as a film of the length asked for."""
+    short = estimated()[1] if arguments.sequence is None else arguments.footage
+    return longer_film(short, folder / "film.mp4", arguments.frames)
+
+
+def measured(arguments: argparse.Namespace) -> dict:
+    """All rows that were asked for."""
     on_gpu = arguments.device.startswith("cuda")
     name = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU"
     report: dict = {"device": name, "torch": torch.__version__, "cores": os.cpu_count()}
@@ -309,8 +343,7 @@ def main() -> None:
             for row, ms in zip(report["plain"], fast, strict=True):
                 row["times_slower"] = row["ms_a_frame"] / ms
                 print(f"plain way, {row['frames']} frames: {row['times_slower']:.0f} × slower")
-    if arguments.output:
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    return report
 
 
 if __name__ == "__main__":

@@ -21,10 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
-from demo_clip import estimated, to_and_fro
+from demo_clip import estimated, longer, longer_film
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "tests/posefit")]
@@ -61,30 +60,6 @@ def as_pictures(film: Path, folder: Path) -> Path:
             picture = cv2.cvtColor(footage.read(frame), cv2.COLOR_RGB2BGR)
             cv2.imwrite(str(folder / f"{frame:05}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
     return folder
-
-
-def longer(sequence: Sequence, frames: int) -> Sequence:
-    """The clip played to and fro, of a film that is so too."""
-    rows = to_and_fro(len(sequence), np.arange(frames))
-    return sequence.replace(
-        poses=sequence.poses[rows], trans=sequence.trans[rows], frame_indices=np.arange(frames),
-        times=None, confidence=None, status=None,
-    )  # fmt: skip
-
-
-def longer_film(film: Path, path: Path, frames: int) -> Path:
-    """The same with the film: H.264 at its rate, a key frame a second."""
-    with open_footage(film) as footage, av.open(str(path), "w") as container:
-        rate = round(footage.fps)
-        stream = container.add_stream("libx264", rate=rate, options={"g": str(rate), "crf": "20"})
-        stream.width, stream.height = footage.size
-        stream.pix_fmt = "yuv420p"
-        pictures = [footage.read(frame) for frame in range(len(footage))]
-        for row in to_and_fro(len(footage), np.arange(frames)):
-            frame = av.VideoFrame.from_ndarray(pictures[row], format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def seconds_of(client: Client, request: RefineRequest) -> float:

@@ -78,6 +78,9 @@ class Method:
     """Weight of a view's surface points, in independent ones."""
     depth_sigma_fraction: float = 0.04
     """σ of the pelvis along the view, as a fraction of its depth, by the scale of the input's σ."""
+    shape_reference_sigma: float = 1.0
+    """σ of the shape about the input's, in the body model's standard deviations, by the scale of
+    the input's σ; the model's own distribution is known beside it."""
     crop_margin: float = 1.3
     """Side of the crop by that of the body's bounds."""
     keypoint_sigma: float = 0.02

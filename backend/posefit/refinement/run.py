@@ -364,7 +364,7 @@ class Run:
             reference_weight=settings.prior_weight,
             reference_sigma_scale=scale,
             depth_sigma_fraction=self.method.depth_sigma_fraction * near,
-            shape_reference_sigma=SolverConfig.shape_reference_sigma * near,
+            shape_reference_sigma=self.method.shape_reference_sigma * near,
             pose_prior_weight=settings.pose_prior_weight + self.method.pose_prior_weight * near,
             solve_translation=settings.refine_translation,
             smoothness=smooth,

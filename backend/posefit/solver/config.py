@@ -68,8 +68,9 @@ class SolverConfig:
     """`sequence`: one betas for all frames; `frame`: each its own; `fixed`: betas stay."""
     shape_sigma: float = 1.0
     """σ of betas about 0, the body model's own distribution."""
-    shape_reference_sigma: float = 0.5
-    """σ of betas about the reference's betas."""
+    shape_reference_sigma: float = 1.0
+    """σ of betas about the reference's betas, which is known beside that distribution: estimators
+    tell one person's shape from another's about as badly as this."""
 
     # Pose ------------------------------------------------------------------------------------
     reference_weight: float = 1.0

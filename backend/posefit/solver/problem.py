@@ -56,7 +56,9 @@ class Problem:
     shape_is_free: bool
     """Betas are solved for, shared or per frame."""
     shape_reference: Float[Tensor, "batch beta"]
+    """What betas are expected to be."""
     shape_sigma: Float[Tensor, ""]
+    """How far they may be off."""
     differences: Float[Tensor, "batch 3"] | None
     """Acceleration coefficients; None without smoothness."""
     acceleration_sigma: Float[Tensor, "batch point"] | None
@@ -202,6 +204,7 @@ def build_problem(
     shape_is_free = config.shape != "fixed" and not (is_shared and freedom.has_pins)
     is_carried = is_smooth or contacts is not None
     frozen = freedom.pinned if is_carried else freedom.pinned | ~has_evidence
+    shape_reference, shape_sigma = _shape_prior(start, config, strengths, reference)
     free = _free_parameters(freedom.locked, frozen, config, start, not is_shared and shape_is_free)
     return Problem(
         model=model,
@@ -210,10 +213,8 @@ def build_problem(
         free=free,
         shape_is_shared=is_shared,
         shape_is_free=shape_is_free,
-        shape_reference=torch.zeros_like(start.betas) if reference is None else reference.betas,
-        shape_sigma=start.transl.new_full((), config.shape_sigma)
-        if reference is None
-        else strengths.shape_reference_sigma,
+        shape_reference=shape_reference,
+        shape_sigma=shape_sigma,
         differences=second_differences(freedom.times).to(start.transl) if is_smooth else None,
         acceleration_sigma=_usual_acceleration(model, start, config, freedom.times)
         if is_smooth
@@ -224,6 +225,19 @@ def build_problem(
         has_evidence=has_evidence,
         dropped=dropped,
     )
+
+
+def _shape_prior(
+    start: State, config: SolverConfig, strengths: Strengths, reference: State | None
+) -> tuple[Float[Tensor, "batch beta"], Float[Tensor, ""]]:
+    """Mean and σ of betas: people as the body model knows them, and the reference, if there is one,
+    as two observations of the same shape."""
+    people = start.transl.new_full((), config.shape_sigma)
+    if reference is None:
+        return torch.zeros_like(start.betas), people
+    about_reference = strengths.shape_reference_sigma
+    share = people.square() / (people.square() + about_reference.square())
+    return share * reference.betas, about_reference * share.sqrt()
 
 
 def _usual_acceleration(
