@@ -467,3 +467,18 @@ def test_wrong_shapes_are_refused_in_words(free_body):
         solve(free_body, scene.start, [], times=torch.zeros(2))
     with pytest.raises(ValueError, match="reference has"):
         solve(free_body, scene.start, [], reference=scene.start[:1])
+
+
+def test_an_extreme_shape_is_believed_less_than_a_usual_one(free_body):
+    """Nothing is seen of it here: people's spread and the input's guess are all that is known."""
+    scene = make_scene(free_body, batch=2)
+    guess = dataclasses.replace(scene.true, betas=torch.full((2, 10), 2.0))
+    evidence = with_rows(scene.evidence(points=20), scales=torch.full((2, 20), 1e4))
+    found = {}
+    for sigma in (0.05, 1.0):
+        config = SolverConfig(shape_reference_sigma=sigma)
+        solution = solve(free_body, guess, [evidence], config, reference=guess)
+        found[sigma] = solution.parameters.betas
+    # As likely as the guess is: half of the way where it is no surer than what is known of people.
+    torch.testing.assert_close(found[1.0], torch.full((2, 10), 1.0), atol=0.05, rtol=0)
+    torch.testing.assert_close(found[0.05], torch.full((2, 10), 2.0), atol=0.05, rtol=0)
