@@ -61,5 +61,6 @@ def test_the_network_learns_one_batch_by_heart() -> None:
         report.loss.backward()
         optimizer.step()
         errors.append(report.endpoint_error.item())
-    assert errors[-1] < 0.4 * errors[0]
-    assert errors[-1] < 1.0
+    usual = sorted(errors[-10:])[5]  # at this rate single steps jump, each processor's elsewhere
+    assert usual < 0.4 * errors[0]
+    assert usual < 1.0
