@@ -13,7 +13,7 @@ from posefit.footage import open_footage
 from posefit_shared.sequence import Sequence
 from posefit_shared.shot import read_shot
 
-__all__ = ["estimated", "longer", "longer_film", "to_and_fro"]
+__all__ = ["estimated", "longer", "longer_film", "played", "to_and_fro"]
 
 
 def estimated(frames: int | None = None) -> tuple[Sequence, Path]:
@@ -41,17 +41,23 @@ def to_and_fro(length: int, rows: np.ndarray) -> np.ndarray:
     return np.where(at < length, at, 2 * length - 2 - at)
 
 
-def longer(sequence: Sequence, frames: int) -> Sequence:
-    """The clip played to and fro, of a film that is so too."""
-    rows = to_and_fro(len(sequence), np.arange(frames))
+def played(sequence: Sequence, rows: np.ndarray) -> Sequence:
+    """Frames of the clip as it is played to and fro; its film is as short as before."""
+    at = to_and_fro(len(sequence), rows)
     return sequence.replace(
-        poses=sequence.poses[rows], trans=sequence.trans[rows], frame_indices=np.arange(frames),
+        poses=sequence.poses[at], trans=sequence.trans[at], frame_indices=at,
         times=None, confidence=None, status=None,
     )  # fmt: skip
 
 
+def longer(sequence: Sequence, frames: int) -> Sequence:
+    """The clip played to and fro, of a film that is so too (`longer_film`)."""
+    rows = np.arange(frames)
+    return played(sequence, rows).replace(frame_indices=rows)
+
+
 def longer_film(film: Path, path: Path, frames: int) -> Path:
-    """The same with the film: H.264 at its rate, a key frame a second."""
+    """The film played so: H.264 at its rate, a key frame a second."""
     with open_footage(film) as footage, av.open(str(path), "w") as container:
         rate = round(footage.fps)
         stream = container.add_stream("libx264", rate=rate, options={"g": str(rate), "crf": "20"})

@@ -41,7 +41,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from demo_clip import estimated, longer, longer_film, to_and_fro
+from demo_clip import estimated, longer, longer_film, played
 from plain_way import PLAIN, adam, energy_of, forward_of, wait
 from solver import make_scene
 
@@ -101,11 +101,7 @@ class Clip:
 
     def part(self, rows: np.ndarray) -> Sequence:
         """Frames of the clip, to and fro."""
-        at = to_and_fro(len(self.footage), rows)
-        return self.sequence.replace(
-            poses=self.sequence.poses[at], trans=self.sequence.trans[at], frame_indices=at,
-            times=None, confidence=None, status=None,
-        )  # fmt: skip
+        return played(self.sequence, rows)
 
     def refine(self, sequence: Sequence) -> float:
         """Seconds that a refinement takes."""

@@ -32,6 +32,8 @@ from posefit_shared.settings import RefineSettings
 CHOSEN, TRUST, SHARED = Method(), InputTrust(), SharedErrors()
 NET = RefineSettings(displacement="net", keypoints=False)
 WORSE_MM = 5.0
+TRUE_SHAPE = "the true shape, kept"
+"""The row whose starts have the shape that is true: what there is to gain from it."""
 
 ROWS: dict[str, tuple[Method, RefineSettings]] = {
     "as chosen": (CHOSEN, NET),
@@ -54,7 +56,7 @@ ROWS: dict[str, tuple[Method, RefineSettings]] = {
     "shape: the input's within 0.3": (replace(CHOSEN, shape_reference_sigma=0.3), NET),
     "shape: the input's within 0.6": (replace(CHOSEN, shape_reference_sigma=0.6), NET),
     "shape: the input's within 2": (replace(CHOSEN, shape_reference_sigma=2.0), NET),
-    "the true shape, kept": (CHOSEN, replace(NET, refine_shape=False)),
+    TRUE_SHAPE: (CHOSEN, replace(NET, refine_shape=False)),
     "crop 1.15": (replace(CHOSEN, crop_margin=1.15), NET),
     "crop 1.5": (replace(CHOSEN, crop_margin=1.5), NET),
     "1 round": (CHOSEN, replace(NET, rounds=1)),
@@ -76,8 +78,6 @@ ROWS: dict[str, tuple[Method, RefineSettings]] = {
     ),
 }  # fmt: skip
 """Names, and what they change."""
-TRUE_SHAPE = "the true shape, kept"
-"""The row whose starts have the shape that is true: what there is to gain from it."""
 
 
 class TrueShape(Case):

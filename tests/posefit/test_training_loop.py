@@ -55,12 +55,13 @@ def test_the_network_learns_one_batch_by_heart() -> None:
     truth = shift.view(1, 2, 1, 1).expand(2, 2, 64, 64) * mask[:, None]
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     errors = []
-    for _ in range(40):
+    for step in range(40):
+        # as a training does: at the full rate single steps jump, on each processor another one
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 40)
         report = displacement_loss(network(render, image, query_budget=128), truth, mask, mask)
         optimizer.zero_grad()
         report.loss.backward()
         optimizer.step()
         errors.append(report.endpoint_error.item())
-    usual = sorted(errors[-10:])[5]  # at this rate single steps jump, each processor's elsewhere
-    assert usual < 0.4 * errors[0]
-    assert usual < 1.0
+    assert errors[-1] < 0.4 * errors[0]
+    assert errors[-1] < 1.0
